@@ -1,0 +1,2 @@
+//! nginx's configuration grammar.
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! The command line: nginx's own flags, and `check`, `explain`, `demo`, `directives`.

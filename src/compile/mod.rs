@@ -1,0 +1,1 @@
+//! Stage 2: the merged configuration becomes immutable run-time tables.

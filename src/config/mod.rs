@@ -1,0 +1,1 @@
+//! Stage 1: the syntax tree becomes a checked, typed, merged configuration.

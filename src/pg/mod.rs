@@ -1,0 +1,1 @@
+//! Stage 4: PostgreSQL. No HTTP, no configuration types.

@@ -1,0 +1,1 @@
+//! The process: workers, sockets, delivery, signals, logs, the clock.

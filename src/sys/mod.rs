@@ -1,0 +1,1 @@
+//! The only place with `unsafe`: what the operating system asks for.
