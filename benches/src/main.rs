@@ -19,7 +19,7 @@ use crate::options::{Options, USAGE};
 use crate::process::{Cores, Perf, raise_file_limit};
 use crate::report::Report;
 use crate::rows::{Bench, ROWS, Session};
-use crate::server::Side;
+use crate::server::{CONNECTIONS, Side};
 
 fn main() -> ExitCode {
     match Options::parse(std::env::args().skip(1))
@@ -41,7 +41,7 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
         io::stdout().write_all(help().as_bytes())?;
         return Ok(true);
     }
-    let files = raise_file_limit();
+    let files = raise_file_limit().min(CONNECTIONS);
     if files < options.subscribers as u64 + 100 {
         return Err(format!(
             "{} subscribers need more open files than the {files} allowed",

@@ -199,16 +199,17 @@ impl Bench<'_> {
         let mut numbers = Numbers::new();
         let mut channel = Channel::open(&server)?;
         // The first subscribers and the first message pull in code and shared structures: they are no subscriber's memory.
-        channel.subscribe(10)?;
+        let count = self.options.subscribers;
+        let first = count.min(10);
+        channel.subscribe(first)?;
         channel.send(1, 1, 100, faults)?;
         server.tree.settle();
         let before = server.tree.memory();
-        let count = self.options.subscribers;
-        channel.subscribe(count.saturating_sub(10))?;
+        channel.subscribe(count - first)?;
         server.tree.settle();
         let grown = server.tree.memory().saturating_sub(before);
-        if count > 10 {
-            numbers.push(("memory", grown as f64 / (count - 10) as f64));
+        if count > first {
+            numbers.push(("memory", grown as f64 / (count - first) as f64));
         }
         if self.wants("fanout") || self.wants("user") {
             channel.send(3, 1, 100, faults)?;

@@ -15,6 +15,9 @@ use crate::process::{Cores, Tree};
 /// Lines of the configuration for `pushgate check`.
 pub(crate) const LINES: usize = 10_000;
 
+/// Connections and open files that a server is allowed.
+pub(crate) const CONNECTIONS: u64 = 20_000;
+
 /// Who is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Side {
@@ -217,11 +220,11 @@ fn configuration(
         r#"{load}
 {user}
 worker_processes {workers};
-worker_rlimit_nofile 20000;
+worker_rlimit_nofile {CONNECTIONS};
 daemon off;
 pid {prefix}/server.pid;
 error_log {prefix}/error.log error;
-events {{ worker_connections 20000; }}
+events {{ worker_connections {CONNECTIONS}; }}
 http {{
     {http}
     access_log off;
