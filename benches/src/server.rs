@@ -262,7 +262,7 @@ impl Channels {
                 load: format!("load_module {};", programs.nchan.display()),
                 http: nginx_folders(prefix) + "nchan_shared_memory_size 64m;",
                 subscriber: "nchan_subscriber websocket; nchan_channel_id $1; nchan_subscriber_first_message newest;",
-                publisher: "nchan_publisher http; nchan_channel_id $arg_id;",
+                publisher: "nchan_publisher http; nchan_channel_id $arg_id; nchan_store_messages off;",
             },
         }
     }
