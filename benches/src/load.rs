@@ -1,0 +1,429 @@
+//! The load: thousands of connections in one epoll loop of one thread, with one read buffer for all.
+
+use std::error::Error;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use memchr::memmem;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::frames::{Faults, Verifier};
+use crate::http::Answer;
+
+/// Without any progress for so long, what is missing is lost.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Handshakes under way at a time: fewer than any server's listen queue holds.
+const HANDSHAKES: usize = 256;
+
+const HANDSHAKE: &[u8] =
+    b"GET /ws/bench HTTP/1.1\r\nHost: bench\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+/// What RFC 6455 says that a server makes of that key.
+const ACCEPT: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+/// A masked close frame with code 1000.
+const CLOSE: &[u8] = &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
+
+/// An epoll, and the buffer that everything is read into.
+struct Reactor {
+    poll: Poll,
+    events: Events,
+    buffer: Vec<u8>,
+}
+
+impl Reactor {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            poll: Poll::new()?,
+            events: Events::with_capacity(1024),
+            buffer: vec![0; 256 * 1024],
+        })
+    }
+
+    /// Connects (on the loopback that does not wait), sends `request`, and from then on watches for answers.
+    fn connect(&self, server: SocketAddr, request: &[u8], token: usize) -> io::Result<TcpStream> {
+        let mut stream = std::net::TcpStream::connect(server)?;
+        stream.set_nodelay(true)?;
+        stream.write_all(request)?;
+        stream.set_nonblocking(true)?;
+        let mut stream = TcpStream::from_std(stream);
+        self.poll
+            .registry()
+            .register(&mut stream, Token(token), Interest::READABLE)?;
+        Ok(stream)
+    }
+
+    fn wait(&mut self) -> io::Result<()> {
+        match self
+            .poll
+            .poll(&mut self.events, Some(Duration::from_millis(100)))
+        {
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+            result => result,
+        }
+    }
+}
+
+/// Hands all that the socket has to `take`; `false` at its end. A read that did not fill the buffer emptied the socket.
+fn drain(stream: &mut TcpStream, buffer: &mut [u8], mut take: impl FnMut(&[u8])) -> bool {
+    loop {
+        match stream.read(buffer) {
+            Ok(0) => return false,
+            Ok(n) => {
+                take(&buffer[..n]);
+                if n < buffer.len() {
+                    return true;
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Many websocket connections, all subscribed to channel `bench`.
+pub(crate) struct Subscribers {
+    server: SocketAddr,
+    reactor: Reactor,
+    connections: Vec<Subscriber>,
+    progress: Progress,
+    /// Messages asked for until now, over all connections.
+    expected: u64,
+}
+
+struct Subscriber {
+    stream: TcpStream,
+    state: State,
+    verifier: Verifier,
+}
+
+enum State {
+    /// Asked for the upgrade; what came of the answer so far.
+    Handshake(Vec<u8>),
+    Open,
+    /// The server is gone, or has said good-bye.
+    Ended,
+}
+
+/// Sums over the connections.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Progress {
+    open: usize,
+    ended: usize,
+    messages: u64,
+    /// Bytes of handshakes, so that a slow one is progress too.
+    handshake_bytes: usize,
+}
+
+impl Subscribers {
+    /// None yet.
+    pub(crate) fn new(server: SocketAddr) -> Result<Self, Box<dyn Error>> {
+        Ok(Self {
+            server,
+            reactor: Reactor::new()?,
+            connections: Vec::new(),
+            progress: Progress::default(),
+            expected: 0,
+        })
+    }
+
+    /// Adds `count` subscribers, for whom message `next` is the first.
+    pub(crate) fn open(&mut self, count: usize, next: u64) -> Result<(), Box<dyn Error>> {
+        for _ in 0..count {
+            let token = self.connections.len();
+            let stream = self.reactor.connect(self.server, HANDSHAKE, token)?;
+            let verifier = Verifier::starting_at(next);
+            self.connections.push(Subscriber {
+                stream,
+                state: State::Handshake(Vec::new()),
+                verifier,
+            });
+            let wanted = self.connections.len().saturating_sub(HANDSHAKES);
+            self.run(|progress| progress.open >= wanted)?;
+        }
+        let all = self.connections.len();
+        self.run(|progress| progress.open >= all)?;
+        if self.progress.open < all {
+            return Err(format!(
+                "{} of {all} handshakes without an answer",
+                all - self.progress.open
+            )
+            .into());
+        }
+        Ok(())
+    }
+
+    /// Waits until each subscriber has `count` more messages; `false` if they don't come.
+    pub(crate) fn receive(&mut self, count: u64) -> Result<bool, Box<dyn Error>> {
+        self.expected += count * self.connections.len() as u64;
+        let wanted = self.expected;
+        self.run(|progress| progress.messages >= wanted || progress.ended > 0)?;
+        Ok(self.progress.messages >= wanted)
+    }
+
+    /// Says good-bye on all connections and waits for the server to do so; then they are closed.
+    pub(crate) fn close(mut self) -> Result<(), Box<dyn Error>> {
+        for subscriber in &mut self.connections {
+            subscriber.stream.write_all(CLOSE)?;
+        }
+        let all = self.connections.len();
+        self.run(|progress| progress.ended >= all)?;
+        if self.progress.ended < all {
+            return Err(format!(
+                "{} of {all} connections not closed by the server",
+                all - self.progress.ended
+            )
+            .into());
+        }
+        Ok(())
+    }
+
+    /// The faults of all, given that messages up to (and without) `end` were published.
+    pub(crate) fn finish(mut self, end: u64) -> Result<Faults, Box<dyn Error>> {
+        // What comes too often comes late: look once more.
+        self.turn()?;
+        let mut faults = Faults::default();
+        for subscriber in self.connections {
+            let mut verifier = subscriber.verifier;
+            if matches!(subscriber.state, State::Ended) {
+                verifier.disconnected();
+            }
+            faults += verifier.finish(end);
+        }
+        Ok(faults)
+    }
+
+    /// Reads until `done`, or until nothing has come for a long time.
+    fn run(&mut self, done: impl Fn(&Progress) -> bool) -> Result<(), Box<dyn Error>> {
+        let mut last = Instant::now();
+        while !done(&self.progress) {
+            let before = self.progress;
+            self.turn()?;
+            if self.progress != before {
+                last = Instant::now();
+            } else if last.elapsed() > PATIENCE {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self) -> Result<(), Box<dyn Error>> {
+        self.reactor.wait()?;
+        for event in &self.reactor.events {
+            let Some(subscriber) = self.connections.get_mut(event.token().0) else {
+                continue;
+            };
+            subscriber.read(&mut self.reactor.buffer, &mut self.progress)?;
+        }
+        Ok(())
+    }
+}
+
+impl Subscriber {
+    fn read(&mut self, buffer: &mut [u8], progress: &mut Progress) -> Result<(), Box<dyn Error>> {
+        if matches!(self.state, State::Ended) {
+            return Ok(());
+        }
+        let Self {
+            stream,
+            state,
+            verifier,
+        } = self;
+        let mut refusal = None;
+        let alive = drain(stream, buffer, |bytes| match state {
+            State::Open | State::Ended => progress.messages += verifier.read(bytes),
+            State::Handshake(head) => {
+                head.extend_from_slice(bytes);
+                progress.handshake_bytes += bytes.len();
+                match upgraded(head) {
+                    Ok(None) => {}
+                    Ok(Some(len)) => {
+                        // The first frames may come with the head.
+                        progress.messages += verifier.read(&head[len..]);
+                        progress.open += 1;
+                        *state = State::Open;
+                    }
+                    Err(error) => refusal = Some(error),
+                }
+            }
+        });
+        if let Some(refusal) = refusal {
+            return Err(refusal);
+        }
+        if !alive || verifier.is_closed() {
+            if matches!(state, State::Handshake(_)) {
+                return Err("the server closed a connection before the upgrade".into());
+            }
+            *state = State::Ended;
+            progress.ended += 1;
+        }
+        Ok(())
+    }
+}
+
+/// The length of the head of a 101 with the right accept key; `None` if it is not whole.
+fn upgraded(bytes: &[u8]) -> Result<Option<usize>, Box<dyn Error>> {
+    let Some(end) = memmem::find(bytes, b"\r\n\r\n") else {
+        return Ok(None);
+    };
+    let head = &bytes[..end];
+    if !head.starts_with(b"HTTP/1.1 101 ") || memmem::find(head, ACCEPT).is_none() {
+        let first = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
+        return Err(format!(
+            "the upgrade was answered {:?}",
+            String::from_utf8_lossy(first)
+        )
+        .into());
+    }
+    Ok(Some(end + 4))
+}
+
+/// Sends `total` requests for `/ok` over `connections` keep-alive connections, one at a time on each, and checks each answer.
+pub(crate) fn request(
+    server: SocketAddr,
+    connections: usize,
+    total: u64,
+) -> Result<(), Box<dyn Error>> {
+    const REQUEST: &[u8] = b"GET /ok HTTP/1.1\r\nHost: bench\r\n\r\n";
+    let mut reactor = Reactor::new()?;
+    let connect = |token| Ok((reactor.connect(server, REQUEST, token)?, Vec::new()));
+    let mut streams = (0..connections)
+        .map(connect)
+        .collect::<io::Result<Vec<_>>>()?;
+    let mut sent = connections as u64;
+    let mut answered = 0;
+    let mut last = Instant::now();
+    while answered < sent {
+        if last.elapsed() > PATIENCE {
+            return Err(format!("{} requests without an answer", sent - answered).into());
+        }
+        reactor.wait()?;
+        for event in &reactor.events {
+            let Some((stream, answer)) = streams.get_mut(event.token().0) else {
+                continue;
+            };
+            if !drain(stream, &mut reactor.buffer, |bytes| {
+                answer.extend_from_slice(bytes)
+            }) {
+                return Err("the server closed a keep-alive connection".into());
+            }
+            let Some(Answer { status, head, len }) = Answer::parse(answer)? else {
+                continue;
+            };
+            if status != 200 || &answer[head..] != b"ok" || len != answer.len() {
+                return Err(
+                    format!("/ok was answered {:?}", String::from_utf8_lossy(answer)).into(),
+                );
+            }
+            answer.clear();
+            answered += 1;
+            last = Instant::now();
+            if sent < total {
+                // One small request on an idle connection always fits.
+                stream.write_all(REQUEST)?;
+                sent += 1;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+    use super::*;
+    use crate::frames::payload;
+
+    fn check(answer: &str, expected: &str) {
+        let seen = match upgraded(answer.as_bytes()) {
+            Ok(Some(len)) => answer[len..].to_owned(),
+            Ok(None) => "more".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(seen, expected, "{answer:?}");
+    }
+
+    /// Upgrades a connection for each entry of `frames`, and sends it that.
+    fn serve(
+        frames: Vec<Vec<u8>>,
+    ) -> (
+        SocketAddr,
+        std::thread::JoinHandle<Vec<std::net::TcpStream>>,
+    ) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let serve = move |frames: Vec<u8>| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = vec![0; HANDSHAKE.len()];
+            stream.read_exact(&mut request).unwrap();
+            assert_eq!(request, HANDSHAKE);
+            stream
+                .write_all(b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: ")
+                .unwrap();
+            stream
+                .write_all(&[ACCEPT, b"\r\n\r\n", &frames].concat())
+                .unwrap();
+            stream
+        };
+        (
+            address,
+            std::thread::spawn(|| frames.into_iter().map(serve).collect()),
+        )
+    }
+
+    fn text(number: u64) -> Vec<u8> {
+        [&[0x81, 100], payload(number, 100).as_slice()].concat()
+    }
+
+    #[test]
+    fn every_subscriber_is_checked() {
+        let right = [text(0), text(1)].concat();
+        let twice = [text(0), text(0), text(1)].concat();
+        let (server, thread) = serve(vec![right.clone(), twice, right]);
+        let mut subscribers = Subscribers::new(server).unwrap();
+        subscribers.open(3, 0).unwrap();
+        assert!(subscribers.receive(2).unwrap());
+        let expected = Faults {
+            duplicated: 1,
+            ..Faults::default()
+        };
+        assert_eq!(subscribers.finish(2).unwrap(), expected);
+        drop(thread.join());
+    }
+
+    #[test]
+    fn a_server_that_goes_away_loses_messages() {
+        let (server, thread) = serve(vec![text(0), text(0)]);
+        let mut subscribers = Subscribers::new(server).unwrap();
+        subscribers.open(2, 0).unwrap();
+        drop(thread.join());
+        assert!(!subscribers.receive(2).unwrap());
+        let Faults {
+            lost,
+            duplicated,
+            disordered,
+            malformed,
+            disconnected,
+        } = subscribers.finish(2).unwrap();
+        assert_eq!((lost, duplicated, disordered, malformed), (2, 0, 0, 0));
+        assert!(disconnected > 0);
+    }
+
+    #[test]
+    fn an_upgrade_is_a_101_with_our_key() {
+        let head = "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
+        check(head, "more");
+        check(&format!("{head}\r\nframes"), "frames");
+        check(
+            "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+            r#"the upgrade was answered "HTTP/1.1 101 Switching Protocols""#,
+        );
+        check(
+            "HTTP/1.1 403 Forbidden\r\n\r\n",
+            r#"the upgrade was answered "HTTP/1.1 403 Forbidden""#,
+        );
+    }
+}
