@@ -185,26 +185,29 @@ impl<'a> Parser<'a> {
     }
 
     fn finish(mut self, place: u32) -> Ast {
-        if self.is_within_directive() {
-            if !self.is_faulty {
-                self.error(
-                    place,
-                    match self.source {
-                        Source::File => SyntaxErrorKind::EndInDirective,
-                        Source::Parameter => SyntaxErrorKind::EndOfParameter,
-                    },
-                );
-            }
-        } else if (self.ignored > 0 || !self.open.is_empty())
-            && !self.are_braces_lost
-            && self.source == Source::File
-        {
-            self.error(place, SyntaxErrorKind::EndInBlock);
+        if let Some(kind) = self.end_error() {
+            self.error(place, kind);
         }
         while let Some(block) = self.open.pop() {
             self.close_block(block, place);
         }
         Ast { items: self.items }
+    }
+
+    /// Why the source cannot end here.
+    fn end_error(&self) -> Option<SyntaxErrorKind> {
+        let is_within_block = self.ignored > 0 || !self.open.is_empty();
+        match self.source {
+            _ if self.is_faulty => None,
+            Source::File if self.is_within_directive() => Some(SyntaxErrorKind::EndInDirective),
+            Source::Parameter if self.is_within_directive() => {
+                Some(SyntaxErrorKind::EndOfParameter)
+            }
+            Source::File if is_within_block && !self.are_braces_lost => {
+                Some(SyntaxErrorKind::EndInBlock)
+            }
+            Source::File | Source::Parameter => None,
+        }
     }
 
     fn is_within_directive(&self) -> bool {
