@@ -1,1 +1,28 @@
 //! Stage 3: the request.
+//!
+//! HTTP/1 in front is an engine of our own ([`wire`] is its pure part): nginx's behaviour on the wire, byte by byte, is
+//! what this program exists for. [`serve`] reads heads and sends answers, [`Request::run`] walks a request through the
+//! phases in which the [`modules`](crate::modules) have their handlers.
+
+pub mod access;
+mod body;
+pub mod connection;
+pub mod content;
+pub mod error_page;
+mod log_line;
+mod module;
+mod phases;
+mod request;
+mod response;
+pub mod root;
+mod send;
+mod serve;
+pub mod settings;
+mod template;
+pub mod wire;
+
+pub use connection::{Connection, Peer, Stream};
+pub use module::{Filter, Handler, Jump, Module, Next, Phase};
+pub use request::{Kind, Request, Sent};
+pub use response::{Body, BodyStream, Detached, FileBody, Response, Takeover};
+pub use serve::{Site, is_disconnect, serve};

@@ -1,0 +1,48 @@
+//! Every directive of nginx 1.28 and of the three modules' generations: what is known, whether or not we have it.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+/// One directive as nginx declares it.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// Its name.
+    pub name: &'static str,
+    /// The module that it belongs to.
+    pub module: &'static str,
+    /// The blocks it may stand in, as nginx's documentation writes them.
+    pub contexts: &'static str,
+    /// How many words it takes: `1`, `1 2`, `1+`, `flag`.
+    pub arguments: &'static str,
+}
+
+static TABLE: &str = include_str!("directives.tsv");
+
+static BY_NAME: LazyLock<HashMap<&'static str, Vec<Known>>> = LazyLock::new(|| {
+    let mut by_name: HashMap<_, Vec<_>> = HashMap::new();
+    for known in all() {
+        by_name.entry(known.name).or_default().push(known);
+    }
+    by_name
+});
+
+/// All of them, in the order of the table.
+pub fn all() -> impl Iterator<Item = Known> {
+    TABLE.lines().skip(1).filter_map(|line| {
+        let mut cells = line.split('\t');
+        let name = cells.next()?;
+        let module = cells.next()?;
+        let _source = cells.next()?;
+        Some(Known { name, module, contexts: cells.next()?, arguments: cells.next()? })
+    })
+}
+
+/// The first entry of a name.
+pub fn find(name: &str) -> Option<Known> {
+    named(name).first().copied()
+}
+
+/// Every entry of a name: `server`, `listen`, `upstream` mean different things by block.
+pub fn named(name: &str) -> &'static [Known] {
+    BY_NAME.get(name).map_or(&[], Vec::as_slice)
+}

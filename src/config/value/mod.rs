@@ -1,0 +1,40 @@
+//! The kinds of value that a directive takes.
+
+mod address;
+mod choice;
+mod number;
+mod regex;
+mod template;
+mod text;
+
+pub use address::{AddressError, parse_address, parse_listen};
+pub use number::{Flag, Msec, Number, Sec, Size, parse_msec, parse_number, parse_sec, parse_size};
+pub use regex::{Captures, Regex};
+pub use template::{Part, Template};
+pub use text::{Path, Text};
+
+use super::builder::Cx;
+use super::call::Call;
+use super::diagnostic::Fault;
+use super::directive::Args;
+
+/// A kind of value that a field of a section can have.
+pub trait Value: Clone + Sized {
+    /// How many words it takes.
+    const ARGS: Args = Args::ONE;
+    /// Whether a second directive in the same block is refused.
+    const ONCE: bool = true;
+    /// The arguments, as documentation writes them.
+    const SYNTAX: &'static str;
+
+    /// Reads it from a directive's words.
+    fn parse(call: &Call<'_>, cx: &mut Cx<'_>) -> Result<Self, Fault>;
+
+    /// Reads it from a row's default, which a test has seen to be right.
+    fn from_default(text: &'static str) -> Self;
+
+    /// Keeps it; a list appends.
+    fn store(slot: &mut Option<Self>, value: Self) {
+        *slot = Some(value);
+    }
+}

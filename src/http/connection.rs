@@ -1,0 +1,221 @@
+//! A client's connection: its addresses, its socket, and what was read ahead.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::Interest;
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::server::clock::{self, Moment};
+
+/// How much is read at once.
+const READ_SIZE: usize = 4096;
+
+/// A client's connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// nginx's `$connection`: counts all connections of the process.
+    pub number: u64,
+    /// The client's address.
+    pub peer: Peer,
+    /// The address that the client connected to; `None` for a socket in the file system.
+    pub local: Option<SocketAddr>,
+    /// Which listener it came by, in the configuration that accepted it.
+    pub listener: usize,
+    /// When it was accepted.
+    pub accepted: Moment,
+    /// How many requests it has carried, the present one included.
+    pub requests: Cell<u64>,
+    stream: RefCell<Option<Rc<Stream>>>,
+    buffer: RefCell<BytesMut>,
+}
+
+/// Who a client is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// An address and port.
+    Ip(SocketAddr),
+    /// A client of a socket in the file system.
+    Unix(PathBuf),
+}
+
+impl Peer {
+    /// The address, if it is one.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Ip(address) => Some(address.ip()),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// The address as `$remote_addr` shows it.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Ip(address) => address.ip().to_string(),
+            Self::Unix(_) => "unix:".to_owned(),
+        }
+    }
+}
+
+/// A socket.
+#[derive(Debug)]
+pub enum Stream {
+    /// Over IP.
+    Tcp(TcpStream),
+    /// In the file system.
+    Unix(UnixStream),
+}
+
+impl Stream {
+    async fn ready(&self, interest: Interest) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.ready(interest).await.map(drop),
+            Self::Unix(stream) => stream.ready(interest).await.map(drop),
+        }
+    }
+
+    fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_read_buf(buffer),
+            Self::Unix(stream) => stream.try_read_buf(buffer),
+        }
+    }
+
+    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write_vectored(slices),
+            Self::Unix(stream) => stream.try_write_vectored(slices),
+        }
+    }
+
+    fn into_fd(self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Tcp(stream) => stream.into_std().map(OwnedFd::from),
+            Self::Unix(stream) => stream.into_std().map(OwnedFd::from),
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl Connection {
+    /// A connection that was just accepted.
+    pub fn new(number: u64, stream: Stream, peer: Peer, local: Option<SocketAddr>, listener: usize) -> Self {
+        Self {
+            number,
+            peer,
+            local,
+            listener,
+            accepted: clock::now(),
+            requests: Cell::new(0),
+            stream: RefCell::new(Some(Rc::new(stream))),
+            buffer: RefCell::default(),
+        }
+    }
+
+    /// The socket; an error after it was taken over.
+    pub(super) fn stream(&self) -> io::Result<Rc<Stream>> {
+        self.stream.borrow().clone().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// Reads more into the buffer; 0 is the end of what the client sends. Tries the socket before it waits for it.
+    pub(super) async fn fill(&self, timeout: Duration) -> io::Result<usize> {
+        let stream = self.stream()?;
+        let read = async {
+            loop {
+                let result = {
+                    let mut buffer = self.buffer.borrow_mut();
+                    buffer.reserve(READ_SIZE);
+                    stream.try_read(&mut buffer)
+                };
+                match result {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(&stream).await?,
+                    result => return result,
+                }
+            }
+        };
+        clock::timeout(timeout, read).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Waits for the socket without holding memory: an idle connection has no buffer.
+    async fn wait(&self, stream: &Stream) -> io::Result<()> {
+        if self.buffer.borrow().is_empty() {
+            self.buffer.take();
+        }
+        stream.ready(Interest::READABLE).await
+    }
+
+    /// What was read and not yet used.
+    pub(super) fn buffered(&self) -> std::cell::Ref<'_, BytesMut> {
+        self.buffer.borrow()
+    }
+
+    /// Uses up bytes of the buffer.
+    pub(super) fn consume(&self, length: usize) {
+        self.buffer.borrow_mut().advance(length);
+    }
+
+    /// Takes bytes out of the buffer.
+    pub(super) fn take(&self, length: usize) -> Bytes {
+        self.buffer.borrow_mut().split_to(length).freeze()
+    }
+
+    /// Writes all of the pieces, in as few system calls as the socket allows.
+    pub(super) async fn write(&self, pieces: &mut [Bytes], timeout: Duration) -> io::Result<()> {
+        let stream = self.stream()?;
+        let mut at = 0;
+        loop {
+            while pieces.get(at).is_some_and(Bytes::is_empty) {
+                at += 1;
+            }
+            let rest = &mut pieces[at..];
+            if rest.is_empty() {
+                return Ok(());
+            }
+            let mut slices = [IoSlice::new(&[]); 16];
+            let count = rest.len().min(slices.len());
+            for (slice, piece) in slices.iter_mut().zip(rest.iter()) {
+                *slice = IoSlice::new(piece);
+            }
+            match stream.try_write(&slices[..count]) {
+                Ok(mut written) => {
+                    for piece in rest.iter_mut() {
+                        let step = written.min(piece.len());
+                        piece.advance(step);
+                        written -= step;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let ready = stream.ready(Interest::WRITABLE);
+                    clock::timeout(timeout, ready).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Says that nothing more will be sent.
+    pub(super) fn shutdown_write(&self) -> io::Result<()> {
+        let stream = self.stream()?;
+        socket2::SockRef::from(&*stream).shutdown(std::net::Shutdown::Write)
+    }
+
+    /// Gives the socket away, with what was read from it ahead.
+    pub(super) fn detach(&self) -> io::Result<(OwnedFd, Bytes)> {
+        let stream = self.stream.take().and_then(Rc::into_inner).ok_or(io::ErrorKind::NotConnected)?;
+        Ok((stream.into_fd()?, self.buffer.take().freeze()))
+    }
+}

@@ -1,0 +1,113 @@
+//! What a module brings to the server: its directives, and its places in the life of a request.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+
+use super::request::Request;
+use super::response::Response;
+use crate::config::{Builder, Declarations};
+
+/// One module of nginx, as a value: the list in `modules/mod.rs` is made of these.
+#[derive(Clone, Copy, Debug)]
+pub struct Module {
+    /// Its directives, settings and variables.
+    pub declares: Declarations,
+    /// Checks that need the whole configuration.
+    pub finish: Option<fn(&mut Builder)>,
+    /// Its handlers, each with the phase it runs in.
+    pub phases: &'static [(Phase, Handler)],
+    /// Changes answers on their way out. Filters run in the order of the list.
+    pub filter: Option<Filter>,
+}
+
+impl Module {
+    /// What most modules share; for `..Module::EMPTY`.
+    pub const EMPTY: Self = Self {
+        declares: Declarations { module: "", sections: &[], commands: &[], variables: &[] },
+        finish: None,
+        phases: &[],
+        filter: None,
+    };
+}
+
+/// The phases of a request in which modules have handlers, in nginx's order. Finding the location, and the jump after
+/// a rewrite, stand between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// The head was read (realip).
+    PostRead,
+    /// Rewriting on the server's level; runs once.
+    ServerRewrite,
+    /// Rewriting in a location; runs again after each change of location.
+    Rewrite,
+    /// Limits.
+    Preaccess,
+    /// Who may come in.
+    Access,
+    /// Before the content (`try_files`, mirror).
+    Precontent,
+    /// The answer, where no directive of the location gives one: index, autoindex, files.
+    Content,
+    /// After the answer.
+    Log,
+}
+
+/// A handler of a phase or of a location's content.
+pub type Handler = for<'r> fn(&'r mut Request) -> Next<'r>;
+
+/// A filter of answers.
+pub type Filter = fn(&mut Request, &mut Response);
+
+/// What a handler wants done next: nginx's "declined", "ok", "again" and a status.
+pub enum Next<'r> {
+    /// Not mine, or nothing against it: the next handler.
+    Declined,
+    /// Granted (access phase under `satisfy any`): the rest of the phase may be left out.
+    Granted,
+    /// Go on elsewhere inside the server.
+    Jump(Jump),
+    /// This is the answer.
+    Answer(Response),
+    /// An error or redirect: the page for a status.
+    Status(u16),
+    /// It has to wait for something.
+    Later(Pin<Box<dyn Future<Output = Next<'static>> + 'r>>),
+}
+
+/// Where a request goes on inside the server.
+#[derive(Clone, Debug)]
+pub enum Jump {
+    /// The URI was rewritten: find the location anew.
+    Rewritten,
+    /// An internal redirect: another URI from the server's rewrite phase on, with `internal` locations open.
+    Redirect {
+        /// The path, decoded.
+        uri: Bytes,
+        /// The arguments.
+        args: Bytes,
+    },
+    /// To a named location.
+    Named(Bytes),
+}
+
+impl std::fmt::Debug for Next<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Declined => f.write_str("Declined"),
+            Self::Granted => f.write_str("Granted"),
+            Self::Jump(jump) => write!(f, "Jump({jump:?})"),
+            Self::Answer(response) => write!(f, "Answer({})", response.status),
+            Self::Status(status) => write!(f, "Status({status})"),
+            Self::Later(_) => f.write_str("Later"),
+        }
+    }
+}
+
+impl<'r> Next<'r> {
+    /// A handler that has to wait.
+    pub fn later(future: impl Future<Output = Next<'static>> + 'r) -> Self {
+        Self::Later(Box::pin(future))
+    }
+}

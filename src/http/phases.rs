@@ -1,0 +1,280 @@
+//! A request's way through the phases, from its head to its answer.
+
+use bytes::Bytes;
+
+use super::error_page::Special;
+use super::module::{Jump, Next, Phase};
+use super::request::Request;
+use super::response::{Body, Response};
+use super::wire::escape::{Escape, escape};
+use crate::compile::{Found, LocationId, find_location};
+use crate::server::log::Level;
+
+/// Where the walk through the phases begins, or begins again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Start,
+    ServerRewrite,
+    Find,
+    Rewrite,
+}
+
+/// What a stretch of phases ended with.
+enum Outcome {
+    Answer(Response),
+    Status(u16),
+    Jump(Jump),
+}
+
+impl Request {
+    /// Makes the answer: phases, error pages and jumps inside the server, and then the filters.
+    pub async fn run(&mut self) -> Response {
+        let mut stage = Stage::Start;
+        let mut response = loop {
+            let mut outcome = self.walk(stage).await;
+            if let Outcome::Status(status) = outcome {
+                outcome = match self.special(status) {
+                    Special::Page(response) => Outcome::Answer(response),
+                    Special::Jump(jump) => Outcome::Jump(jump),
+                };
+            }
+            match outcome {
+                Outcome::Answer(response) => break response,
+                Outcome::Jump(jump) => match self.jump(jump) {
+                    Ok(next) => stage = next,
+                    Err(status) => break self.plain_page(status),
+                },
+                Outcome::Status(status) => break self.plain_page(status),
+            }
+        };
+        if let Some(status) = self.error_status {
+            response.status = status;
+        }
+        for module in crate::modules::MODULES {
+            if let Some(filter) = module.filter {
+                filter(self, &mut response);
+            }
+        }
+        if self.is_head() && !matches!(response.body, Body::Empty | Body::Takeover(_)) {
+            response.content_length = response.length();
+            response.body = Body::Empty;
+        }
+        response
+    }
+
+    /// Walks the phases from a stage until something ends the walk.
+    async fn walk(&mut self, mut stage: Stage) -> Outcome {
+        if stage == Stage::Start {
+            if let Some(outcome) = self.phase(Phase::PostRead).await {
+                return outcome;
+            }
+            stage = Stage::ServerRewrite;
+        }
+        if stage == Stage::ServerRewrite {
+            self.location_id = self.compiled.server_location(self.server_id);
+            match self.phase(Phase::ServerRewrite).await {
+                None | Some(Outcome::Jump(Jump::Rewritten)) => {}
+                Some(outcome) => return outcome,
+            }
+            stage = Stage::Find;
+        }
+        if stage == Stage::Find {
+            if let Err(outcome) = self.find() {
+                return outcome;
+            }
+            stage = Stage::Rewrite;
+        }
+        if stage == Stage::Rewrite
+            && let Some(outcome) = self.phase(Phase::Rewrite).await
+        {
+            return outcome;
+        }
+        if let Some(outcome) = self.phase(Phase::Preaccess).await {
+            return outcome;
+        }
+        if self.is_main()
+            && let Some(outcome) = self.access().await
+        {
+            return outcome;
+        }
+        if let Some(outcome) = self.phase(Phase::Precontent).await {
+            return outcome;
+        }
+        self.content().await
+    }
+
+    /// Runs the handlers of a phase until one ends it.
+    async fn phase(&mut self, phase: Phase) -> Option<Outcome> {
+        let compiled = std::sync::Arc::clone(&self.compiled);
+        for handler in compiled.phases.of(phase) {
+            match settle(handler(self)).await {
+                Settled::Declined | Settled::Granted => {}
+                Settled::Ended(outcome) => return Some(outcome),
+            }
+        }
+        None
+    }
+
+    /// Runs the access phase, under `satisfy`.
+    async fn access(&mut self) -> Option<Outcome> {
+        let any = self.settings::<super::access::Satisfy>().is_any();
+        let compiled = std::sync::Arc::clone(&self.compiled);
+        let mut refused = None;
+        for handler in compiled.phases.of(Phase::Access) {
+            match settle(handler(self)).await {
+                Settled::Declined => {}
+                Settled::Granted if any => return None,
+                Settled::Granted => {}
+                // Under `any`, a refusal waits for another handler to grant.
+                Settled::Ended(Outcome::Status(status @ (401 | 403))) if any => {
+                    if refused != Some(401) {
+                        refused = Some(status);
+                    }
+                }
+                Settled::Ended(outcome) => return Some(outcome),
+            }
+        }
+        refused.map(Outcome::Status)
+    }
+
+    /// Makes the content: the location's own handler, or else the first of the phase that takes the request.
+    async fn content(&mut self) -> Outcome {
+        if let Some(handler) = self.location().handler {
+            return match settle(handler(self)).await {
+                Settled::Ended(outcome) => outcome,
+                Settled::Declined | Settled::Granted => Outcome::Status(404),
+            };
+        }
+        if let Some(outcome) = self.phase(Phase::Content).await {
+            return outcome;
+        }
+        if self.uri.ends_with(b"/") {
+            let root = super::root::map_uri(self);
+            self.log(Level::Error, &format!("directory index of \"{}\" is forbidden", root.display()));
+            return Outcome::Status(403);
+        }
+        self.log(Level::Error, "no handler found");
+        Outcome::Status(404)
+    }
+
+    /// Finds the location of the present URI.
+    fn find(&mut self) -> Result<(), Outcome> {
+        let compiled = std::sync::Arc::clone(&self.compiled);
+        self.location_id = compiled.server_location(self.server_id);
+        let found = find_location(&compiled, &self.server().tree, &self.uri);
+        match found {
+            Err(error) => {
+                self.log(Level::Error, &format!("a location's regular expression was given up: {error}"));
+                Err(Outcome::Status(500))
+            }
+            Ok(Found::Nothing) => self.enter(self.location_id),
+            Ok(Found::Location(location, captures)) => {
+                if let Some(captures) = captures {
+                    self.matched(&compiled, location, captures);
+                }
+                self.enter(location)
+            }
+            Ok(Found::Redirect(location)) => {
+                self.enter(location)?;
+                Err(Outcome::Answer(self.slash_redirect(location)))
+            }
+        }
+    }
+
+    /// Keeps what a location's expression captured.
+    fn matched(
+        &mut self,
+        compiled: &crate::compile::Compiled,
+        location: LocationId,
+        captures: crate::config::value::Captures,
+    ) {
+        let definition = location.0 as usize - compiled.servers.len();
+        if let crate::config::LocationKind::Regex(regex) = &compiled.config.built.model.locations[definition].kind {
+            for (number, variable) in regex.named() {
+                self.set_variable(*variable, captures.get(*number));
+            }
+        }
+        self.captures = captures;
+    }
+
+    /// Makes a location the request's, if it may be.
+    fn enter(&mut self, location: LocationId) -> Result<(), Outcome> {
+        self.location_id = location;
+        if !self.is_internal && self.settings::<super::access::Internal>().is_internal {
+            return Err(Outcome::Status(404));
+        }
+        match self.refuse_long_body() {
+            Some(status) => Err(Outcome::Status(status)),
+            None => Ok(()),
+        }
+    }
+
+    /// The redirect to the path with a slash at its end.
+    fn slash_redirect(&mut self, location: LocationId) -> Response {
+        let mut target = escape(&self.compiled.location(location).name, Escape::Uri).into_owned();
+        if !self.args.is_empty() {
+            target.push(b'?');
+            target.extend_from_slice(&self.args);
+        }
+        let mut response = self.plain_page(301);
+        response.location = Some(target.into());
+        response
+    }
+
+    /// Carries a jump out: where to go on, or the status of a jump too many.
+    fn jump(&mut self, jump: Jump) -> Result<Stage, u16> {
+        self.uri_changes = self.uri_changes.saturating_sub(1);
+        if self.uri_changes == 0 {
+            let uri = self.uri.escape_ascii().to_string();
+            self.log(Level::Error, &format!("rewrite or internal redirection cycle while processing \"{uri}\""));
+            return Err(500);
+        }
+        match jump {
+            Jump::Rewritten => Ok(Stage::Find),
+            Jump::Redirect { uri, args } => {
+                self.uri = uri;
+                self.args = args;
+                self.is_internal = true;
+                self.forget_notes();
+                Ok(Stage::ServerRewrite)
+            }
+            Jump::Named(name) => self.enter_named(&name),
+        }
+    }
+
+    fn enter_named(&mut self, name: &Bytes) -> Result<Stage, u16> {
+        let Some(location) = self.server().named.get(&name[..]).copied() else {
+            self.log(Level::Error, &format!("could not find named location \"{}\"", name.escape_ascii()));
+            return Err(500);
+        };
+        self.is_internal = true;
+        self.location_id = location;
+        self.forget_notes();
+        Ok(Stage::Rewrite)
+    }
+
+    /// The server's own page for a status, without a look at `error_page`.
+    pub(super) fn plain_page(&mut self, status: u16) -> Response {
+        super::error_page::built_in(self, status)
+    }
+}
+
+/// A handler's word, once it does not have to wait any more.
+enum Settled {
+    Declined,
+    Granted,
+    Ended(Outcome),
+}
+
+async fn settle(mut next: Next<'_>) -> Settled {
+    loop {
+        next = match next {
+            Next::Declined => return Settled::Declined,
+            Next::Granted => return Settled::Granted,
+            Next::Answer(response) => return Settled::Ended(Outcome::Answer(response)),
+            Next::Status(status) => return Settled::Ended(Outcome::Status(status)),
+            Next::Jump(jump) => return Settled::Ended(Outcome::Jump(jump)),
+            Next::Later(future) => future.await,
+        };
+    }
+}

@@ -1,0 +1,277 @@
+//! A request while it is worked on.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::connection::Connection;
+use super::wire::head::RequestHead;
+use super::wire::method::Method;
+use crate::compile::{Compiled, Location, LocationId, Server, ServerId};
+use crate::config::value::Captures;
+use crate::config::{Section, Value, VarId};
+use crate::server::clock::{self, Moment};
+use crate::server::log::{Level, LogSettings};
+
+/// Redirects inside the server that one request may make; nginx's number.
+const MAX_URI_CHANGES: u8 = 10;
+
+/// A client's request, or a subrequest of one.
+pub struct Request {
+    /// The connection it came by.
+    pub connection: Rc<Connection>,
+    /// The configuration that holds for it, to its end.
+    pub compiled: Arc<Compiled>,
+    /// What the client sent.
+    pub head: Rc<RequestHead>,
+    /// The method; a subrequest has its own.
+    pub method: Method,
+    /// The method's name.
+    pub method_name: Bytes,
+    /// The path, decoded and normalized; rewriting changes it.
+    pub uri: Bytes,
+    /// The arguments, raw; rewriting changes them.
+    pub args: Bytes,
+    /// The server that its host names.
+    pub server_id: ServerId,
+    /// The location; at first the one that stands for the server.
+    pub location_id: LocationId,
+    /// What the last regular expression captured.
+    pub captures: Captures,
+    /// Whether `internal` locations are open to it.
+    pub is_internal: bool,
+    /// How it hangs on another one.
+    pub kind: Kind,
+    /// The status of the error page that is being made, for `$status` and `error_page`.
+    pub error_status: Option<u16>,
+    /// When its first byte came.
+    pub started: Moment,
+    /// What is known of the answer when it is sent: for the log.
+    pub sent: Sent,
+    pub(super) body: Option<Bytes>,
+    pub(super) uri_changes: u8,
+    pub(super) method_replaced: bool,
+    pub(super) is_error_page: bool,
+    pub(super) must_close: bool,
+    variables: Rc<RefCell<Variables>>,
+    notes: Vec<Box<dyn Any>>,
+}
+
+/// How a request hangs on another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A client's own.
+    Main,
+    /// Made by a handler of another request.
+    Subrequest,
+}
+
+/// What was sent to the client.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sent {
+    /// The status.
+    pub status: u16,
+    /// Bytes of the body.
+    pub body_bytes: u64,
+    /// All bytes.
+    pub bytes: u64,
+}
+
+/// The values that a request and its subrequests share, by number.
+#[derive(Debug, Default)]
+struct Variables {
+    values: Vec<Option<Value>>,
+}
+
+impl Request {
+    /// A client's request, before anything was done for it.
+    pub(super) fn new(
+        connection: Rc<Connection>,
+        compiled: Arc<Compiled>,
+        server_id: ServerId,
+        head: RequestHead,
+        started: Moment,
+    ) -> Self {
+        let location_id = compiled.server_location(server_id);
+        Self {
+            connection,
+            method: head.method(),
+            method_name: method_name(&head),
+            uri: head.path_bytes(),
+            args: head.args_bytes(),
+            server_id,
+            location_id,
+            captures: Captures::default(),
+            is_internal: false,
+            kind: Kind::Main,
+            error_status: None,
+            started,
+            sent: Sent::default(),
+            body: None,
+            uri_changes: MAX_URI_CHANGES,
+            method_replaced: false,
+            is_error_page: false,
+            must_close: false,
+            variables: Rc::default(),
+            notes: Vec::new(),
+            head: Rc::new(head),
+            compiled,
+        }
+    }
+
+    /// A request inside this one: the same client, arguments and variables unless changed afterwards.
+    pub fn subrequest(&self, uri: Bytes, args: Bytes) -> Self {
+        Self {
+            connection: Rc::clone(&self.connection),
+            compiled: Arc::clone(&self.compiled),
+            head: Rc::clone(&self.head),
+            method: Method::Get,
+            method_name: Bytes::from_static(b"GET"),
+            uri,
+            args,
+            server_id: self.server_id,
+            location_id: self.compiled.server_location(self.server_id),
+            captures: self.captures.clone(),
+            is_internal: true,
+            kind: Kind::Subrequest,
+            error_status: None,
+            started: clock::now(),
+            sent: Sent::default(),
+            body: self.body.clone(),
+            uri_changes: MAX_URI_CHANGES,
+            method_replaced: false,
+            is_error_page: false,
+            must_close: false,
+            variables: Rc::clone(&self.variables),
+            notes: Vec::new(),
+        }
+    }
+
+    /// The same, with variables of its own: for what outlives the request that it comes from.
+    pub fn detached(&self, uri: Bytes, args: Bytes) -> Self {
+        Self { variables: Rc::default(), ..self.subrequest(uri, args) }
+    }
+
+    /// Makes it a POST with a body.
+    pub fn post(mut self, body: Bytes) -> Self {
+        self.method = Method::Post;
+        self.method_name = Bytes::from_static(b"POST");
+        self.body = Some(body);
+        self
+    }
+
+    /// The location.
+    pub fn location(&self) -> &Location {
+        self.compiled.location(self.location_id)
+    }
+
+    /// The server.
+    pub fn server(&self) -> &Server {
+        self.compiled.server(self.server_id)
+    }
+
+    /// A section of the settings that hold here.
+    pub fn settings<S: Section>(&self) -> &S {
+        self.compiled.settings(self.location_id).get::<S>()
+    }
+
+    /// Whether it is a client's own.
+    pub fn is_main(&self) -> bool {
+        self.kind == Kind::Main
+    }
+
+    /// Whether the answer goes without its body.
+    pub fn is_head(&self) -> bool {
+        self.method == Method::Head
+    }
+
+    /// A variable's value. Reading keeps it, where the variable allows.
+    pub fn variable(&self, id: VarId) -> Value {
+        let index = id.0 as usize;
+        if let Some(Some(value)) = self.variables.borrow().values.get(index) {
+            return value.clone();
+        }
+        let variable = self.compiled.variables().get(index)?;
+        let value = match &variable.source {
+            crate::config::Source::BuiltIn { row, suffix } => (row.read)(self, suffix),
+            crate::config::Source::Computed(read) => read(self),
+            crate::config::Source::Assigned => None,
+        };
+        if variable.cached {
+            self.variables.borrow_mut().put(index, value.clone());
+        }
+        value
+    }
+
+    /// Whether a variable has a value that was assigned or kept.
+    pub fn is_assigned(&self, id: VarId) -> bool {
+        matches!(self.variables.borrow().values.get(id.0 as usize), Some(Some(_)))
+    }
+
+    /// Assigns a variable.
+    pub fn set_variable(&mut self, id: VarId, value: Value) {
+        let source = self.compiled.variables().get(id.0 as usize).map(|variable| &variable.source);
+        if let Some(crate::config::Source::BuiltIn { row, .. }) = source
+            && let Some(write) = row.write
+        {
+            write(self, value.unwrap_or_default());
+            return;
+        }
+        self.variables.borrow_mut().put(id.0 as usize, value);
+    }
+
+    /// Lets variables that belong to a location be read anew, after a jump inside the server.
+    pub(super) fn forget_notes(&mut self) {
+        self.notes.clear();
+    }
+
+    /// What a module keeps with the request.
+    pub fn note<T: Any>(&self) -> Option<&T> {
+        self.notes.iter().find_map(|note| note.downcast_ref())
+    }
+
+    /// The same, to change; made when it is not there.
+    pub fn note_mut<T: Any + Default>(&mut self) -> &mut T {
+        let index = match self.notes.iter().position(|note| note.is::<T>()) {
+            Some(index) => index,
+            None => {
+                self.notes.push(Box::new(T::default()));
+                self.notes.len() - 1
+            }
+        };
+        self.notes[index].downcast_mut().expect("the note of this type was found or made")
+    }
+
+    /// Writes to the error log that holds here, with nginx's particulars of client, server and request.
+    pub fn log(&self, level: Level, message: &str) {
+        let settings = self.settings::<LogSettings>();
+        if settings.wants(level) {
+            settings.write(level, self.connection.number, &super::log_line::with_particulars(self, message));
+        }
+    }
+}
+
+impl Variables {
+    fn put(&mut self, index: usize, value: Value) {
+        if self.values.len() <= index {
+            self.values.resize(index + 1, None);
+        }
+        self.values[index] = Some(value);
+    }
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Request({} {})", self.method_name.escape_ascii(), self.uri.escape_ascii())
+    }
+}
+
+fn method_name(head: &RequestHead) -> Bytes {
+    match head.method() {
+        Method::Get => Bytes::from_static(b"GET"),
+        _ => Bytes::copy_from_slice(head.method_name()),
+    }
+}

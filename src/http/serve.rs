@@ -1,0 +1,286 @@
+//! The life of a connection: heads in, answers out, one request after another.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::connection::Connection;
+use super::module::Phase;
+use super::request::Request;
+use super::response::{Body, Detached, Response};
+use super::send;
+use super::settings::{Bodies, Heads, Keepalive, Lingering, Sending};
+use super::wire::date::DateCache;
+use super::wire::head::RequestHead;
+use super::wire::head::parser::{HeadOptions, HeadParser, Progress};
+use super::wire::header::Known;
+use super::wire::method::Method;
+use super::wire::user_agent::Browser;
+use crate::compile::{Compiled, Listener, ServerId};
+use crate::config::ListenAddress;
+use crate::server::clock::{self, Moment};
+use crate::server::log::Level;
+
+/// What a worker's connections share.
+pub struct Site {
+    /// The configuration that holds for new requests.
+    pub compiled: Box<dyn Fn() -> Arc<Compiled>>,
+    /// Tells connections that the server is going: those without a request end.
+    pub closing: Notify,
+    /// Whether it is.
+    pub is_closing: Box<dyn Fn() -> bool>,
+    /// The `Date` of this second.
+    pub date: RefCell<DateCache>,
+}
+
+impl std::fmt::Debug for Site {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Site")
+    }
+}
+
+/// How a request ended.
+enum After {
+    /// The connection carries the next one.
+    Next,
+    /// The connection ends; what the client still sends may be read for a while.
+    Close { linger: bool },
+    /// The connection belongs to somebody else.
+    Gone,
+}
+
+/// Serves a connection to its end.
+pub async fn serve(site: Rc<Site>, connection: Rc<Connection>, address: Arc<ListenAddress>) {
+    loop {
+        let compiled = (site.compiled)();
+        let Some(listener) = listener(&compiled, &connection, &address) else { return };
+        let Some((request, is_bad)) = next_request(&site, &connection, &compiled, listener).await else { return };
+        // The request's state is boxed, so that an idle connection does not keep room for it.
+        match Box::pin(answer(&site, request, is_bad)).await {
+            After::Next => {}
+            After::Gone => return,
+            After::Close { linger } => {
+                if linger {
+                    discard(&connection, &compiled, listener.default_server).await;
+                }
+                return;
+            }
+        }
+    }
+}
+
+/// The listener that the connection came by, in the present configuration; a reload may have moved it.
+fn listener<'c>(compiled: &'c Compiled, connection: &Connection, address: &ListenAddress) -> Option<&'c Listener> {
+    let same = |listener: &&Listener| listener.address == *address;
+    compiled
+        .listeners
+        .get(connection.listener)
+        .filter(same)
+        .or_else(|| compiled.listeners.iter().find(same))
+}
+
+/// Waits for the next request's head. The flag says that it is to be refused. `None`: there is none.
+async fn next_request(
+    site: &Site,
+    connection: &Rc<Connection>,
+    compiled: &Arc<Compiled>,
+    listener: &Listener,
+) -> Option<(Request, Option<u16>)> {
+    let settings = compiled.settings(compiled.server_location(listener.default_server));
+    let heads = settings.get::<Heads>();
+    if connection.buffered().is_empty() && !wait(site, connection, settings.get::<Keepalive>(), heads).await {
+        return None;
+    }
+    let options = HeadOptions {
+        client_header_buffer_size: usize::try_from(*heads.buffer_size).unwrap_or(usize::MAX),
+        large_buffers: heads.large_buffers.count,
+        large_buffer_size: heads.large_buffers.size,
+        underscores_in_headers: *heads.underscores,
+        ignore_invalid_headers: *heads.ignore_invalid,
+        merge_slashes: *heads.merge_slashes,
+    };
+    let started = clock::now();
+    let mut parser = HeadParser::new();
+    loop {
+        let progress = parser.parse(&connection.buffered(), &options);
+        match progress {
+            Progress::Complete { head, consumed } => {
+                connection.consume(consumed);
+                return Some((begin(connection, compiled, listener, head, started), None));
+            }
+            Progress::Bad(refusal) => {
+                let request = begin(connection, compiled, listener, refusal.head, started);
+                let reason = String::from_utf8_lossy(&refusal.reason).into_owned();
+                request.log(Level::Info, &format!("{reason} while {}", refusal.action));
+                return Some((request, Some(refusal.status)));
+            }
+            Progress::Incomplete => {}
+        }
+        let left = heads.timeout.saturating_sub(clock::now().since(started));
+        match connection.fill(left).await {
+            Ok(0) | Err(_) => return None,
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Waits for the first byte of a request; `false`: none will come.
+async fn wait(site: &Site, connection: &Connection, keepalive: &Keepalive, heads: &Heads) -> bool {
+    let is_first = connection.requests.get() == 0;
+    let timeout = if is_first { *heads.timeout } else { keepalive.timeout.wait };
+    if (site.is_closing)() && !is_first {
+        return false;
+    }
+    tokio::select! {
+        biased;
+        read = connection.fill(timeout) => matches!(read, Ok(1..)),
+        () = site.closing.notified(), if !is_first => false,
+    }
+}
+
+/// Makes the request of a head.
+fn begin(
+    connection: &Rc<Connection>,
+    compiled: &Arc<Compiled>,
+    listener: &Listener,
+    head: RequestHead,
+    started: Moment,
+) -> Request {
+    connection.requests.set(connection.requests.get() + 1);
+    let found = if head.host().is_empty() && !listener.names.is_empty() {
+        listener.names.find(&Bytes::new())
+    } else {
+        listener.names.find(&Bytes::copy_from_slice(head.host()))
+    };
+    let (server, captures) = found.unwrap_or((listener.default_server, None));
+    let mut request = Request::new(Rc::clone(connection), Arc::clone(compiled), server, head, started);
+    if let Some(captures) = captures {
+        request.captures = captures;
+    }
+    request
+}
+
+/// Answers a request and says what becomes of the connection.
+async fn answer(site: &Site, mut request: Request, refused: Option<u16>) -> After {
+    let response = match refused {
+        Some(status) => {
+            request.must_close = true;
+            match request.special(status) {
+                super::error_page::Special::Page(response) => response,
+                super::error_page::Special::Jump(_) => request.plain_page(status),
+            }
+        }
+        None => request.run().await,
+    };
+    let keepalive = refused.is_none() && !request.must_close && !response.close && wants_next(site, &request);
+    let after = send(site, &mut request, response, keepalive).await;
+    let compiled = Arc::clone(&request.compiled);
+    for handler in compiled.phases.of(Phase::Log) {
+        handler(&mut request);
+    }
+    after
+}
+
+/// Whether both sides want another request on the connection.
+fn wants_next(site: &Site, request: &Request) -> bool {
+    let settings = request.settings::<Keepalive>();
+    let connection = &request.connection;
+    if !request.head.wants_keepalive() || settings.timeout.wait.is_zero() || (site.is_closing)() {
+        return false;
+    }
+    if connection.requests.get() >= *settings.requests || clock::now().since(connection.accepted) >= *settings.time {
+        return false;
+    }
+    if !settings.disable.msie6 && !settings.disable.safari {
+        return true;
+    }
+    let Some(agent) = request.head.known(Known::UserAgent) else { return true };
+    let browser = Browser::from_user_agent(agent);
+    let msie6 = settings.disable.msie6 && browser.msie6 && request.head.method() == Method::Post;
+    !msie6 && !(settings.disable.safari && browser.safari)
+}
+
+/// Sends an answer.
+async fn send(site: &Site, request: &mut Request, mut response: Response, keepalive: bool) -> After {
+    if let Body::Takeover(take) = std::mem::take(&mut response.body) {
+        return take_over(site, request, response, take).await;
+    }
+    // A body that nobody read stands before the next request.
+    let keepalive = keepalive && (!request.has_unread_body() || skip_body(request).await);
+    let has_unread = request.has_unread_body() || request.must_close;
+    match send::response(&site.date, request, response, keepalive).await {
+        Ok(true) => After::Next,
+        Ok(false) => After::Close { linger: lingers(request, has_unread) },
+        Err(error) => {
+            request.log(Level::Info, &format!("client closed connection while sending the answer: {error}"));
+            After::Close { linger: false }
+        }
+    }
+}
+
+fn lingers(request: &Request, has_unread: bool) -> bool {
+    match request.settings::<Sending>().lingering_close {
+        Lingering::Off => false,
+        Lingering::On => has_unread || !request.connection.buffered().is_empty(),
+        Lingering::Always => true,
+    }
+}
+
+/// Reads past a body that nobody wanted; `false`: the connection is of no more use.
+async fn skip_body(request: &mut Request) -> bool {
+    let is_waiting = request.head.known(Known::Expect).is_some();
+    let too_long = request.head.content_length().is_some_and(|length| length > *request.settings::<Bodies>().max_size);
+    !is_waiting && !too_long && request.read_body().await.is_ok()
+}
+
+/// Sends the head and gives the socket away.
+async fn take_over(
+    site: &Site,
+    request: &mut Request,
+    response: Response,
+    take: super::response::Takeover,
+) -> After {
+    if send::head(&site.date, request, response).await.is_err() {
+        return After::Close { linger: false };
+    }
+    match request.connection.detach() {
+        Ok((socket, leftover)) => {
+            take(Detached { socket, leftover }, request);
+            After::Gone
+        }
+        Err(error) => {
+            request.log(Level::Alert, &format!("a connection could not be handed over: {error}"));
+            After::Close { linger: false }
+        }
+    }
+}
+
+/// Reads what the client still sends, for a while, so that it gets the answer before the connection is reset.
+async fn discard(connection: &Connection, compiled: &Compiled, server: ServerId) {
+    let settings = compiled.settings(compiled.server_location(server)).get::<Sending>();
+    let until = clock::now().after(*settings.lingering_time);
+    if connection.shutdown_write().is_err() {
+        return;
+    }
+    loop {
+        let length = connection.buffered().len();
+        connection.consume(length);
+        let left = until.since(clock::now()).min(*settings.lingering_timeout);
+        if left == Duration::ZERO || !matches!(connection.fill(left).await, Ok(1..)) {
+            return;
+        }
+    }
+}
+
+/// An error that a peer's going away makes, which is nobody's fault.
+pub fn is_disconnect(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted
+    )
+}

@@ -1,0 +1,146 @@
+//! ngx_http_core_module: servers, locations, and the settings of the HTTP engine.
+
+mod listen;
+mod location;
+mod server_name;
+mod types;
+mod variables;
+
+use crate::config::{
+    Args, Body, Builder, Call, Contexts, Cx, Declarations, Diagnostic, Directive, Fault, SectionRow, ServerDef,
+};
+use crate::http::access::{self, Internal, Satisfy};
+use crate::http::content::Content;
+use crate::http::error_page::{self, ErrorPages};
+use crate::http::root::{self, Root};
+use crate::http::settings::{Bodies, Heads, Keepalive, Pages, Sending};
+use crate::http::Module;
+
+pub use types::{Types, content_type};
+
+/// The module.
+pub static MODULE: Module = Module {
+    declares: Declarations {
+        module: "http_core",
+        sections: &[
+            Heads::ROW,
+            Bodies::ROW,
+            Keepalive::ROW,
+            Sending::ROW,
+            Pages::ROW,
+            Satisfy::ROW,
+            types::Defaults::ROW,
+            SectionRow::of::<Types>(&[]),
+            SectionRow::of::<Content>(&[]),
+            SectionRow::of::<Internal>(&[]),
+            SectionRow::of::<ErrorPages>(&[]),
+            SectionRow::of::<Root>(&[]),
+        ],
+        commands: COMMANDS,
+        variables: variables::VARIABLES,
+    },
+    finish: Some(finish),
+    ..Module::EMPTY
+};
+
+const COMMANDS: &[Directive] = &[
+    Directive {
+        name: "http",
+        contexts: Contexts::MAIN,
+        args: Args::NONE,
+        body: Body::Block,
+        once: true,
+        doc: "The block of everything that serves HTTP.",
+        file: file!(),
+        apply: http,
+        ..Directive::BASE
+    },
+    Directive {
+        name: "server",
+        contexts: Contexts::HTTP,
+        args: Args::NONE,
+        body: Body::Block,
+        doc: "A virtual server: addresses, names, locations.",
+        file: file!(),
+        apply: server,
+        ..Directive::BASE
+    },
+    location::COMMANDS[0],
+    location::COMMANDS[1],
+    listen::COMMANDS[0],
+    server_name::COMMANDS[0],
+    types::COMMANDS[0],
+    root::COMMANDS[0],
+    root::COMMANDS[1],
+    error_page::COMMANDS[0],
+    Directive {
+        name: "internal",
+        contexts: Contexts::LOCATION,
+        args: Args::NONE,
+        once: true,
+        doc: "Closes a location to clients: it answers 404 to them. Open to error pages, internal redirects, rewrites \
+              of named locations and subrequests, such as push_stream's hooks.",
+        file: file!(),
+        apply: access::internal,
+        ..Directive::BASE
+    },
+    Directive::ignored("sendfile", Contexts::HTTP_ALL.union(Contexts::IF_LOCATION), Args::ONE, "files are read and written", "Whether nginx lets the kernel send files.").flag(),
+    Directive::ignored("sendfile_max_chunk", Contexts::HTTP_ALL, Args::ONE, "files are sent piece by piece", "How much nginx lets the kernel send at once."),
+    Directive::ignored("aio", Contexts::HTTP_ALL, Args::ONE, "files are read from the page cache", "Whether nginx reads files in the background."),
+    Directive::ignored("aio_write", Contexts::HTTP_ALL, Args::ONE, "temporary files are not written", "Whether nginx writes files in the background.").flag(),
+    Directive::ignored("directio", Contexts::HTTP_ALL, Args::ONE, "the kernel caches files", "From which size on nginx reads files past the cache."),
+    Directive::ignored("directio_alignment", Contexts::HTTP_ALL, Args::ONE, "the kernel caches files", "The alignment of such reads."),
+    Directive::ignored("read_ahead", Contexts::HTTP_ALL, Args::ONE, "the kernel decides", "How much nginx lets the kernel read ahead."),
+    Directive::ignored("output_buffers", Contexts::HTTP_ALL, Args::exactly(2), "files are sent piece by piece", "Nginx's buffers for reading files."),
+    Directive::ignored("client_body_temp_path", Contexts::HTTP_ALL, Args::between(1, 4), "bodies are kept in memory", "Where nginx keeps long bodies."),
+    Directive::ignored("server_names_hash_max_size", Contexts::HTTP, Args::ONE, "tables grow as needed", "The size of nginx's table of names."),
+    Directive::ignored("types_hash_max_size", Contexts::HTTP_ALL, Args::ONE, "tables grow as needed", "The size of nginx's table of types."),
+    Directive::ignored("types_hash_bucket_size", Contexts::HTTP_ALL, Args::ONE, "tables grow as needed", "The size of a bucket of that table."),
+    Directive::ignored("variables_hash_max_size", Contexts::HTTP, Args::ONE, "tables grow as needed", "The size of nginx's table of variables."),
+    Directive::ignored("variables_hash_bucket_size", Contexts::HTTP, Args::ONE, "tables grow as needed", "The size of a bucket of that table."),
+    server_name::COMMANDS[1],
+];
+
+impl Directive {
+    /// The same, taking `on` or `off`.
+    const fn flag(self) -> Self {
+        Self {
+            once: true,
+            syntax: "on | off",
+            apply: |cx, call| {
+                <crate::config::value::Flag as crate::config::value::Value>::parse(call, cx).map(drop)
+            },
+            ..self
+        }
+    }
+}
+
+fn http(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
+    let scope = cx.open(Contexts::HTTP, call);
+    cx.model().http = Some(scope);
+    cx.walk(scope, call);
+    Ok(())
+}
+
+fn server(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
+    let scope = cx.open(Contexts::SERVER, call);
+    cx.model().servers.push(ServerDef { scope, listens: Vec::new(), names: Vec::new(), locations: Vec::new() });
+    cx.walk(scope, call);
+    if let Some(server) = cx.model().servers.last_mut()
+        && server.listens.is_empty()
+    {
+        server.listens.push(listen::default());
+    }
+    Ok(())
+}
+
+/// What holds for the configuration as a whole.
+fn finish(builder: &mut Builder) {
+    if builder.model.events.is_none() && !builder.diagnostics.iter().any(|diagnostic| diagnostic.severity.refuses()) {
+        let message = "no \"events\" section in configuration";
+        builder.diagnostics.push(Diagnostic::emerg("no-events", message).help("add: events { }"));
+    }
+    location::finish(builder);
+    listen::finish(builder);
+    server_name::finish(builder);
+}

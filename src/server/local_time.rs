@@ -1,0 +1,47 @@
+//! The time of day in the zone of the machine.
+
+use std::cell::Cell;
+
+use crate::sys;
+
+/// A second, in local time.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LocalTime {
+    seconds: i64,
+    fields: sys::LocalFields,
+}
+
+/// A second in local time; asked of the system once a second.
+pub fn now(seconds: i64) -> LocalTime {
+    thread_local! {
+        static LAST: Cell<LocalTime> = Cell::default();
+    }
+    let last = LAST.get();
+    if last.seconds == seconds {
+        return last;
+    }
+    let time = LocalTime { seconds, fields: sys::local_time(seconds) };
+    LAST.set(time);
+    time
+}
+
+impl LocalTime {
+    /// The form of the error log: `2026/11/23 06:28:03`.
+    pub fn log(&self) -> String {
+        let fields = &self.fields;
+        format!(
+            "{:04}/{:02}/{:02} {:02}:{:02}:{:02}",
+            fields.year, fields.month, fields.day, fields.hour, fields.minute, fields.second
+        )
+    }
+
+    /// How far the zone is ahead of UTC, in minutes.
+    pub fn zone_minutes(&self) -> i32 {
+        self.fields.zone_minutes
+    }
+
+    /// Seconds since the beginning of 1970.
+    pub fn unix(&self) -> i64 {
+        self.seconds
+    }
+}

@@ -1,0 +1,185 @@
+//! `error_log`: what the server says of itself, in nginx's form.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::clock;
+use super::local_time;
+use super::log_file::LogFile;
+use crate::config::{Args, Call, Contexts, Cx, Directive, Fault, Merge, Section, Slot};
+
+/// How important a message is; nginx's levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the names are nginx's")]
+pub enum Level {
+    Emerg,
+    Alert,
+    Crit,
+    Error,
+    Warn,
+    Notice,
+    Info,
+    Debug,
+}
+
+impl Level {
+    const WORDS: [(&'static str, Self); 8] = [
+        ("emerg", Self::Emerg),
+        ("alert", Self::Alert),
+        ("crit", Self::Crit),
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("notice", Self::Notice),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+    ];
+
+    /// nginx's word for it.
+    pub fn word(self) -> &'static str {
+        Self::WORDS[self as usize].0
+    }
+
+    /// The level of a word.
+    pub fn of(word: &str) -> Option<Self> {
+        if word.starts_with("debug") {
+            return Some(Self::Debug);
+        }
+        Self::WORDS.iter().find(|(known, _)| *known == word).map(|(_, level)| *level)
+    }
+}
+
+/// The row that this file brings.
+pub const COMMANDS: &[Directive] = &[Directive {
+    name: "error_log",
+    contexts: Contexts::MAIN.union(Contexts::HTTP_ALL),
+    args: Args::SOME,
+    syntax: "file [level]",
+    default: "logs/error.log error",
+    doc: "Where errors are written, and from which level on: `debug`, `info`, `notice`, `warn`, `error`, `crit`, \
+          `alert` or `emerg`. The file may be `stderr`. Several may be given on one level of the configuration; an \
+          inner block's replace those around it.",
+    file: file!(),
+    apply: error_log,
+    ..Directive::BASE
+}];
+
+/// Where errors go that belong to a block.
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    targets: Vec<Target>,
+    finest: Level,
+}
+
+/// One place.
+#[derive(Clone, Debug)]
+pub struct Target {
+    to: To,
+    level: Level,
+}
+
+#[derive(Clone, Debug)]
+enum To {
+    Stderr,
+    File(Arc<LogFile>),
+}
+
+impl Section for LogSettings {
+    type Raw = Vec<Target>;
+
+    fn merge(raw: &Self::Raw, parent: Option<&Self>, cx: &mut Merge<'_>) -> Self {
+        match parent {
+            Some(parent) if raw.is_empty() => parent.clone(),
+            _ if raw.is_empty() => {
+                let path = cx.options.error_log.clone().unwrap_or_else(|| PathBuf::from("logs/error.log"));
+                Self::new(vec![Target { to: To::of(&path.to_string_lossy(), cx.options.full_path("")), level: Level::Error }])
+            }
+            _ => Self::new(raw.clone()),
+        }
+    }
+
+    fn slot() -> &'static Slot {
+        static SLOT: Slot = Slot::new();
+        &SLOT
+    }
+}
+
+impl To {
+    fn of(word: &str, prefix: PathBuf) -> Self {
+        match word {
+            "stderr" => Self::Stderr,
+            path => Self::File(LogFile::at(&prefix.join(path))),
+        }
+    }
+}
+
+fn error_log(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
+    let word = call.text(0);
+    if word.starts_with("syslog:") || word.starts_with("memory:") {
+        return Err(Fault::new(format!("\"{word}\" is not supported in \"error_log\""))
+            .word(0)
+            .code("unsupported-value")
+            .help("name a file or stderr"));
+    }
+    let mut level = Level::Error;
+    for index in 1..call.len() {
+        let word = call.text(index);
+        level = Level::of(&word)
+            .ok_or_else(|| Fault::new(format!("invalid log level \"{word}\"")).word(index))?;
+    }
+    let to = To::of(&word, cx.options().full_path(""));
+    cx.edit::<LogSettings>().push(Target { to, level });
+    Ok(())
+}
+
+impl LogSettings {
+    fn new(targets: Vec<Target>) -> Self {
+        let finest = targets.iter().map(|target| target.level).max().unwrap_or(Level::Error);
+        Self { targets, finest }
+    }
+
+    /// Whether a message of a level is written anywhere.
+    pub fn wants(&self, level: Level) -> bool {
+        level <= self.finest
+    }
+
+    /// Writes a message about a connection (0: about none).
+    pub fn write(&self, level: Level, connection: u64, message: &str) {
+        let line = line(level, connection, message);
+        for target in self.targets.iter().filter(|target| level <= target.level) {
+            match &target.to {
+                To::Stderr => drop(std::io::stderr().write_all(line.as_bytes())),
+                To::File(file) => file.write(line.as_bytes()),
+            }
+        }
+    }
+
+    /// Writes a message about the process itself.
+    pub fn say(&self, level: Level, message: &str) {
+        if self.wants(level) {
+            self.write(level, 0, message);
+        }
+    }
+
+    /// The files among them.
+    pub fn files(&self) -> impl Iterator<Item = &Arc<LogFile>> {
+        self.targets.iter().filter_map(|target| match &target.to {
+            To::File(file) => Some(file),
+            To::Stderr => None,
+        })
+    }
+}
+
+/// `2026/11/23 06:28:03 [error] 123#123: *5 message`
+fn line(level: Level, connection: u64, message: &str) -> String {
+    let time = local_time::now(clock::unix_seconds());
+    let process = std::process::id();
+    let thread = crate::sys::thread_id();
+    let mut line = format!("{} [{}] {process}#{thread}: ", time.log(), level.word());
+    if connection > 0 {
+        line.push_str(&format!("*{connection} "));
+    }
+    line.push_str(message);
+    line.push('\n');
+    line
+}

@@ -1,0 +1,136 @@
+//! The process: who it runs as, its limits, its place in the background.
+
+use std::ffi::CString;
+use std::io;
+
+/// The number of this thread, as the kernel counts.
+pub fn thread_id() -> i32 {
+    // SAFETY: `gettid` has no arguments and can't fail.
+    unsafe { libc::gettid() }
+}
+
+/// The user and group of a name; `None`: there is no such user.
+pub fn user_ids(name: &str) -> Option<(u32, u32)> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: the name ends with NUL; the entry is read before any other call could overwrite it, on the one thread
+    // that loads the configuration.
+    unsafe {
+        let entry = libc::getpwnam(name.as_ptr());
+        entry.as_ref().map(|entry| (entry.pw_uid, entry.pw_gid))
+    }
+}
+
+/// The group of a name; `None`: there is no such group.
+pub fn group_id(name: &str) -> Option<u32> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: as in `user_ids`.
+    unsafe {
+        let entry = libc::getgrnam(name.as_ptr());
+        entry.as_ref().map(|entry| entry.gr_gid)
+    }
+}
+
+/// Becomes another user for good, if the process is root's; keeps the right to bind low ports for reloads.
+pub fn drop_privileges(name: &str, uid: u32, gid: u32) -> io::Result<()> {
+    // SAFETY: `geteuid` has no arguments and can't fail.
+    if unsafe { libc::geteuid() } != 0 {
+        return Ok(());
+    }
+    let name = CString::new(name).map_err(|_| io::ErrorKind::InvalidInput)?;
+    keep_bind_right(true)?;
+    // SAFETY: the name ends with NUL; the calls change the process only.
+    unsafe {
+        check(libc::setgid(gid))?;
+        check(libc::initgroups(name.as_ptr(), gid))?;
+        check(libc::setuid(uid))?;
+    }
+    keep_bind_right(false)
+}
+
+/// Keeps `CAP_NET_BIND_SERVICE` over a change of user: first the wish to keep rights, then only this one of them.
+fn keep_bind_right(before: bool) -> io::Result<()> {
+    const NET_BIND_SERVICE: u32 = 1 << 10;
+    const VERSION_3: u32 = 0x2008_0522;
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    #[repr(C)]
+    #[derive(Clone, Copy)]
+    struct Data {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    // SAFETY: the structs have the layout that version 3 of the call takes (one header, two data), and live through it.
+    unsafe {
+        if before {
+            return check(libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0));
+        }
+        let header = Header { version: VERSION_3, pid: 0 };
+        let low = Data { effective: NET_BIND_SERVICE, permitted: NET_BIND_SERVICE, inheritable: 0 };
+        let data = [low, Data { effective: 0, permitted: 0, inheritable: 0 }];
+        let result = libc::syscall(libc::SYS_capset, &header, data.as_ptr());
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+/// Raises the limit of open files (`worker_rlimit_nofile`).
+pub fn raise_file_limit(limit: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+    // SAFETY: the struct lives through the call.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) })
+}
+
+/// Sends a signal to a process.
+pub fn signal(pid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: the call takes two numbers.
+    check(unsafe { libc::kill(pid, signal) })
+}
+
+/// Goes into the background: the parent ends, the child goes on in a session of its own, with standard input and
+/// output on `/dev/null`. To be called while there is one thread.
+pub fn daemonize() -> io::Result<()> {
+    // SAFETY: there is one thread yet, so the child has everything that it needs; the descriptors are checked.
+    unsafe {
+        match libc::fork() {
+            -1 => return Err(io::Error::last_os_error()),
+            0 => {}
+            _ => libc::_exit(0),
+        }
+        if libc::setsid() == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        libc::umask(0);
+        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+        if null == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        check(libc::dup2(null, libc::STDIN_FILENO).min(0))?;
+        check(libc::dup2(null, libc::STDOUT_FILENO).min(0))?;
+        if null > libc::STDERR_FILENO {
+            libc::close(null);
+        }
+    }
+    Ok(())
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether root runs the process.
+pub fn is_root() -> bool {
+    // SAFETY: `geteuid` has no arguments and can't fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// The machine's name.
+pub fn host_name() -> String {
+    let mut name = [0u8; 256];
+    // SAFETY: the buffer lives through the call, and its length is given; the last byte stays NUL.
+    let result = unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) };
+    let end = name.iter().position(|byte| *byte == 0).unwrap_or(0);
+    if result == 0 { String::from_utf8_lossy(&name[..end]).into_owned() } else { String::new() }
+}
