@@ -1,1 +1,3 @@
 //! Stage 3: the request.
+
+pub mod wire;

@@ -1,0 +1,704 @@
+//! A request's head, and the parser that makes one from the bytes of a connection.
+//!
+//! [`HeadParser`] is fed the same growing buffer until it says [`Progress::Complete`] or [`Progress::Bad`]; it goes on
+//! from the last whole line, so a head that comes in pieces costs little more than one that comes at once. The
+//! [`RequestHead`] then owns one copy of the head's bytes, followed there by the few things that are derived from them
+//! (a decoded path, a lower-cased host), and everything else in it is a place in that buffer.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::ascii::{find_ignore_case, parse_off};
+use super::header::{self, HeaderProgress, Known};
+use super::host;
+use super::method::Method;
+use super::request_line::{self, LineError, LineProgress, RequestLine};
+use super::span::Span;
+use super::uri;
+
+/// What the configuration says about heads. nginx takes the default server's, as no other is known yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadOptions {
+    /// `client_header_buffer_size`
+    pub client_header_buffer_size: usize,
+    /// The number in `large_client_header_buffers`.
+    pub large_buffers: usize,
+    /// The size in `large_client_header_buffers`.
+    pub large_buffer_size: usize,
+    /// `underscores_in_headers`
+    pub underscores_in_headers: bool,
+    /// `ignore_invalid_headers`
+    pub ignore_invalid_headers: bool,
+    /// `merge_slashes`
+    pub merge_slashes: bool,
+}
+
+impl Default for HeadOptions {
+    fn default() -> Self {
+        Self {
+            client_header_buffer_size: 1024,
+            large_buffers: 4,
+            large_buffer_size: 8192,
+            underscores_in_headers: false,
+            ignore_invalid_headers: true,
+            merge_slashes: true,
+        }
+    }
+}
+
+/// What came of the bytes so far.
+#[derive(Debug)]
+pub enum Progress {
+    /// More bytes are needed.
+    Incomplete,
+    /// A whole head; it took this many bytes of the input, and what follows is the body or the next request.
+    Complete {
+        /// The head.
+        head: RequestHead,
+        /// Its length in the input, empty lines before it included.
+        consumed: usize,
+    },
+    /// The request is refused.
+    Bad(Refusal),
+}
+
+/// A request that is answered with an error and the end of the connection.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The status to answer with, 494 included: its page says 400.
+    pub status: u16,
+    /// What nginx writes into its error log, at `info`.
+    pub reason: Vec<u8>,
+    /// What is known of the request: at least the first line's bytes, for the log.
+    pub head: RequestHead,
+}
+
+/// What the `Connection` header asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Connection {
+    /// Nothing: the version decides.
+    #[default]
+    Unset,
+    /// `close`
+    Close,
+    /// `keep-alive`
+    KeepAlive,
+}
+
+/// One header of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    name: Span,
+    value: Span,
+}
+
+/// A parsed request head.
+#[derive(Clone, Debug)]
+pub struct RequestHead {
+    bytes: Bytes,
+    line: RequestLine,
+    request_length: usize,
+    path: Span,
+    args: Span,
+    host: Span,
+    connection: Connection,
+    chunked: bool,
+    content_length: Option<u64>,
+    headers: SmallVec<[Header; 12]>,
+    /// One more than the place in `headers` of the first of each known header, 0 for none.
+    known: [u32; Known::COUNT],
+    ignored: Vec<Span>,
+}
+
+impl Default for RequestHead {
+    fn default() -> Self {
+        Self {
+            bytes: Bytes::new(),
+            line: RequestLine {
+                version: 1000,
+                ..RequestLine::default()
+            },
+            request_length: 0,
+            path: Span::default(),
+            args: Span::default(),
+            host: Span::default(),
+            connection: Connection::Unset,
+            chunked: false,
+            content_length: None,
+            headers: SmallVec::new(),
+            known: [0; Known::COUNT],
+            ignored: Vec::new(),
+        }
+    }
+}
+
+impl RequestHead {
+    /// The method.
+    pub fn method(&self) -> Method {
+        self.line.method
+    }
+
+    /// The method as written (`$request_method`).
+    pub fn method_name(&self) -> &[u8] {
+        self.at(self.line.method_name)
+    }
+
+    /// The first line without its end (`$request`).
+    pub fn request_line(&self) -> &[u8] {
+        self.at(self.line.line)
+    }
+
+    /// The URI as sent, without scheme and host (`$request_uri`).
+    pub fn request_uri(&self) -> &[u8] {
+        self.at(self.line.uri)
+    }
+
+    /// Whether [`Self::request_uri`] may be sent on as it stands: not if it lacks its path (`http://host?args`).
+    pub fn has_valid_request_uri(&self) -> bool {
+        !self.line.empty_path
+    }
+
+    /// The path, decoded and normalized (`$uri` at the start).
+    pub fn path(&self) -> &[u8] {
+        self.at(self.path)
+    }
+
+    /// [`Self::path`], sharing the head's memory.
+    pub fn path_bytes(&self) -> Bytes {
+        self.share(self.path)
+    }
+
+    /// The arguments (`$args` at the start), raw.
+    pub fn args(&self) -> &[u8] {
+        self.at(self.args)
+    }
+
+    /// [`Self::args`], sharing the head's memory.
+    pub fn args_bytes(&self) -> Bytes {
+        self.share(self.args)
+    }
+
+    /// The version as major * 1000 + minor: 1001 for HTTP/1.1, 9 for HTTP/0.9.
+    pub fn version(&self) -> u16 {
+        self.line.version
+    }
+
+    /// The version as written (`$server_protocol`); empty in HTTP/0.9.
+    pub fn protocol(&self) -> &[u8] {
+        self.at(self.line.protocol)
+    }
+
+    /// The host of the request line or else of `Host`: lower-case, without port and final dot; empty if none is given.
+    pub fn host(&self) -> &[u8] {
+        self.at(self.host)
+    }
+
+    /// The length of line and headers (`$request_length` before the body).
+    pub fn request_length(&self) -> usize {
+        self.request_length
+    }
+
+    /// What `Connection` asks for.
+    pub fn connection(&self) -> Connection {
+        self.connection
+    }
+
+    /// Whether the client wants to go on using the connection.
+    pub fn wants_keepalive(&self) -> bool {
+        match self.connection {
+            Connection::Unset => self.line.version > 1000,
+            Connection::Close => false,
+            Connection::KeepAlive => true,
+        }
+    }
+
+    /// The body's length as announced.
+    pub fn content_length(&self) -> Option<u64> {
+        self.content_length
+    }
+
+    /// Whether the body comes in chunks.
+    pub fn is_chunked(&self) -> bool {
+        self.chunked
+    }
+
+    /// Name and value of each header, as sent, in order; ignored ones are left out.
+    pub fn headers(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
+        self.headers
+            .iter()
+            .map(|header| (self.at(header.name), self.at(header.value)))
+    }
+
+    /// The first header of this kind.
+    #[inline]
+    pub fn known(&self, known: Known) -> Option<&[u8]> {
+        self.first(known).map(|header| self.at(header.value))
+    }
+
+    /// [`Self::known`], sharing the head's memory.
+    pub fn known_bytes(&self, known: Known) -> Option<Bytes> {
+        self.first(known).map(|header| self.share(header.value))
+    }
+
+    /// The values of all headers of this name, in order; the case does not matter.
+    pub fn all<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.headers()
+            .filter(move |(found, _)| found.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    }
+
+    /// `$http_...`: all headers whose name, lower-cased and with `_` for `-`, is `variable`, joined by commas
+    /// (semicolons for `cookie`).
+    pub fn variable(&self, variable: &[u8]) -> Option<Cow<'_, [u8]>> {
+        let mut values = self
+            .headers()
+            .filter(|(name, _)| names_variable(name, variable))
+            .map(|(_, value)| value);
+        let first = values.next()?;
+        let Some(second) = values.next() else {
+            return Some(Cow::Borrowed(first));
+        };
+        let separator: &[u8] = if variable == b"cookie" { b"; " } else { b", " };
+        let mut joined = [first, separator, second].concat();
+        for value in values {
+            joined.extend_from_slice(separator);
+            joined.extend_from_slice(value);
+        }
+        Some(Cow::Owned(joined))
+    }
+
+    /// The lines that were left out because of their names; nginx logs each as `client sent invalid header line: "..."`.
+    pub fn ignored_lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.ignored.iter().map(|&span| self.at(span))
+    }
+
+    #[inline]
+    fn first(&self, known: Known) -> Option<&Header> {
+        let place = self.known[known as usize].checked_sub(1)?;
+        self.headers.get(place as usize)
+    }
+
+    #[inline]
+    fn at(&self, span: Span) -> &[u8] {
+        span.of(&self.bytes)
+    }
+
+    fn share(&self, span: Span) -> Bytes {
+        if span.end() <= self.bytes.len() && !span.is_empty() {
+            self.bytes.slice(span.start()..span.end())
+        } else {
+            Bytes::new()
+        }
+    }
+}
+
+/// Whether a header's name is a variable's.
+fn names_variable(name: &[u8], variable: &[u8]) -> bool {
+    name.len() == variable.len()
+        && name.iter().zip(variable).all(|(&ch, &wanted)| match ch {
+            b'-' => wanted == b'_',
+            _ => ch.to_ascii_lowercase() == wanted,
+        })
+}
+
+/// Makes a [`RequestHead`] from the bytes of a connection. One for each request.
+#[derive(Debug, Default)]
+pub struct HeadParser {
+    /// Where the next line starts.
+    at: usize,
+    /// Where the request line starts, after empty lines.
+    start: usize,
+    has_line: bool,
+    room: Room,
+    head: RequestHead,
+    /// The lower-cased host and the decoded path, when they differ from what was sent.
+    derived: Vec<u8>,
+}
+
+/// How nginx would have filled its buffers: what is left of the current one decides which line is too long.
+///
+/// A line that does not fit the rest of the current buffer moves to a large one of its own, as long as there are any.
+#[derive(Debug, Default)]
+struct Room {
+    used: usize,
+    large: usize,
+}
+
+impl Room {
+    fn left(&self, options: &HeadOptions) -> usize {
+        let size = if self.large == 0 {
+            options.client_header_buffer_size
+        } else {
+            options.large_buffer_size
+        };
+        size.saturating_sub(self.used)
+    }
+
+    /// How much of the next line may come without its end.
+    #[inline]
+    fn reach(&self, options: &HeadOptions) -> usize {
+        let left = self.left(options);
+        if self.large < options.large_buffers {
+            left.max(options.large_buffer_size)
+        } else {
+            left
+        }
+    }
+
+    /// An empty line before the request. A buffer full of them starts anew.
+    fn skip(&mut self, options: &HeadOptions) {
+        self.used += 1;
+        if self.left(options) == 0 {
+            self.used = 0;
+        }
+    }
+
+    /// A line of this length.
+    #[inline]
+    fn take(&mut self, length: usize, options: &HeadOptions) {
+        if length > self.left(options) {
+            self.large += 1;
+            self.used = length;
+        } else {
+            self.used += length;
+        }
+    }
+}
+
+/// A refusal before the head is put together.
+struct Fault {
+    status: u16,
+    reason: Vec<u8>,
+}
+
+impl Fault {
+    fn bad(reason: impl Into<Vec<u8>>) -> Self {
+        Self {
+            status: 400,
+            reason: reason.into(),
+        }
+    }
+}
+
+impl HeadParser {
+    /// A parser at the start of a request.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether nothing but empty lines has come yet, so that a close or a time-out here is no error.
+    pub fn is_idle(&self, input: &[u8]) -> bool {
+        !self.has_line && input.iter().all(|ch| matches!(ch, b'\r' | b'\n'))
+    }
+
+    /// Goes on with `input`: all bytes since the request's start, with what has come since the last call at the end.
+    pub fn parse(&mut self, input: &[u8], options: &HeadOptions) -> Progress {
+        match self.advance(input, options) {
+            Ok(true) => {
+                let consumed = self.at;
+                Progress::Complete {
+                    head: self.take(&input[..consumed]),
+                    consumed,
+                }
+            }
+            Ok(false) => Progress::Incomplete,
+            Err(fault) => Progress::Bad(Refusal {
+                status: fault.status,
+                reason: fault.reason,
+                head: self.take(input),
+            }),
+        }
+    }
+
+    /// Whether the head is whole.
+    fn advance(&mut self, input: &[u8], options: &HeadOptions) -> Result<bool, Fault> {
+        if !self.has_line && !self.request_line(input, options)? {
+            return Ok(false);
+        }
+        if self.head.line.version < 1000 {
+            return Ok(true);
+        }
+        while let Some(more) = self.header_line(input, options)? {
+            if !more {
+                self.check(input)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn request_line(&mut self, input: &[u8], options: &HeadOptions) -> Result<bool, Fault> {
+        while let Some(b'\r' | b'\n') = input.get(self.at) {
+            self.at += 1;
+            self.room.skip(options);
+        }
+        self.start = self.at;
+        let rest = &input[self.at..];
+        let reach = self.room.reach(options);
+        match request_line::parse(&rest[..reach.min(rest.len())]) {
+            LineProgress::Complete(line, length) => {
+                self.room.take(length, options);
+                self.at += length;
+                self.has_line = true;
+                self.accept_line(input, line, options)?;
+                Ok(true)
+            }
+            LineProgress::Incomplete if rest.len() >= reach => Err(Fault {
+                status: 414,
+                reason: b"client sent too long URI while reading client request line".to_vec(),
+            }),
+            LineProgress::Incomplete => Ok(false),
+            LineProgress::Bad(error) => {
+                if error == LineError::Method09 {
+                    self.head.line.version = 9;
+                }
+                Err(Fault {
+                    status: error.status(),
+                    reason: error.reason().into(),
+                })
+            }
+        }
+    }
+
+    /// Takes over the line's parts: decodes the path, checks the host.
+    fn accept_line(
+        &mut self,
+        input: &[u8],
+        line: RequestLine,
+        options: &HeadOptions,
+    ) -> Result<(), Fault> {
+        let start = self.start;
+        let uri = line.uri.shifted(start);
+        self.head.line = RequestLine {
+            method_name: line.method_name.shifted(start),
+            line: line.line.shifted(start),
+            scheme: line.scheme.shifted(start),
+            uri,
+            protocol: line.protocol.shifted(start),
+            ..line
+        };
+        let text = uri.of(input);
+        if line.complex || line.empty_path {
+            let found = uri::normalize(text, options.merge_slashes).map_err(|_| {
+                Fault::bad("client sent invalid request while reading client request line")
+            })?;
+            self.head.path = self.derive(&found.path);
+            if let Some(question) = line.question
+                && !found.args.is_empty()
+            {
+                let args = start + question + 1;
+                self.head.args = Span::new(args, args + found.args.len());
+            }
+        } else if let Some(question) = line.question {
+            self.head.path = Span::new(uri.start(), start + question);
+            self.head.args = Span::new(start + question + 1, uri.end());
+        } else {
+            self.head.path = uri;
+        }
+        if let Some(span) = line.host {
+            self.accept_host(input, span.shifted(start))
+                .ok_or_else(|| Fault::bad("client sent invalid host in request line"))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the header line at `self.at`: `None` if it is not whole yet, `false` if it is the one that ends the head.
+    #[inline]
+    fn header_line(&mut self, input: &[u8], options: &HeadOptions) -> Result<Option<bool>, Fault> {
+        let rest = &input[self.at..];
+        let reach = self.room.reach(options);
+        let visible = &rest[..reach.min(rest.len())];
+        match header::parse(visible, options.underscores_in_headers) {
+            HeaderProgress::Complete(line, length) => {
+                let start = self.at;
+                self.room.take(length, options);
+                self.at += length;
+                let (name, value) = (line.name.shifted(start), line.value.shifted(start));
+                if line.invalid && options.ignore_invalid_headers {
+                    self.head.ignored.push(Span::new(start, value.end()));
+                } else {
+                    self.add(input, name, value)?;
+                }
+                Ok(Some(true))
+            }
+            HeaderProgress::End(length) => {
+                self.at += length;
+                Ok(Some(false))
+            }
+            HeaderProgress::Bad(at) => {
+                let mut reason = b"client sent invalid header line: \"".to_vec();
+                reason.extend_from_slice(&visible[..at]);
+                reason.extend_from_slice(format!("\\x{:02x}...\"", visible[at]).as_bytes());
+                Err(Fault::bad(reason))
+            }
+            HeaderProgress::Incomplete if rest.len() >= reach => {
+                let mut reason = b"client sent too long header line: \"".to_vec();
+                // nginx cuts what would not fit one log line.
+                reason.extend_from_slice(&visible[..visible.len().min(1748)]);
+                reason.extend_from_slice(b"...\"");
+                Err(Fault {
+                    status: 494,
+                    reason,
+                })
+            }
+            HeaderProgress::Incomplete => Ok(None),
+        }
+    }
+
+    fn add(&mut self, input: &[u8], name: Span, value: Span) -> Result<(), Fault> {
+        if let Some(known) = Known::from_name(name.of(input)) {
+            let place = &mut self.head.known[known as usize];
+            if *place == 0 {
+                *place = u32::try_from(self.head.headers.len() + 1).unwrap_or(u32::MAX);
+            } else if known.is_unique() {
+                let previous = self.head.headers[*place as usize - 1];
+                return Err(duplicate(input, known, Header { name, value }, previous));
+            }
+            self.interpret(input, known, value)?;
+        }
+        self.head.headers.push(Header { name, value });
+        Ok(())
+    }
+
+    /// What the server reads out of a header as soon as it comes.
+    fn interpret(&mut self, input: &[u8], known: Known, span: Span) -> Result<(), Fault> {
+        let value = span.of(input);
+        match known {
+            Known::Host => {
+                let length = host::validate(value)
+                    .ok_or_else(|| Fault::bad("client sent invalid host header"))?;
+                if self.head.line.host.is_none() {
+                    self.set_host(input, Span::new(span.start(), span.start() + length));
+                }
+            }
+            Known::Connection => {
+                if find_ignore_case(value, b"close").is_some() {
+                    self.head.connection = Connection::Close;
+                } else if find_ignore_case(value, b"keep-alive").is_some() {
+                    self.head.connection = Connection::KeepAlive;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn accept_host(&mut self, input: &[u8], span: Span) -> Option<()> {
+        let length = host::validate(span.of(input))?;
+        self.set_host(input, Span::new(span.start(), span.start() + length));
+        Some(())
+    }
+
+    fn set_host(&mut self, input: &[u8], span: Span) {
+        let text = span.of(input);
+        self.head.host = if text.iter().any(u8::is_ascii_uppercase) {
+            self.derive(&text.to_ascii_lowercase())
+        } else {
+            span
+        };
+    }
+
+    /// Keeps text that is not in the input. Its place counts from [`DERIVED`] until the head is put together.
+    fn derive(&mut self, text: &[u8]) -> Span {
+        let start = DERIVED + self.derived.len();
+        self.derived.extend_from_slice(text);
+        Span::new(start, start + text.len())
+    }
+
+    /// What is wrong with the head as a whole.
+    fn check(&mut self, input: &[u8]) -> Result<(), Fault> {
+        let head = &mut self.head;
+        let value = |known| head.first(known).map(|header| header.value.of(input));
+        if head.line.version > 1000 && value(Known::Host).is_none() {
+            return Err(Fault::bad(
+                "client sent HTTP/1.1 request without \"Host\" header",
+            ));
+        }
+        let content_length = match value(Known::ContentLength) {
+            Some(text) => Some(
+                parse_off(text)
+                    .ok_or_else(|| Fault::bad("client sent invalid \"Content-Length\" header"))?,
+            ),
+            None => None,
+        };
+        if let Some(coding) = value(Known::TransferEncoding) {
+            if head.line.version < 1001 {
+                return Err(Fault::bad(
+                    "client sent HTTP/1.0 request with \"Transfer-Encoding\" header",
+                ));
+            }
+            if !coding.eq_ignore_ascii_case(b"chunked") {
+                let mut reason = b"client sent unknown \"Transfer-Encoding\": \"".to_vec();
+                reason.extend_from_slice(coding);
+                reason.push(b'"');
+                return Err(Fault {
+                    status: 501,
+                    reason,
+                });
+            }
+            if content_length.is_some() {
+                return Err(Fault::bad(
+                    "client sent \"Content-Length\" and \"Transfer-Encoding\" headers at the same time",
+                ));
+            }
+            head.chunked = true;
+        }
+        head.content_length = content_length;
+        let refused = match head.line.method {
+            Method::Connect => "client sent CONNECT method",
+            Method::Trace => "client sent TRACE method",
+            _ => return Ok(()),
+        };
+        Err(Fault {
+            status: 405,
+            reason: refused.into(),
+        })
+    }
+
+    /// The head, with its own copy of `input`.
+    fn take(&mut self, input: &[u8]) -> RequestHead {
+        let mut head = std::mem::take(&mut self.head);
+        if !self.has_line {
+            let rest = &input[self.start..];
+            let length = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
+            head.line.line = Span::new(self.start, self.start + length);
+        }
+        head.request_length = self.at - self.start;
+        let mut bytes = Vec::with_capacity(input.len() + self.derived.len());
+        bytes.extend_from_slice(input);
+        bytes.extend_from_slice(&self.derived);
+        for span in [&mut head.path, &mut head.host] {
+            if span.start() >= DERIVED {
+                *span = Span::new(
+                    span.start() - DERIVED + input.len(),
+                    span.end() - DERIVED + input.len(),
+                );
+            }
+        }
+        head.bytes = bytes.into();
+        head
+    }
+}
+
+/// Places from here on are in the derived text: no head is that long.
+const DERIVED: usize = 1 << 31;
+
+fn duplicate(input: &[u8], known: Known, again: Header, previous: Header) -> Fault {
+    let what: &[u8] = if known == Known::Host {
+        b"host header"
+    } else {
+        b"header line"
+    };
+    let mut reason = b"client sent duplicate ".to_vec();
+    reason.extend_from_slice(what);
+    for (before, header) in [(&b": \""[..], again), (b", previous value: \"", previous)] {
+        reason.extend_from_slice(before);
+        reason.extend_from_slice(header.name.of(input));
+        reason.extend_from_slice(b": ");
+        reason.extend_from_slice(header.value.of(input));
+        reason.push(b'"');
+    }
+    Fault::bad(reason)
+}
