@@ -702,3 +702,419 @@ fn duplicate(input: &[u8], known: Known, again: Header, previous: Header) -> Fau
     }
     Fault::bad(reason)
 }
+
+/// Holds what must be true of any input; for the fuzzer.
+pub fn fuzz_head(data: &[u8]) {
+    let options = HeadOptions {
+        client_header_buffer_size: 64,
+        large_buffers: 2,
+        large_buffer_size: 128,
+        ..HeadOptions::default()
+    };
+    let cut = data
+        .first()
+        .map_or(0, |&ch| usize::from(ch) % (data.len() + 1));
+    let mut parser = HeadParser::new();
+    let first = parser.parse(&data[..cut], &options);
+    let pieces = match first {
+        Progress::Incomplete => parser.parse(data, &options),
+        decided @ (Progress::Complete { .. } | Progress::Bad(_)) => decided,
+    };
+    let whole = HeadParser::new().parse(data, &options);
+    assert_eq!(
+        summary(&whole),
+        summary(&pieces),
+        "the same however it is cut"
+    );
+    if let Progress::Complete { head, consumed } = &whole {
+        assert!(
+            *consumed <= data.len() && head.request_length() <= *consumed,
+            "no more than came"
+        );
+        assert!(head.path().starts_with(b"/"), "a path is absolute");
+        assert!(
+            !head.host().iter().any(u8::is_ascii_uppercase),
+            "a host is lower-case"
+        );
+        assert!(
+            !(head.is_chunked() && head.content_length().is_some()),
+            "one length"
+        );
+        assert!(
+            head.version() < 1001 || head.known(Known::Host).is_some(),
+            "a host since 1.1"
+        );
+    }
+}
+
+/// Everything about a result that must not depend on how the input was cut.
+fn summary(progress: &Progress) -> (u16, Vec<u8>, usize) {
+    match progress {
+        Progress::Incomplete => (0, Vec::new(), 0),
+        Progress::Bad(refusal) => (refusal.status, refusal.reason.clone(), 0),
+        Progress::Complete { head, consumed } => {
+            let mut text = [head.method_name(), head.path(), head.args(), head.host()].join(&b'|');
+            for (name, value) in head.headers() {
+                text.extend_from_slice(&[name, value].join(&b':'));
+            }
+            (200, text, *consumed)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Parses `input`, which must be decided at its end and not before: also when it comes byte by byte.
+    fn run(input: &[u8], options: &HeadOptions) -> Progress {
+        let mut parser = HeadParser::new();
+        for end in 0..input.len() {
+            let step = parser.parse(&input[..end], options);
+            if !matches!(step, Progress::Incomplete) {
+                assert_eq!(
+                    summary(&step),
+                    summary(&HeadParser::new().parse(input, options))
+                );
+                return HeadParser::new().parse(input, options);
+            }
+        }
+        parser.parse(input, options)
+    }
+
+    fn head(input: &str) -> RequestHead {
+        match run(input.as_bytes(), &HeadOptions::default()) {
+            Progress::Complete { head, .. } => head,
+            other => panic!("{input:?} gave {other:?}"),
+        }
+    }
+
+    /// `200`, or the status and the reason.
+    fn verdict(input: &str, options: &HeadOptions) -> String {
+        match run(input.as_bytes(), options) {
+            Progress::Incomplete => "incomplete".into(),
+            Progress::Complete { .. } => "200".into(),
+            Progress::Bad(refusal) => {
+                let reason = String::from_utf8_lossy(&refusal.reason).into_owned();
+                format!(
+                    "{} {}",
+                    refusal.status,
+                    reason.trim_start_matches("client sent ")
+                )
+            }
+        }
+    }
+
+    fn check(input: &str, expected: &str) {
+        assert_eq!(
+            verdict(input, &HeadOptions::default()),
+            expected,
+            "{input:?}"
+        );
+    }
+
+    fn check_get(headers: &str, expected: &str) {
+        check(
+            &format!("GET / HTTP/1.1\r\n{headers}Connection: close\r\n\r\n"),
+            expected,
+        );
+    }
+
+    fn check_post(headers: &str, expected: &str) {
+        check(
+            &format!("POST / HTTP/1.1\r\nHost: a\r\n{headers}\r\n\r\n"),
+            expected,
+        );
+    }
+
+    #[test]
+    fn bad_lines() {
+        for (input, expected) in [
+            (
+                "GET / HTTP/2.0\r\n",
+                "505 invalid version while reading client request line",
+            ),
+            (
+                "\x16\x03\x01\0\x05abc",
+                "400 invalid method while reading client request line",
+            ),
+            (
+                "GET /%zz HTTP/1.1\r\n",
+                "400 invalid request while reading client request line",
+            ),
+            (
+                "GET http:///x HTTP/1.1\r\n",
+                "400 invalid host in request line",
+            ),
+            (
+                "POST /\r\n",
+                "400 invalid method in HTTP/0.9 request while reading client request line",
+            ),
+            ("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", "405 TRACE method"),
+            (
+                "CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n",
+                "405 CONNECT method",
+            ),
+            ("GET /\r\n", "200"),
+            ("\r\n\r\nGET /a HTTP/1.0\r\n\r\n", "200"),
+            ("GET /a HTTP/1.1\nHost: x\n\n", "200"),
+        ] {
+            check(input, expected);
+        }
+    }
+
+    #[test]
+    fn bad_headers() {
+        for (headers, expected) in [
+            ("Host: a\r\nX-A\r\n", "200"),
+            ("Host: a\r\nX_A: 1\r\n", "200"),
+            ("Host: a\r\nX(A): 1\r\n", "200"),
+            ("Host: a\r\nX-A: 1\r\nx-a: 2\r\n", "200"),
+            (
+                "Host: a\r\nX A: 1\r\n",
+                "400 invalid header line: \"X\\x20...\"",
+            ),
+            (
+                "Host: a\r\n: 1\r\n",
+                "400 invalid header line: \"\\x3a...\"",
+            ),
+            (
+                "Host: a\r\nX-A: one\r\n two\r\n",
+                "400 invalid header line: \"\\x20...\"",
+            ),
+            (
+                "Host: a\r\nX-A: \0\r\n",
+                "400 invalid header line: \"X-A: \\x00...\"",
+            ),
+            ("Host : a\r\n", "400 invalid header line: \"Host\\x20...\""),
+        ] {
+            check_get(headers, expected);
+        }
+    }
+
+    #[test]
+    fn bad_hosts() {
+        for (headers, expected) in [
+            ("", "400 HTTP/1.1 request without \"Host\" header"),
+            (
+                "Host: a\r\nhost: b\r\n",
+                "400 duplicate host header: \"host: b\", previous value: \"Host: a\"",
+            ),
+            ("Host:\r\n", "400 invalid host header"),
+            ("Host: a/b\r\n", "400 invalid host header"),
+            ("Host: a b\r\n", "400 invalid host header"),
+            ("Host: a..b\r\n", "400 invalid host header"),
+            ("Host: a:b:c\r\n", "200"),
+        ] {
+            check_get(headers, expected);
+        }
+        check("GET / HTTP/1.0\r\n\r\n", "200");
+    }
+
+    #[test]
+    fn bad_lengths() {
+        let invalid = "400 invalid \"Content-Length\" header";
+        for (headers, expected) in [
+            ("Content-Length: 5", "200"),
+            ("Content-Length: abc", invalid),
+            ("Content-Length: -1", invalid),
+            ("Content-Length: 1, 1", invalid),
+            ("Content-Length:", invalid),
+            ("Content-Length: 99999999999999999999999", invalid),
+            (
+                "Content-Length: 1\r\nContent-Length: 1",
+                "400 duplicate header line: \"Content-Length: 1\", previous value: \"Content-Length: 1\"",
+            ),
+            (
+                "Content-Length: 5\r\nTransfer-Encoding: chunked",
+                "400 \"Content-Length\" and \"Transfer-Encoding\" headers at the same time",
+            ),
+            ("Transfer-Encoding: Chunked", "200"),
+            (
+                "Transfer-Encoding: gzip",
+                "501 unknown \"Transfer-Encoding\": \"gzip\"",
+            ),
+            (
+                "Transfer-Encoding: chunked, chunked",
+                "501 unknown \"Transfer-Encoding\": \"chunked, chunked\"",
+            ),
+        ] {
+            check_post(headers, expected);
+        }
+        check(
+            "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "400 HTTP/1.0 request with \"Transfer-Encoding\" header",
+        );
+    }
+
+    const SMALL: HeadOptions = HeadOptions {
+        client_header_buffer_size: 512,
+        large_buffers: 2,
+        large_buffer_size: 1024,
+        underscores_in_headers: false,
+        ignore_invalid_headers: true,
+        merge_slashes: true,
+    };
+
+    /// `$request_length`, or the status of the refusal.
+    fn size(input: &str) -> usize {
+        match run(input.as_bytes(), &SMALL) {
+            Progress::Complete { head, .. } => head.request_length(),
+            Progress::Bad(refusal) => refusal.status.into(),
+            Progress::Incomplete => 0,
+        }
+    }
+
+    #[test]
+    fn large_uris() {
+        for (length, expected) in [(400, 446), (900, 946), (1100, 414), (3000, 414)] {
+            let input = format!(
+                "GET /{} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+                "u".repeat(length)
+            );
+            assert_eq!(size(&input), expected, "{length}");
+        }
+    }
+
+    #[test]
+    fn large_headers() {
+        let many = |count| {
+            (0..count)
+                .map(|at| format!("X-{at}: {}\r\n", "v".repeat(200)))
+                .collect::<String>()
+        };
+        for (headers, expected) in [
+            (format!("X-A: {}\r\n", "h".repeat(800)), 853),
+            (format!("X-A: {}\r\n", "h".repeat(1100)), 494),
+            (format!("Cookie: {}\r\n", "c".repeat(2000)), 494),
+            (many(5), 1081),
+            (many(20), 494),
+        ] {
+            let input = format!("GET / HTTP/1.1\r\nHost: a\r\n{headers}Connection: close\r\n\r\n");
+            assert_eq!(size(&input), expected, "{}", headers.len());
+        }
+    }
+
+    #[test]
+    fn a_wrong_byte_is_refused_before_the_line_is_too_long() {
+        let long = "a".repeat(3000);
+        check_with_small(
+            &format!("GET /\x01{long}"),
+            "400 invalid request while reading client request line",
+        );
+        check_with_small(
+            &format!("GET / HTTP/1.1\r\nA\tb{long}"),
+            "400 invalid header line: \"A\\x09...\"",
+        );
+    }
+
+    fn check_with_small(input: &str, expected: &str) {
+        assert_eq!(verdict(input, &SMALL), expected);
+    }
+
+    #[test]
+    fn parts() {
+        let head = head(
+            "GET http://ExAmple.:8/%61/../B?c=%64#e HTTP/1.1 \r\nHost: other\r\nX-A: 1\r\nx-a: 2\r\nX_B: 3\r\n\
+             Cookie: a\r\nCookie: b\r\nconnection: Keep-Alive\r\n\r\n",
+        );
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert_eq!(
+            text(head.request_line()),
+            "GET http://ExAmple.:8/%61/../B?c=%64#e HTTP/1.1 "
+        );
+        assert_eq!(text(head.request_uri()), "/%61/../B?c=%64#e");
+        assert_eq!(text(head.path()), "/B");
+        assert_eq!(text(&head.path_bytes()), "/B");
+        assert_eq!(text(head.args()), "c=%64");
+        assert_eq!(text(&head.args_bytes()), "c=%64");
+        assert_eq!(text(head.host()), "example");
+        assert_eq!(text(head.protocol()), "HTTP/1.1 ");
+        assert_eq!(head.method(), Method::Get);
+        assert_eq!(head.connection(), Connection::KeepAlive);
+        assert_eq!(head.known(Known::Host), Some(&b"other"[..]));
+        assert_eq!(head.known_bytes(Known::Range), None);
+        assert_eq!(head.variable(b"x_a").as_deref(), Some(&b"1, 2"[..]));
+        assert_eq!(head.variable(b"cookie").as_deref(), Some(&b"a; b"[..]));
+        assert_eq!(head.variable(b"x_b"), None);
+        assert_eq!(head.all(b"X-a").collect::<Vec<_>>(), [b"1", b"2"]);
+        assert_eq!(head.ignored_lines().collect::<Vec<_>>(), [b"X_B: 3"]);
+        assert!(head.has_valid_request_uri());
+    }
+
+    #[test]
+    fn keepalive() {
+        for (version, connection, expected) in [
+            ("1.1", "", true),
+            ("1.0", "", false),
+            ("1.1", "Connection: Close\r\n", false),
+            ("1.0", "Connection: keep-alive\r\n", true),
+            ("1.1", "Connection: upgrade, close\r\n", false),
+        ] {
+            let head = head(&format!(
+                "GET / HTTP/{version}\r\nHost: a\r\n{connection}\r\n"
+            ));
+            assert_eq!(head.wants_keepalive(), expected, "{version} {connection}");
+        }
+    }
+
+    #[test]
+    fn what_follows_is_left() {
+        let input = b"\r\nGET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b";
+        let Progress::Complete { head, consumed } =
+            HeadParser::new().parse(input, &HeadOptions::default())
+        else {
+            panic!("a whole head");
+        };
+        assert_eq!(&input[consumed..], b"GET /b");
+        assert_eq!(head.request_length(), consumed - 2);
+        assert_eq!(head.request_line(), b"GET /a HTTP/1.1");
+    }
+
+    #[test]
+    fn a_refusal_knows_the_line() {
+        for (input, expected) in [
+            ("\x16\x03\x01", "\x16\x03\x01"),
+            ("\r\nget / HTTP/1.1\r\nHost: a\r\n\r\n", "get / HTTP/1.1"),
+            ("GET /%00 HTTP/1.1\r\n\r\n", "GET /%00 HTTP/1.1"),
+        ] {
+            let Progress::Bad(refusal) = run(input.as_bytes(), &HeadOptions::default()) else {
+                panic!("{input:?} is wrong");
+            };
+            assert_eq!(refusal.head.request_line(), expected.as_bytes());
+        }
+    }
+
+    #[test]
+    fn underscores_and_odd_names_can_be_let_in() {
+        let options = HeadOptions {
+            underscores_in_headers: true,
+            ignore_invalid_headers: false,
+            ..HeadOptions::default()
+        };
+        let input = b"GET / HTTP/1.0\r\nX_B: 3\r\nX(C): 4\r\n\r\n";
+        let Progress::Complete { head, .. } = run(input, &options) else {
+            panic!("a whole head")
+        };
+        assert_eq!(head.variable(b"x_b").as_deref(), Some(&b"3"[..]));
+        assert_eq!(head.headers().len(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes(data in prop::collection::vec(any::<u8>(), 0..80)) {
+            fuzz_head(&data);
+        }
+
+        #[test]
+        fn almost_requests(
+            line in "(\r\n){0,2}(GET|POST|get) (http://[aA.:]{0,3})?/?[a/.%2?#]{0,8} (HTTP/1.[019])?\r?\n",
+            headers in "((Host|host|X-A|X_A|Content-Length|Transfer-Encoding|Connection|a b|): ?(a|B.c|1|chunked|close|\0)?\r?\n){0,5}\r?\n?",
+            rest in "[a-z]{0,90}",
+        ) {
+            fuzz_head(format!("{line}{headers}{rest}").as_bytes());
+        }
+    }
+}

@@ -181,7 +181,7 @@ mod tests {
             padded: true,
         };
         let length = |status| error_page(status, &style).map(|page| page.len());
-        assert_eq!(length(404), Some(146 + 6 * 66 - 1 + 1 - 1 + 1));
+        assert_eq!(length(404), Some(146 + 6 * 67));
         assert_eq!(length(302), Some(138));
     }
 
