@@ -22,5 +22,3 @@ pub mod user_agent;
 
 mod ascii;
 mod span;
-
-pub use span::Span;

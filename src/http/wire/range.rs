@@ -32,6 +32,13 @@ impl ByteRange {
     }
 }
 
+/// `bytes */1234`: the `Content-Range` of a 416.
+pub fn unsatisfied_range(length: u64) -> Vec<u8> {
+    let mut out = b"bytes */".to_vec();
+    push_decimal(&mut out, length);
+    out
+}
+
 /// What a `Range` header leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ranges {
@@ -39,7 +46,7 @@ pub enum Ranges {
     Whole,
     /// 206 with these, in the order asked for.
     Parts(SmallVec<[ByteRange; 1]>),
-    /// 416, with `Content-Range: bytes */length`.
+    /// 416, with [`unsatisfied_range`].
     Unsatisfiable,
 }
 

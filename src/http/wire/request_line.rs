@@ -23,12 +23,10 @@ impl LineError {
     /// nginx's words for it.
     pub fn reason(self) -> &'static str {
         match self {
-            Self::Method => "client sent invalid method while reading client request line",
-            Self::Request => "client sent invalid request while reading client request line",
-            Self::Version => "client sent invalid version while reading client request line",
-            Self::Method09 => {
-                "client sent invalid method in HTTP/0.9 request while reading client request line"
-            }
+            Self::Method => "client sent invalid method",
+            Self::Request => "client sent invalid request",
+            Self::Version => "client sent invalid version",
+            Self::Method09 => "client sent invalid method in HTTP/0.9 request",
         }
     }
 

@@ -22,7 +22,7 @@ pub struct ResponseHead<'a> {
     pub content_length: Option<u64>,
     /// `Last-Modified`, in seconds.
     pub last_modified: Option<i64>,
-    /// `Location`, absolute or as `absolute_redirect` left it.
+    /// `Location` where nginx made it absolute from a path. One that was absolute already stands among the other headers.
     pub location: Option<&'a [u8]>,
     /// `Transfer-Encoding: chunked`
     pub chunked: bool,

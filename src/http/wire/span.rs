@@ -2,7 +2,7 @@
 
 /// A range of bytes of a request head: half the size of `Range<usize>`, and `Copy`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Span {
+pub(crate) struct Span {
     start: u32,
     end: u32,
 }
@@ -17,28 +17,23 @@ impl Span {
     }
 
     /// The first byte's offset.
-    pub fn start(self) -> usize {
+    pub(crate) fn start(self) -> usize {
         self.start as usize
     }
 
     /// The offset after the last byte.
-    pub fn end(self) -> usize {
+    pub(crate) fn end(self) -> usize {
         self.end as usize
     }
 
-    /// How many bytes.
-    pub fn len(self) -> usize {
-        self.end.saturating_sub(self.start) as usize
-    }
-
     /// Whether it holds nothing.
-    pub fn is_empty(self) -> bool {
+    pub(crate) fn is_empty(self) -> bool {
         self.end <= self.start
     }
 
     /// The bytes of `buffer` at this place; empty if the place lies outside.
     #[inline]
-    pub fn of(self, buffer: &[u8]) -> &[u8] {
+    pub(crate) fn of(self, buffer: &[u8]) -> &[u8] {
         buffer.get(self.start()..self.end()).unwrap_or_default()
     }
 

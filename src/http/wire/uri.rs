@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::ascii::hex_value;
+use super::escape::{Unescape, unescape};
 
 /// A path and where its arguments are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,6 +147,22 @@ fn parent(path: &mut Vec<u8>) -> Result<(), InvalidUri> {
     Ok(())
 }
 
+/// Takes apart a URI that something behind us gave (`X-Accel-Redirect`, an include), as `ngx_http_parse_unsafe_uri`
+/// does: decoded but not normalized, and refused if it climbs or holds a NUL.
+pub fn parse_unsafe(uri: &[u8]) -> Result<Normalized<'_>, InvalidUri> {
+    let end = memchr::memchr(b'?', uri).unwrap_or(uri.len());
+    let (path, args) = (&uri[..end], uri.get(end + 1..).unwrap_or_default());
+    let decoded = unescape(path, Unescape::All);
+    let climbs = |path: &[u8]| path.split(|&ch| ch == b'/').any(|part| part == b"..");
+    if path.is_empty() || decoded.contains(&0) || climbs(path) || climbs(&decoded) {
+        return Err(InvalidUri);
+    }
+    Ok(Normalized {
+        path: decoded,
+        args,
+    })
+}
+
 /// Holds what must be true of any input; for the fuzzer.
 pub fn fuzz_uri(data: &[u8]) {
     for merge_slashes in [false, true] {
@@ -249,6 +266,35 @@ mod tests {
             ("/a//../b", "/a/b|"),
         ] {
             assert_eq!(show(uri, false), expected, "{uri}");
+        }
+    }
+
+    #[test]
+    fn unsafe_ones() {
+        for (uri, expected) in [
+            ("/a/b?c=%20", "/a/b|c=%20"),
+            ("/a%20b", "/a b|"),
+            ("a", "a|"),
+            ("/a/./b//c", "/a/./b//c|"),
+            ("/a..", "/a..|"),
+            ("/a?..", "/a|.."),
+            ("", "400"),
+            ("?x", "400"),
+            ("..", "400"),
+            ("../a", "400"),
+            ("/a/../b", "400"),
+            ("/a/%2e%2e", "400"),
+            ("/a%00", "400"),
+        ] {
+            let found = match parse_unsafe(uri.as_bytes()) {
+                Ok(found) => format!(
+                    "{}|{}",
+                    found.path.escape_ascii(),
+                    found.args.escape_ascii()
+                ),
+                Err(InvalidUri) => "400".into(),
+            };
+            assert_eq!(found, expected, "{uri}");
         }
     }
 

@@ -11,10 +11,8 @@ pub struct Browser {
     pub msie6: bool,
     /// Chrome (and all that call themselves so).
     pub chrome: bool,
-    /// Safari or Konqueror, without Chrome (`keepalive_disable safari`).
+    /// Safari on a Mac (`keepalive_disable safari`).
     pub safari: bool,
-    /// Safari's name together with `Mac OS X`.
-    pub mac: bool,
 }
 
 impl Browser {
@@ -38,14 +36,8 @@ impl Browser {
             return Self::default();
         }
         if !browser.msie && !has(b"Gecko/") {
-            if has(b"Chrome/") {
-                browser.chrome = true;
-            } else if has(b"Safari/") && has(b"Mac OS X") {
-                browser.safari = true;
-                browser.mac = true;
-            } else if has(b"Konqueror") {
-                browser.safari = true;
-            }
+            browser.chrome = has(b"Chrome/");
+            browser.safari = !browser.chrome && has(b"Safari/") && has(b"Mac OS X");
         }
         browser
     }

@@ -1,22 +1,16 @@
-//! A request's head, and the parser that makes one from the bytes of a connection.
+//! The parser that makes a [`RequestHead`] from the bytes of a connection.
 //!
 //! [`HeadParser`] is fed the same growing buffer until it says [`Progress::Complete`] or [`Progress::Bad`]; it goes on
-//! from the last whole line, so a head that comes in pieces costs little more than one that comes at once. The
-//! [`RequestHead`] then owns one copy of the head's bytes, followed there by the few things that are derived from them
-//! (a decoded path, a lower-cased host), and everything else in it is a place in that buffer.
+//! from the last whole line, so a head that comes in pieces costs little more than one that comes at once.
 
-use std::borrow::Cow;
-
-use bytes::Bytes;
-use smallvec::SmallVec;
-
-use super::ascii::{find_ignore_case, parse_off};
-use super::header::{self, HeaderProgress, Known};
-use super::host;
-use super::method::Method;
-use super::request_line::{self, LineError, LineProgress, RequestLine};
-use super::span::Span;
-use super::uri;
+use super::room::Room;
+use super::{Connection, Header, RequestHead};
+use crate::http::wire::ascii::{find_ignore_case, parse_off};
+use crate::http::wire::header::{self, HeaderProgress, Known};
+use crate::http::wire::method::Method;
+use crate::http::wire::request_line::{self, LineError, LineProgress, RequestLine};
+use crate::http::wire::span::Span;
+use crate::http::wire::{host, uri};
 
 /// What the configuration says about heads. nginx takes the default server's, as no other is known yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,236 +65,10 @@ pub struct Refusal {
     pub status: u16,
     /// What nginx writes into its error log, at `info`.
     pub reason: Vec<u8>,
+    /// What it was doing: the log goes on with ` while ` and this.
+    pub action: &'static str,
     /// What is known of the request: at least the first line's bytes, for the log.
     pub head: RequestHead,
-}
-
-/// What the `Connection` header asks for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Connection {
-    /// Nothing: the version decides.
-    #[default]
-    Unset,
-    /// `close`
-    Close,
-    /// `keep-alive`
-    KeepAlive,
-}
-
-/// One header of a request.
-#[derive(Clone, Copy, Debug)]
-pub struct Header {
-    name: Span,
-    value: Span,
-}
-
-/// A parsed request head.
-#[derive(Clone, Debug)]
-pub struct RequestHead {
-    bytes: Bytes,
-    line: RequestLine,
-    request_length: usize,
-    path: Span,
-    args: Span,
-    host: Span,
-    connection: Connection,
-    chunked: bool,
-    content_length: Option<u64>,
-    headers: SmallVec<[Header; 12]>,
-    /// One more than the place in `headers` of the first of each known header, 0 for none.
-    known: [u32; Known::COUNT],
-    ignored: Vec<Span>,
-}
-
-impl Default for RequestHead {
-    fn default() -> Self {
-        Self {
-            bytes: Bytes::new(),
-            line: RequestLine {
-                version: 1000,
-                ..RequestLine::default()
-            },
-            request_length: 0,
-            path: Span::default(),
-            args: Span::default(),
-            host: Span::default(),
-            connection: Connection::Unset,
-            chunked: false,
-            content_length: None,
-            headers: SmallVec::new(),
-            known: [0; Known::COUNT],
-            ignored: Vec::new(),
-        }
-    }
-}
-
-impl RequestHead {
-    /// The method.
-    pub fn method(&self) -> Method {
-        self.line.method
-    }
-
-    /// The method as written (`$request_method`).
-    pub fn method_name(&self) -> &[u8] {
-        self.at(self.line.method_name)
-    }
-
-    /// The first line without its end (`$request`).
-    pub fn request_line(&self) -> &[u8] {
-        self.at(self.line.line)
-    }
-
-    /// The URI as sent, without scheme and host (`$request_uri`).
-    pub fn request_uri(&self) -> &[u8] {
-        self.at(self.line.uri)
-    }
-
-    /// Whether [`Self::request_uri`] may be sent on as it stands: not if it lacks its path (`http://host?args`).
-    pub fn has_valid_request_uri(&self) -> bool {
-        !self.line.empty_path
-    }
-
-    /// The path, decoded and normalized (`$uri` at the start).
-    pub fn path(&self) -> &[u8] {
-        self.at(self.path)
-    }
-
-    /// [`Self::path`], sharing the head's memory.
-    pub fn path_bytes(&self) -> Bytes {
-        self.share(self.path)
-    }
-
-    /// The arguments (`$args` at the start), raw.
-    pub fn args(&self) -> &[u8] {
-        self.at(self.args)
-    }
-
-    /// [`Self::args`], sharing the head's memory.
-    pub fn args_bytes(&self) -> Bytes {
-        self.share(self.args)
-    }
-
-    /// The version as major * 1000 + minor: 1001 for HTTP/1.1, 9 for HTTP/0.9.
-    pub fn version(&self) -> u16 {
-        self.line.version
-    }
-
-    /// The version as written (`$server_protocol`); empty in HTTP/0.9.
-    pub fn protocol(&self) -> &[u8] {
-        self.at(self.line.protocol)
-    }
-
-    /// The host of the request line or else of `Host`: lower-case, without port and final dot; empty if none is given.
-    pub fn host(&self) -> &[u8] {
-        self.at(self.host)
-    }
-
-    /// The length of line and headers (`$request_length` before the body).
-    pub fn request_length(&self) -> usize {
-        self.request_length
-    }
-
-    /// What `Connection` asks for.
-    pub fn connection(&self) -> Connection {
-        self.connection
-    }
-
-    /// Whether the client wants to go on using the connection.
-    pub fn wants_keepalive(&self) -> bool {
-        match self.connection {
-            Connection::Unset => self.line.version > 1000,
-            Connection::Close => false,
-            Connection::KeepAlive => true,
-        }
-    }
-
-    /// The body's length as announced.
-    pub fn content_length(&self) -> Option<u64> {
-        self.content_length
-    }
-
-    /// Whether the body comes in chunks.
-    pub fn is_chunked(&self) -> bool {
-        self.chunked
-    }
-
-    /// Name and value of each header, as sent, in order; ignored ones are left out.
-    pub fn headers(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
-        self.headers
-            .iter()
-            .map(|header| (self.at(header.name), self.at(header.value)))
-    }
-
-    /// The first header of this kind.
-    #[inline]
-    pub fn known(&self, known: Known) -> Option<&[u8]> {
-        self.first(known).map(|header| self.at(header.value))
-    }
-
-    /// [`Self::known`], sharing the head's memory.
-    pub fn known_bytes(&self, known: Known) -> Option<Bytes> {
-        self.first(known).map(|header| self.share(header.value))
-    }
-
-    /// The values of all headers of this name, in order; the case does not matter.
-    pub fn all<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-        self.headers()
-            .filter(move |(found, _)| found.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
-    }
-
-    /// `$http_...`: all headers whose name, lower-cased and with `_` for `-`, is `variable`, joined by commas
-    /// (semicolons for `cookie`).
-    pub fn variable(&self, variable: &[u8]) -> Option<Cow<'_, [u8]>> {
-        let mut values = self
-            .headers()
-            .filter(|(name, _)| names_variable(name, variable))
-            .map(|(_, value)| value);
-        let first = values.next()?;
-        let Some(second) = values.next() else {
-            return Some(Cow::Borrowed(first));
-        };
-        let separator: &[u8] = if variable == b"cookie" { b"; " } else { b", " };
-        let mut joined = [first, separator, second].concat();
-        for value in values {
-            joined.extend_from_slice(separator);
-            joined.extend_from_slice(value);
-        }
-        Some(Cow::Owned(joined))
-    }
-
-    /// The lines that were left out because of their names; nginx logs each as `client sent invalid header line: "..."`.
-    pub fn ignored_lines(&self) -> impl Iterator<Item = &[u8]> {
-        self.ignored.iter().map(|&span| self.at(span))
-    }
-
-    #[inline]
-    fn first(&self, known: Known) -> Option<&Header> {
-        let place = self.known[known as usize].checked_sub(1)?;
-        self.headers.get(place as usize)
-    }
-
-    #[inline]
-    fn at(&self, span: Span) -> &[u8] {
-        span.of(&self.bytes)
-    }
-
-    fn share(&self, span: Span) -> Bytes {
-        if span.end() <= self.bytes.len() && !span.is_empty() {
-            self.bytes.slice(span.start()..span.end())
-        } else {
-            Bytes::new()
-        }
-    }
-}
-
-/// Whether a header's name is a variable's.
-fn names_variable(name: &[u8], variable: &[u8]) -> bool {
-    name.len() == variable.len()
-        && name.iter().zip(variable).all(|(&ch, &wanted)| match ch {
-            b'-' => wanted == b'_',
-            _ => ch.to_ascii_lowercase() == wanted,
-        })
 }
 
 /// Makes a [`RequestHead`] from the bytes of a connection. One for each request.
@@ -311,60 +79,12 @@ pub struct HeadParser {
     /// Where the request line starts, after empty lines.
     start: usize,
     has_line: bool,
+    /// The line has been accepted.
+    in_headers: bool,
     room: Room,
     head: RequestHead,
     /// The lower-cased host and the decoded path, when they differ from what was sent.
     derived: Vec<u8>,
-}
-
-/// How nginx would have filled its buffers: what is left of the current one decides which line is too long.
-///
-/// A line that does not fit the rest of the current buffer moves to a large one of its own, as long as there are any.
-#[derive(Debug, Default)]
-struct Room {
-    used: usize,
-    large: usize,
-}
-
-impl Room {
-    fn left(&self, options: &HeadOptions) -> usize {
-        let size = if self.large == 0 {
-            options.client_header_buffer_size
-        } else {
-            options.large_buffer_size
-        };
-        size.saturating_sub(self.used)
-    }
-
-    /// How much of the next line may come without its end.
-    #[inline]
-    fn reach(&self, options: &HeadOptions) -> usize {
-        let left = self.left(options);
-        if self.large < options.large_buffers {
-            left.max(options.large_buffer_size)
-        } else {
-            left
-        }
-    }
-
-    /// An empty line before the request. A buffer full of them starts anew.
-    fn skip(&mut self, options: &HeadOptions) {
-        self.used += 1;
-        if self.left(options) == 0 {
-            self.used = 0;
-        }
-    }
-
-    /// A line of this length.
-    #[inline]
-    fn take(&mut self, length: usize, options: &HeadOptions) {
-        if length > self.left(options) {
-            self.large += 1;
-            self.used = length;
-        } else {
-            self.used += length;
-        }
-    }
 }
 
 /// A refusal before the head is put together.
@@ -393,6 +113,15 @@ impl HeadParser {
         !self.has_line && input.iter().all(|ch| matches!(ch, b'\r' | b'\n'))
     }
 
+    /// What the parser is doing, as nginx's log says it after ` while `.
+    pub fn action(&self) -> &'static str {
+        if self.in_headers {
+            "reading client request headers"
+        } else {
+            "reading client request line"
+        }
+    }
+
     /// Goes on with `input`: all bytes since the request's start, with what has come since the last call at the end.
     pub fn parse(&mut self, input: &[u8], options: &HeadOptions) -> Progress {
         match self.advance(input, options) {
@@ -407,6 +136,7 @@ impl HeadParser {
             Err(fault) => Progress::Bad(Refusal {
                 status: fault.status,
                 reason: fault.reason,
+                action: self.action(),
                 head: self.take(input),
             }),
         }
@@ -443,11 +173,12 @@ impl HeadParser {
                 self.at += length;
                 self.has_line = true;
                 self.accept_line(input, line, options)?;
+                self.in_headers = true;
                 Ok(true)
             }
             LineProgress::Incomplete if rest.len() >= reach => Err(Fault {
                 status: 414,
-                reason: b"client sent too long URI while reading client request line".to_vec(),
+                reason: b"client sent too long URI".to_vec(),
             }),
             LineProgress::Incomplete => Ok(false),
             LineProgress::Bad(error) => {
@@ -481,9 +212,8 @@ impl HeadParser {
         };
         let text = uri.of(input);
         if line.complex || line.empty_path {
-            let found = uri::normalize(text, options.merge_slashes).map_err(|_| {
-                Fault::bad("client sent invalid request while reading client request line")
-            })?;
+            let found = uri::normalize(text, options.merge_slashes)
+                .map_err(|_| Fault::bad("client sent invalid request"))?;
             self.head.path = self.derive(&found.path);
             if let Some(question) = line.question
                 && !found.args.is_empty()
@@ -832,26 +562,14 @@ mod tests {
     #[test]
     fn bad_lines() {
         for (input, expected) in [
-            (
-                "GET / HTTP/2.0\r\n",
-                "505 invalid version while reading client request line",
-            ),
-            (
-                "\x16\x03\x01\0\x05abc",
-                "400 invalid method while reading client request line",
-            ),
-            (
-                "GET /%zz HTTP/1.1\r\n",
-                "400 invalid request while reading client request line",
-            ),
+            ("GET / HTTP/2.0\r\n", "505 invalid version"),
+            ("\x16\x03\x01\0\x05abc", "400 invalid method"),
+            ("GET /%zz HTTP/1.1\r\n", "400 invalid request"),
             (
                 "GET http:///x HTTP/1.1\r\n",
                 "400 invalid host in request line",
             ),
-            (
-                "POST /\r\n",
-                "400 invalid method in HTTP/0.9 request while reading client request line",
-            ),
+            ("POST /\r\n", "400 invalid method in HTTP/0.9 request"),
             ("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", "405 TRACE method"),
             (
                 "CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -1000,10 +718,7 @@ mod tests {
     #[test]
     fn a_wrong_byte_is_refused_before_the_line_is_too_long() {
         let long = "a".repeat(3000);
-        check_with_small(
-            &format!("GET /\x01{long}"),
-            "400 invalid request while reading client request line",
-        );
+        check_with_small(&format!("GET /\x01{long}"), "400 invalid request");
         check_with_small(
             &format!("GET / HTTP/1.1\r\nA\tb{long}"),
             "400 invalid header line: \"A\\x09...\"",
@@ -1106,6 +821,21 @@ mod tests {
         #[test]
         fn any_bytes(data in prop::collection::vec(any::<u8>(), 0..80)) {
             fuzz_head(&data);
+        }
+
+        #[test]
+        fn what_is_written_is_read(
+            path in "/[a-z]{1,9}(/[a-z0-9_]{1,9}){0,3}",
+            args in "(\\?[a-z=&%]{1,9})?",
+            headers in prop::collection::vec(("x-[a-zA-Z-]{1,9}", "([!-~]([ -~]{0,9}[!-~])?)?"), 0..20),
+        ) {
+            let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+            let head = head(&format!("GET {path}{args} HTTP/1.1\r\nHost: a\r\n{lines}\r\n"));
+            prop_assert_eq!(head.path(), path.as_bytes());
+            prop_assert_eq!(head.args(), args.trim_start_matches('?').as_bytes());
+            let found: Vec<_> = head.headers().skip(1).collect();
+            let written: Vec<_> = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+            prop_assert_eq!(found, written);
         }
 
         #[test]
