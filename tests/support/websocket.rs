@@ -1,0 +1,168 @@
+//! A websocket client made with tungstenite, so that both ends of the protocol are not our own.
+
+use std::io::ErrorKind;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::client::Response;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Error, HandshakeError, Message, WebSocket, client};
+
+use super::http;
+use super::postgres::Session;
+use super::wait::PATIENCE;
+
+/// How long nothing must come to call it silence.
+const SILENCE: Duration = Duration::from_millis(250);
+
+/// One connected client.
+pub(crate) struct Client {
+    socket: WebSocket<TcpStream>,
+    /// The server's answer to the handshake.
+    pub(crate) response: Response,
+}
+
+impl Client {
+    #[track_caller]
+    pub(crate) fn connect(port: u16, target: &str) -> Self {
+        Self::try_connect(port, target, &[])
+            .unwrap_or_else(|status| panic!("{target}: refused with {status}"))
+    }
+
+    /// The status, when the server refuses.
+    #[track_caller]
+    pub(crate) fn try_connect(
+        port: u16,
+        target: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, u16> {
+        let mut request = format!("ws://127.0.0.1:{port}{target}")
+            .into_client_request()
+            .unwrap();
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
+        match client(request, http::connect(port)) {
+            Ok((socket, response)) => Ok(Self { socket, response }),
+            Err(HandshakeError::Failure(Error::Http(response))) => Err(response.status().as_u16()),
+            Err(e) => panic!("{target}: no websocket handshake: {e}"),
+        }
+    }
+
+    /// The next text message; pings and pongs on the way are passed over.
+    #[track_caller]
+    pub(crate) fn text(&mut self) -> String {
+        match self.message(PATIENCE) {
+            Some(Message::Text(text)) => text.as_str().to_owned(),
+            other => panic!("expected a text message, got {other:?}"),
+        }
+    }
+
+    /// The next message within `time`, pings and pongs passed over.
+    #[track_caller]
+    pub(crate) fn message(&mut self, time: Duration) -> Option<Message> {
+        let deadline = Instant::now() + time;
+        loop {
+            match self.any_message(deadline) {
+                Some(Message::Ping(_) | Message::Pong(_)) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Whether the server answers a ping: it has then read everything that we sent before.
+    #[track_caller]
+    pub(crate) fn ping(&mut self, data: &str) {
+        self.socket
+            .send(Message::Ping(data.to_owned().into()))
+            .unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        match self.any_message(deadline) {
+            Some(Message::Pong(answer)) => assert_eq!(answer.as_ref(), data.as_bytes()),
+            other => panic!("expected a pong, got {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn any_message(&mut self, deadline: Instant) -> Option<Message> {
+        let left = deadline
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_millis(1));
+        self.socket.get_ref().set_read_timeout(Some(left)).unwrap();
+        match self.socket.read() {
+            Ok(message) => Some(message),
+            Err(Error::Io(e))
+                if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+            {
+                None
+            }
+            Err(e) => panic!("the websocket is broken: {e}"),
+        }
+    }
+
+    /// Nothing comes (for a quarter of a second).
+    #[track_caller]
+    pub(crate) fn silent(&mut self) {
+        let got = self.message(SILENCE);
+        assert!(got.is_none(), "expected nothing, got {got:?}");
+    }
+
+    /// The code and reason with which the server closes.
+    #[track_caller]
+    pub(crate) fn closed(&mut self) -> (u16, String) {
+        match self.message(PATIENCE) {
+            Some(Message::Close(Some(CloseFrame { code, reason }))) => {
+                (code.into(), reason.as_str().to_owned())
+            }
+            other => panic!("expected a close frame, got {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn send(&mut self, text: &str) {
+        self.socket.send(Message::text(text)).unwrap();
+    }
+
+    /// Says good-bye, and waits for the server's.
+    #[track_caller]
+    pub(crate) fn leave(mut self) {
+        self.socket.close(None).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            match self.socket.read() {
+                Ok(_) => {}
+                Err(Error::ConnectionClosed | Error::AlreadyClosed | Error::Protocol(_)) => return,
+                Err(e) => panic!("no closing handshake: {e}"),
+            }
+        }
+        panic!("the server does not close");
+    }
+
+    /// Waits until PostgreSQL's notifications on `channel` reach this client.
+    ///
+    /// The handshake doesn't wait for LISTEN, so a notification sent right after it may be too early; nothing that is
+    /// sent afterwards is lost, and nothing of the waiting is left to read.
+    #[track_caller]
+    pub(crate) fn until_listening(&mut self, session: &Session, channel: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut try_number = 0;
+        loop {
+            try_number += 1;
+            let probe = format!("probe {try_number}");
+            session.notify(channel, &probe);
+            // Notifications keep their order, so the last probe ends the row of those that came.
+            let mut came = self.message(Duration::from_millis(50));
+            while let Some(message) = came {
+                if message == Message::text(probe.as_str()) {
+                    return;
+                }
+                came = self.message(PATIENCE);
+            }
+            assert!(
+                Instant::now() < deadline,
+                "channel {channel:?} is never listened to"
+            );
+        }
+    }
+}
