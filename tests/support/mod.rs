@@ -11,5 +11,6 @@ pub(crate) mod ports;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod pushgate;
+pub(crate) mod recipe;
 pub(crate) mod wait;
 pub(crate) mod websocket;

@@ -1,12 +1,12 @@
 //! A websocket client made with tungstenite, so that both ends of the protocol are not our own.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::handshake::client::Response;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 use tokio_tungstenite::tungstenite::{Error, HandshakeError, Message, WebSocket, client};
 
 use super::http;
@@ -16,21 +16,41 @@ use super::wait::PATIENCE;
 /// How long nothing must come to call it silence.
 const SILENCE: Duration = Duration::from_millis(250);
 
+/// The headers of a handshake, with the key of the RFC's example.
+pub(crate) const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                                  Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
 /// One connected client.
 pub(crate) struct Client {
     socket: WebSocket<TcpStream>,
-    /// The server's answer to the handshake.
-    pub(crate) response: Response,
 }
 
 impl Client {
+    /// Connects; `target` is sent byte by byte as it is, which libraries refuse to do with odd characters.
     #[track_caller]
     pub(crate) fn connect(port: u16, target: &str) -> Self {
-        Self::try_connect(port, target, &[])
-            .unwrap_or_else(|status| panic!("{target}: refused with {status}"))
+        let mut stream = http::connect(port);
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            let read = stream.read(&mut byte);
+            let shown = String::from_utf8_lossy(&head);
+            assert!(
+                matches!(read, Ok(1)),
+                "{target}: no whole answer to the handshake: {shown:?}"
+            );
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8_lossy(&head);
+        assert!(head.starts_with("HTTP/1.1 101 "), "{target}: {head}");
+        Self {
+            socket: WebSocket::from_raw_socket(stream, Role::Client, None),
+        }
     }
 
-    /// The status, when the server refuses.
+    /// Connects with the library's own handshake, which checks the answer; the status when the server refuses.
     #[track_caller]
     pub(crate) fn try_connect(
         port: u16,
@@ -44,7 +64,7 @@ impl Client {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
         match client(request, http::connect(port)) {
-            Ok((socket, response)) => Ok(Self { socket, response }),
+            Ok((socket, _)) => Ok(Self { socket }),
             Err(HandshakeError::Failure(Error::Http(response))) => Err(response.status().as_u16()),
             Err(e) => panic!("{target}: no websocket handshake: {e}"),
         }
@@ -145,19 +165,16 @@ impl Client {
     /// sent afterwards is lost, and nothing of the waiting is left to read.
     #[track_caller]
     pub(crate) fn until_listening(&mut self, session: &Session, channel: &str) {
+        // Unlike any other, also those of other clients on the same channel.
+        static PROBES: AtomicUsize = AtomicUsize::new(0);
         let deadline = Instant::now() + PATIENCE;
-        let mut try_number = 0;
         loop {
-            try_number += 1;
-            let probe = format!("probe {try_number}");
+            let probe = format!("probe {}", PROBES.fetch_add(1, Ordering::Relaxed));
             session.notify(channel, &probe);
-            // Notifications keep their order, so the last probe ends the row of those that came.
-            let mut came = self.message(Duration::from_millis(50));
-            while let Some(message) = came {
+            while let Some(message) = self.message(Duration::from_millis(50)) {
                 if message == Message::text(probe.as_str()) {
                     return;
                 }
-                came = self.message(PATIENCE);
             }
             assert!(
                 Instant::now() < deadline,
