@@ -128,15 +128,27 @@ impl Client {
         assert!(got.is_none(), "expected nothing, got {got:?}");
     }
 
-    /// The code and reason with which the server closes.
+    /// The code and reason with which the server closes; 1005 stands for none, as in the RFC.
     #[track_caller]
     pub(crate) fn closed(&mut self) -> (u16, String) {
         match self.message(PATIENCE) {
             Some(Message::Close(Some(CloseFrame { code, reason }))) => {
                 (code.into(), reason.as_str().to_owned())
             }
+            Some(Message::Close(None)) => (1005, String::new()),
             other => panic!("expected a close frame, got {other:?}"),
         }
+    }
+
+    /// Sends bytes past the library, which would refuse to.
+    #[track_caller]
+    pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
+        self.socket.get_mut().write_all(bytes).unwrap();
+    }
+
+    /// The connection itself.
+    pub(crate) fn stream(&self) -> &TcpStream {
+        self.socket.get_ref()
     }
 
     #[track_caller]
