@@ -18,7 +18,7 @@ pub struct Module {
     pub finish: Option<fn(&mut Builder)>,
     /// Its handlers, each with the phase it runs in.
     pub phases: &'static [(Phase, Handler)],
-    /// Changes answers on their way out. Filters run in the order of the list.
+    /// Changes answers on their way out.
     pub filter: Option<Filter>,
 }
 
