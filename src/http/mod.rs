@@ -24,5 +24,5 @@ pub mod wire;
 pub use connection::{Connection, Peer, Stream};
 pub use module::{Filter, Handler, Jump, Module, Next, Phase};
 pub use request::{Kind, Request, Sent};
-pub use response::{Body, BodyStream, Detached, FileBody, Response, Takeover};
+pub use response::{Body, BodyStream, Detached, FileBody, Piece, Response, Takeover};
 pub use serve::{Site, is_disconnect, serve};
