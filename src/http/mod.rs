@@ -9,6 +9,7 @@ mod body;
 pub mod connection;
 pub mod content;
 pub mod error_page;
+pub mod file;
 mod log_line;
 mod module;
 mod phases;

@@ -6,6 +6,9 @@
 pub mod core;
 pub mod events;
 pub mod http_core;
+pub mod index;
+pub mod static_files;
+pub mod try_files;
 
 use crate::http::Module;
 
@@ -15,4 +18,7 @@ pub static MODULES: &[Module] = &[
     core::MODULE,
     events::MODULE,
     http_core::MODULE,
+    static_files::MODULE,
+    index::MODULE,
+    try_files::MODULE,
 ];
