@@ -5,8 +5,11 @@
 
 pub mod core;
 pub mod events;
+pub mod headers;
 pub mod http_core;
 pub mod index;
+pub mod not_modified;
+pub mod range;
 pub mod static_files;
 pub mod try_files;
 
@@ -21,4 +24,7 @@ pub static MODULES: &[Module] = &[
     static_files::MODULE,
     index::MODULE,
     try_files::MODULE,
+    range::MODULE,
+    headers::MODULE,
+    not_modified::MODULE,
 ];
