@@ -3,6 +3,7 @@
 //! The list is in nginx's order, and the order is behaviour: handlers of a phase and filters run from its end to its
 //! beginning, as in nginx.
 
+pub mod autoindex;
 pub mod core;
 pub mod events;
 pub mod headers;
@@ -22,6 +23,7 @@ pub static MODULES: &[Module] = &[
     events::MODULE,
     http_core::MODULE,
     static_files::MODULE,
+    autoindex::MODULE,
     index::MODULE,
     try_files::MODULE,
     range::MODULE,
