@@ -67,7 +67,9 @@ fn index(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
             cx.warn("index", "only the last index in \"index\" directive should be absolute", call);
         }
         if word.is_empty() {
-            return Err(Fault::new(format!("index \"{}\" in \"index\" directive is invalid", call.text(number))).word(number));
+            return Err(
+                Fault::new(format!("index \"{}\" in \"index\" directive is invalid", call.text(number))).word(number)
+            );
         }
         let name = Template::word(call, number, cx)?;
         cx.edit::<Index>().push(name);

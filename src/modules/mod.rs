@@ -4,13 +4,17 @@
 //! beginning, as in nginx.
 
 pub mod autoindex;
+pub mod charset;
 pub mod core;
 pub mod events;
 pub mod headers;
 pub mod http_core;
 pub mod index;
 pub mod not_modified;
+pub mod params;
+pub mod proxy;
 pub mod range;
+pub mod realip;
 pub mod static_files;
 pub mod try_files;
 
@@ -26,7 +30,11 @@ pub static MODULES: &[Module] = &[
     autoindex::MODULE,
     index::MODULE,
     try_files::MODULE,
+    realip::MODULE,
+    proxy::MODULE,
+    params::MODULE,
     range::MODULE,
+    charset::MODULE,
     headers::MODULE,
     not_modified::MODULE,
 ];

@@ -9,8 +9,8 @@ use std::path::Path;
 use bytes::Bytes;
 
 use self::format::{Entry, Kind};
-use crate::config::value::Flag;
 use crate::config::Declarations;
+use crate::config::value::Flag;
 use crate::http::file::Failure;
 use crate::http::wire::escape::{Unescape, unescape};
 use crate::http::wire::lookup::argument;
