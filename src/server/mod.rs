@@ -1,1 +1,3 @@
 //! The process: workers, sockets, delivery, signals, logs, the clock.
+
+pub mod delivery;
