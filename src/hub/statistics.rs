@@ -64,8 +64,14 @@ impl Hub {
     /// The sums.
     pub fn summary(&self) -> Summary {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut by_worker: Vec<_> =
-            workers.iter().filter_map(|known| known.upgrade().map(|inbox| (inbox.worker(), inbox.subscribers()))).collect();
+        let mut by_worker: Vec<_> = workers
+            .iter()
+            .filter_map(|known| {
+                known
+                    .upgrade()
+                    .map(|inbox| (inbox.worker(), inbox.subscribers()))
+            })
+            .collect();
         by_worker.sort_unstable();
         Summary {
             channels: self.totals.channels.load(Ordering::Relaxed),

@@ -29,17 +29,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mio::{Events, Poll};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 use crate::hub::Hub;
-use crate::hub::inbox::{Entry, Inbox, Wake, WorkerId};
+use crate::hub::inbox::{Entry, Wake, WorkerId};
 use crate::hub::limits::Refused;
 use crate::server::delivery::roster::Plan;
 use crate::server::delivery::state::{Effect, Progress, State};
-use crate::server::delivery::subscriber::{Closed, Farewell, NewSubscriber, Reason, SubscriberId, Subscription};
+use crate::server::delivery::subscriber::{
+    Farewell, NewSubscriber, Reason, SubscriberId, Subscription,
+};
 use crate::server::delivery::timers::moment;
+use crate::sys::nested_poll;
 
 /// So many deliveries or reads, and others have their turn: about two milliseconds.
 const TURN: usize = 256;
@@ -83,14 +84,19 @@ impl Delivery {
         let registry = poll.registry().try_clone()?;
         let notify = Arc::new(Notify::new());
         let inbox = hub.add_worker(worker, Box::new(Waker(Arc::clone(&notify))));
-        let state = RefCell::new(State::new(hub, inbox, registry));
-        Ok(Self { state, clock, notify, poll: RefCell::new(Some(poll)) })
+        let state = RefCell::new(State::new(hub, inbox, registry, Rc::clone(&clock)));
+        Ok(Self {
+            state,
+            clock,
+            notify,
+            poll: RefCell::new(Some(poll)),
+        })
     }
 
     /// Gives a subscriber its places, or none at all. What it is to get waits for [`Self::adopt`].
     pub fn subscribe(&self, new: NewSubscriber<'_>) -> Result<Subscription, Refused> {
-        let (seconds, now) = (self.clock.seconds(), self.now());
-        self.state.borrow_mut().subscribe(new, seconds, now)
+        let now = self.now();
+        self.state.borrow_mut().subscribe(new, now)
     }
 
     /// Gives a subscriber its socket, with what was already read from it. Whoever accepted it has set its options.
@@ -108,6 +114,7 @@ impl Delivery {
 
     /// Says farewell to a subscriber, after all that waits for it.
     pub fn close(&self, id: SubscriberId, farewell: Farewell<'_>) {
+        // One that has no socket yet gets its farewell when it has.
         self.with(|state, now| state.leave(id, Reason::Asked, farewell, now));
     }
 
@@ -148,18 +155,19 @@ impl Delivery {
 
     /// Delivers, as long as it is polled. Run it once.
     pub async fn run(&self) -> io::Result<()> {
-        let Some(poll) = self.poll.take() else { return Err(io::Error::other("delivery runs already")) };
-        let mut sockets = AsyncFd::with_interest(poll, Interest::READABLE)?;
+        let Some(poll) = self.poll.take() else {
+            return Err(io::Error::other("delivery runs already"));
+        };
+        let mut sockets = nested_poll::watch(poll)?;
         let mut work = Work::new();
         loop {
             self.settle();
-            if self.state.borrow().has_unread() {
-                self.read_waiting(&mut work).await;
-                continue;
-            }
+            let unread = self.state.borrow().has_unread();
             let deadline = self.state.borrow().next_deadline();
             let pause = deadline.map(|tick| moment(tick).saturating_sub(self.clock.monotonic()));
+            // The branches are tried in random order, so that none of them starves another.
             tokio::select! {
+                () = std::future::ready(()), if unread => self.read_waiting(&mut work).await,
                 () = self.notify.notified() => self.deliver_inbox(&mut work).await,
                 ready = sockets.readable_mut() => {
                     let mut ready = ready?;
@@ -169,7 +177,7 @@ impl Delivery {
                     }
                     self.watch_sockets(&mut work).await;
                 }
-                () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => self.keep_time(),
+                () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => self.keep_time(&mut work).await,
             }
         }
     }
@@ -193,7 +201,8 @@ impl Delivery {
             let flushes = self.state.borrow_mut().queue_singles(&mut work.plan, now);
             for turn in flushes.chunks(TURN) {
                 let now = self.now();
-                turn.iter().for_each(|id| self.state.borrow_mut().flush(*id, now));
+                turn.iter()
+                    .for_each(|id| self.state.borrow_mut().flush(*id, now));
                 self.turn(turn.len(), &mut work.done).await;
             }
             let now = self.now();
@@ -207,7 +216,8 @@ impl Delivery {
     /// Reads from sockets that have something, and writes to those that have room again.
     async fn watch_sockets(&self, work: &mut Work) {
         work.ready.clear();
-        work.ready.extend(work.events.iter().map(state::Readiness::of));
+        work.ready
+            .extend(work.events.iter().map(state::Readiness::of));
         for at in 0..work.ready.len() {
             let ready = work.ready[at];
             let now = self.now();
@@ -234,18 +244,31 @@ impl Delivery {
     /// Reads what one client sent, and tells its module. No borrow is held while the module is told.
     fn read(&self, id: SubscriberId, buffer: &mut [u8]) {
         let mut input = self.state.borrow_mut().input(id, buffer);
-        while let Some(progress) = self.state.borrow_mut().read(&mut input, buffer, self.now()) {
+        loop {
+            let progress = self.state.borrow_mut().read(&mut input, buffer, self.now());
             match progress {
-                Progress::Message(events, opcode, payload) => events.message(id, opcode, payload),
-                Progress::More => {}
+                Some(Progress::Message(events, opcode, payload)) => {
+                    events.message(id, opcode, payload)
+                }
+                Some(Progress::More) => {}
+                None => return,
             }
         }
     }
 
     /// Sees to those whose deadline is over.
-    fn keep_time(&self) {
-        let now = self.now();
-        self.state.borrow_mut().keep_time(now);
+    async fn keep_time(&self, work: &mut Work) {
+        loop {
+            let now = self.now();
+            let Some((tick, due)) = self.state.borrow_mut().due(now) else {
+                return;
+            };
+            for turn in due.chunks(TURN) {
+                turn.iter()
+                    .for_each(|id| self.state.borrow_mut().look_at(*id, tick, now));
+                self.turn(turn.len(), &mut work.done).await;
+            }
+        }
     }
 
     /// Tells modules what happened.
@@ -255,9 +278,9 @@ impl Delivery {
             if effects.is_empty() {
                 return;
             }
-            for Effect { events, id, closed } in effects {
-                tell(&*events, id, closed);
-            }
+            effects
+                .into_iter()
+                .for_each(|Effect { events, id, closed }| events.closed(id, closed));
         }
     }
 
@@ -310,11 +333,11 @@ impl Work {
     }
 }
 
-fn tell(events: &dyn subscriber::SubscriberEvents, id: SubscriberId, closed: Closed) {
-    events.closed(id, closed);
-}
-
 /// A signal is no error.
 fn interrupted(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) }
+    if error.kind() == io::ErrorKind::Interrupted {
+        Ok(())
+    } else {
+        Err(error)
+    }
 }

@@ -16,6 +16,8 @@ const PARTS: usize = 64;
 pub(super) struct Queue {
     parts: VecDeque<Bytes>,
     bytes: usize,
+    /// So much was there at once, which is no sign of a slow client, however much it is.
+    granted: usize,
     /// Part of the first frame is already on its way, so that the rest has to follow.
     begun: bool,
     /// When the socket last took something.
@@ -24,7 +26,13 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn new(since: Tick) -> Self {
-        Self { parts: VecDeque::new(), bytes: 0, begun: false, since }
+        Self {
+            parts: VecDeque::new(),
+            bytes: 0,
+            granted: 0,
+            begun: false,
+            since,
+        }
     }
 
     /// The rest of `frames` after the first `written` bytes.
@@ -32,7 +40,13 @@ impl Queue {
         let mut queue = Self::new(since);
         frames.iter().for_each(|frame| queue.push(frame.clone()));
         queue.advance(written);
+        queue.granted = queue.bytes;
         queue
+    }
+
+    /// There is room for so many bytes more under the bound.
+    pub(super) fn has_room(&self, more: usize, bound: usize) -> bool {
+        self.bytes + more <= self.granted.saturating_add(bound)
     }
 
     pub(super) fn push(&mut self, frame: Bytes) {
@@ -40,10 +54,6 @@ impl Queue {
             self.bytes += frame.len();
             self.parts.push_back(frame);
         }
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -69,7 +79,10 @@ impl Queue {
         while !self.parts.is_empty() {
             let mut slices = [IoSlice::new(&[]); PARTS];
             let count = self.parts.len().min(PARTS);
-            slices.iter_mut().zip(&self.parts).for_each(|(slice, part)| *slice = IoSlice::new(part));
+            slices
+                .iter_mut()
+                .zip(&self.parts)
+                .for_each(|(slice, part)| *slice = IoSlice::new(part));
             let offered: usize = slices[..count].iter().map(|slice| slice.len()).sum();
             let written = match socket.write_vectored(&slices[..count]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
@@ -110,10 +123,13 @@ mod tests {
     fn check(written: usize, left: &str, cut: &str) {
         let frames = ["abc", "de", "f"].map(Bytes::from);
         let mut queue = Queue::rest(&frames, written, 0);
-        let text = |queue: &Queue| String::from_utf8_lossy(&queue.parts.iter().flatten().copied().collect::<Vec<_>>()).into_owned();
-        assert_eq!((text(&queue).as_str(), queue.bytes()), (left, left.len()));
+        let text = |queue: &Queue| {
+            String::from_utf8_lossy(&queue.parts.iter().flatten().copied().collect::<Vec<_>>())
+                .into_owned()
+        };
+        assert_eq!((text(&queue).as_str(), queue.bytes), (left, left.len()));
         queue.cut();
-        assert_eq!((text(&queue).as_str(), queue.bytes()), (cut, cut.len()));
+        assert_eq!((text(&queue).as_str(), queue.bytes), (cut, cut.len()));
     }
 
     #[test]

@@ -98,13 +98,26 @@ impl Rosters {
         let rosters = &mut self.rosters;
         let at = *self.by_key.entry(key).or_insert_with(|| {
             let (groups, pending) = (SmallVec::new(), Vec::new());
-            rosters.insert(Roster { channel: channel.clone(), key, groups, pending }) as u32
+            rosters.insert(Roster {
+                channel: channel.clone(),
+                key,
+                groups,
+                pending,
+            }) as u32
         });
         let groups = &mut rosters[at as usize].groups;
         let wanted = rendering.key();
-        let found = groups.iter().position(|group| group.key == wanted && group.several == several);
+        let found = groups
+            .iter()
+            .position(|group| group.key == wanted && group.several == several);
         let found = found.unwrap_or_else(|| {
-            let new = Group { rendering: Rc::clone(rendering), key: wanted, several, members: Vec::new(), newest: 0 };
+            let new = Group {
+                rendering: Rc::clone(rendering),
+                key: wanted,
+                several,
+                members: Vec::new(),
+                newest: 0,
+            };
             // Seats name groups by their place, so that an empty one is replaced rather than removed.
             match groups.iter().position(|group| group.members.is_empty()) {
                 Some(empty) => {
@@ -120,18 +133,27 @@ impl Rosters {
         let group = &mut groups[found];
         group.newest = group.newest.max(after);
         group.members.push(Member { subscriber, after });
-        Seat { roster: at, group: found as u32, member: (group.members.len() - 1) as u32 }
+        Seat {
+            roster: at,
+            group: found as u32,
+            member: (group.members.len() - 1) as u32,
+        }
     }
 
     /// Takes a subscriber off its place; returns who has that place now, and the channel.
-    pub(super) fn unseat(&mut self, seat: Seat) -> Option<(Option<SubscriberId>, ChannelId, ChannelKey)> {
+    pub(super) fn unseat(
+        &mut self,
+        seat: Seat,
+    ) -> Option<(Option<SubscriberId>, ChannelId, ChannelKey)> {
         let roster = self.rosters.get_mut(seat.roster as usize)?;
         let members = &mut roster.groups.get_mut(seat.group as usize)?.members;
         if seat.member as usize >= members.len() {
             return None;
         }
         members.swap_remove(seat.member as usize);
-        let moved = members.get(seat.member as usize).map(|member| member.subscriber);
+        let moved = members
+            .get(seat.member as usize)
+            .map(|member| member.subscriber);
         let (channel, key) = (roster.channel.clone(), roster.key);
         if roster.groups.iter().all(|group| group.members.is_empty()) {
             self.by_key.remove(&key);
@@ -141,20 +163,42 @@ impl Rosters {
     }
 
     /// Takes an entry of the inbox into the plan.
-    pub(super) fn take(&mut self, plan: &mut Plan, key: ChannelKey, message: &Arc<Message>, deleted: bool) {
-        let Some(&at) = self.by_key.get(&key) else { return };
+    pub(super) fn take(
+        &mut self,
+        plan: &mut Plan,
+        key: ChannelKey,
+        message: &Arc<Message>,
+        deleted: bool,
+    ) {
+        let Some(&at) = self.by_key.get(&key) else {
+            return;
+        };
         let roster = &mut self.rosters[at as usize];
         if roster.pending.is_empty() {
             plan.touched.push(at);
         }
         roster.pending.push(Arc::clone(message));
-        for group in roster.groups.iter().filter(|group| group.several && !group.members.is_empty()) {
+        for group in roster
+            .groups
+            .iter()
+            .filter(|group| group.several && !group.members.is_empty())
+        {
             let bytes = group.bytes(message);
-            let members = group.members.iter().filter(|member| deleted || member.after < message.id);
-            plan.singles.extend(members.map(|member| (member.subscriber, bytes.clone())));
+            let members = group
+                .members
+                .iter()
+                .filter(|member| deleted || member.after < message.id);
+            plan.singles
+                .extend(members.map(|member| (member.subscriber, bytes.clone())));
         }
         if deleted {
-            plan.deleted.extend(roster.groups.iter().flat_map(|group| &group.members).map(|member| member.subscriber));
+            plan.deleted.extend(
+                roster
+                    .groups
+                    .iter()
+                    .flat_map(|group| &group.members)
+                    .map(|member| member.subscriber),
+            );
             plan.deleted_rosters.push(at);
         }
     }
@@ -162,9 +206,15 @@ impl Rosters {
     /// Makes jobs of what was taken.
     pub(super) fn complete(&mut self, plan: &mut Plan) {
         for at in std::mem::take(&mut plan.touched) {
-            let Some(roster) = self.rosters.get_mut(at as usize) else { continue };
+            let Some(roster) = self.rosters.get_mut(at as usize) else {
+                continue;
+            };
             let messages = std::mem::take(&mut roster.pending);
-            for group in roster.groups.iter().filter(|group| !group.several && !group.members.is_empty()) {
+            for group in roster
+                .groups
+                .iter()
+                .filter(|group| !group.several && !group.members.is_empty())
+            {
                 group.plan(plan, &messages);
             }
         }
@@ -183,7 +233,12 @@ impl Group {
         let number = |message: &Message| if message.id < 0 { i64::MAX } else { message.id };
         let first = messages.first().map_or(0, |message| number(message));
         let begin = plan.targets.len();
-        plan.targets.extend(self.members.iter().filter(|member| member.after < first).map(|member| member.subscriber));
+        plan.targets.extend(
+            self.members
+                .iter()
+                .filter(|member| member.after < first)
+                .map(|member| member.subscriber),
+        );
         let targets = begin..plan.targets.len();
         if !targets.is_empty() {
             let mut frames = SmallVec::new();
@@ -191,7 +246,8 @@ impl Group {
             for message in messages {
                 let frame = self.bytes(message);
                 if size + frame.len() > BATCH && size > 0 {
-                    plan.jobs.push(Job::new(std::mem::take(&mut frames), targets.clone()));
+                    plan.jobs
+                        .push(Job::new(std::mem::take(&mut frames), targets.clone()));
                     size = 0;
                 }
                 size += frame.len();
@@ -201,8 +257,11 @@ impl Group {
         }
         if self.newest >= first {
             for member in self.members.iter().filter(|member| member.after >= first) {
-                let theirs = messages.iter().filter(|message| member.after < number(message));
-                plan.singles.extend(theirs.map(|message| (member.subscriber, self.bytes(message))));
+                let theirs = messages
+                    .iter()
+                    .filter(|message| member.after < number(message));
+                plan.singles
+                    .extend(theirs.map(|message| (member.subscriber, self.bytes(message))));
             }
         }
     }
@@ -214,10 +273,16 @@ impl Job {
             [one] => one.clone(),
             several => {
                 let mut batch = BytesMut::with_capacity(several.iter().map(Bytes::len).sum());
-                several.iter().for_each(|frame| batch.extend_from_slice(frame));
+                several
+                    .iter()
+                    .for_each(|frame| batch.extend_from_slice(frame));
                 batch.freeze()
             }
         };
-        Self { frames, batch, targets }
+        Self {
+            frames,
+            batch,
+            targets,
+        }
     }
 }

@@ -12,16 +12,17 @@ use mio::{Registry, Token};
 use slab::Slab;
 use smallvec::SmallVec;
 
-use crate::hub::Hub;
 use crate::hub::inbox::{Entry, Inbox};
 use crate::hub::limits::Refused;
+use crate::hub::{Hub, Subscribed};
+use crate::server::delivery::Clock;
 use crate::server::delivery::frame::{self, Opcode};
 use crate::server::delivery::queue::Queue;
 use crate::server::delivery::roster::{Job, Plan, Rosters};
 use crate::server::delivery::socket::Socket;
 use crate::server::delivery::subscriber::{
-    Closed, Farewell, Left, NewSubscriber, Phase, Protocol, Reading, Reason, Seat, Subscriber, SubscriberEvents,
-    SubscriberId, Subscription,
+    Closed, Farewell, Left, NewSubscriber, Phase, Protocol, Reading, Reason, Seat, Subscriber,
+    SubscriberEvents, SubscriberId, Subscription,
 };
 use crate::server::delivery::timers::{NEVER, Tick, Timers, ticks};
 use crate::server::delivery::websocket::{Decoder, Received};
@@ -48,8 +49,7 @@ pub(super) struct State {
     effects: Vec<Effect>,
     /// To be read although their sockets will not tell again.
     unread: Vec<SubscriberId>,
-    /// The time of the last call, for the hub.
-    seconds: u64,
+    clock: Rc<dyn Clock>,
 }
 
 /// Something a module is to be told.
@@ -90,9 +90,16 @@ pub(super) enum Progress {
 impl Readiness {
     pub(super) fn of(event: &Event) -> Self {
         let token = event.token().0;
-        let id = SubscriberId { slot: token as u32, serial: (token >> 32) as u32 };
+        let id = SubscriberId {
+            slot: token as u32,
+            serial: (token >> 32) as u32,
+        };
         let readable = event.is_readable() || event.is_read_closed() || event.is_error();
-        Self { id, readable, writable: event.is_writable() }
+        Self {
+            id,
+            readable,
+            writable: event.is_writable(),
+        }
     }
 }
 
@@ -103,7 +110,12 @@ impl SubscriberId {
 }
 
 impl State {
-    pub(super) fn new(hub: Arc<Hub>, inbox: Arc<Inbox>, registry: Registry) -> Self {
+    pub(super) fn new(
+        hub: Arc<Hub>,
+        inbox: Arc<Inbox>,
+        registry: Registry,
+        clock: Rc<dyn Clock>,
+    ) -> Self {
         Self {
             hub,
             inbox,
@@ -115,7 +127,7 @@ impl State {
             timers: Timers::default(),
             effects: Vec::new(),
             unread: Vec::new(),
-            seconds: 0,
+            clock,
         }
     }
 
@@ -153,17 +165,30 @@ impl State {
     pub(super) fn subscribe(
         &mut self,
         new: NewSubscriber<'_>,
-        seconds: u64,
         now: Tick,
     ) -> Result<Subscription, Refused> {
-        self.seconds = seconds;
-        let mut channels = Vec::with_capacity(new.channels.len());
+        let seconds = self.clock.seconds();
+        let mut channels: Vec<Subscribed> = Vec::with_capacity(new.channels.len());
         for (id, start) in new.channels {
-            match self.hub.subscribe(&self.inbox, id, start, new.create, seconds) {
+            if channels
+                .iter()
+                .any(|channel| channel.channel.as_bytes() == *id)
+            {
+                continue;
+            }
+            match self
+                .hub
+                .subscribe(&self.inbox, id, start, new.create, seconds)
+            {
                 Ok(subscribed) => channels.push(subscribed),
                 Err(refused) => {
                     for channel in channels {
-                        self.hub.unsubscribe(&self.inbox, channel.channel.as_bytes(), channel.key, seconds);
+                        self.hub.unsubscribe(
+                            &self.inbox,
+                            channel.channel.as_bytes(),
+                            channel.key,
+                            seconds,
+                        );
                     }
                     return Err(refused);
                 }
@@ -171,20 +196,29 @@ impl State {
         }
         self.serial = self.serial.wrapping_add(1);
         let entry = self.subscribers.vacant_entry();
-        let id = SubscriberId { slot: entry.key() as u32, serial: self.serial };
-        let mut queue = Queue::new(now);
-        queue.push(new.greeting);
+        let id = SubscriberId {
+            slot: entry.key() as u32,
+            serial: self.serial,
+        };
+        let mut first = vec![new.greeting];
         let several = channels.len() > 1;
         let mut seats = SmallVec::new();
         for channel in &mut channels {
             let rendering = &new.settings.rendering;
             for message in std::mem::take(&mut channel.backlog) {
-                queue.push(message.rendering(rendering.key(), || rendering.render(&message)));
+                first.push(message.rendering(rendering.key(), || rendering.render(&message)));
             }
             let name = (channel.key, &channel.channel);
-            seats.push(self.rosters.seat(name, id, rendering, several, channel.live_after));
+            seats.push(
+                self.rosters
+                    .seat(name, id, rendering, several, channel.live_after),
+            );
         }
-        let ends = new.settings.ttl.map_or(NEVER, |ttl| now.saturating_add(ticks(ttl)));
+        let queue = Queue::rest(&first, 0, now);
+        let ends = new
+            .settings
+            .ttl
+            .map_or(NEVER, |ttl| now.saturating_add(ticks(ttl)));
         entry.insert(Subscriber {
             serial: id.serial,
             phase: Phase::Open,
@@ -214,7 +248,11 @@ impl State {
         now: Tick,
     ) -> std::io::Result<()> {
         let watched = Socket::watch(socket, &self.registry, id.token());
-        let Some(subscriber) = self.subscribers.get_mut(id.slot as usize).filter(|s| s.serial == id.serial) else {
+        let Some(subscriber) = self
+            .subscribers
+            .get_mut(id.slot as usize)
+            .filter(|s| s.serial == id.serial)
+        else {
             return Ok(());
         };
         match watched {
@@ -225,7 +263,10 @@ impl State {
             }
         }
         if !leftover.is_empty() {
-            subscriber.reading = Some(Box::new(Reading { decoder: Decoder::default(), leftover: leftover.to_vec() }));
+            subscriber.reading = Some(Box::new(Reading {
+                decoder: Decoder::default(),
+                leftover: leftover.to_vec(),
+            }));
             self.unread.push(id);
         }
         if let Some(queue) = &mut subscriber.queue {
@@ -241,24 +282,35 @@ impl State {
     pub(super) fn plan(&mut self, entries: &[Entry], plan: &mut Plan) {
         plan.clear();
         for entry in entries {
-            self.rosters.take(plan, entry.channel, &entry.message, entry.deleted);
+            self.rosters
+                .take(plan, entry.channel, &entry.message, entry.deleted);
         }
         self.rosters.complete(plan);
     }
 
     /// Writes a job's bytes to one of its targets, or queues them.
     pub(super) fn deliver(&mut self, id: SubscriberId, job: &Job, now: Tick) {
-        let Some(subscriber) = self.subscribers.get_mut(id.slot as usize).filter(|s| s.serial == id.serial) else {
+        let Some(subscriber) = self
+            .subscribers
+            .get_mut(id.slot as usize)
+            .filter(|s| s.serial == id.serial)
+        else {
             return;
         };
-        let (Some(socket), None, Phase::Open) = (&subscriber.socket, &subscriber.queue, subscriber.phase) else {
-            job.frames.iter().for_each(|frame| self.send(id, frame.clone(), now));
+        let (Some(socket), None, Phase::Open) =
+            (&subscriber.socket, &subscriber.queue, subscriber.phase)
+        else {
+            job.frames
+                .iter()
+                .for_each(|frame| self.send(id, frame.clone(), now));
             return;
         };
         match socket.write(&job.batch) {
             Ok(written) if written == job.batch.len() => subscriber.sent = now,
             Ok(written) => self.queue_rest(id, &job.frames, written, now),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
                 self.queue_rest(id, &job.frames, 0, now);
             }
             Err(_) => self.lose(id, Reason::Broken),
@@ -267,28 +319,31 @@ impl State {
 
     #[cold]
     fn queue_rest(&mut self, id: SubscriberId, frames: &[Bytes], written: usize, now: Tick) {
-        let Some(subscriber) = self.subscriber(id) else { return };
+        let Some(subscriber) = self.subscriber(id) else {
+            return;
+        };
         subscriber.sent = now;
         subscriber.queue = Some(Box::new(Queue::rest(frames, written, now)));
-        // The socket may have got room before its watch was there to see it full: asking again is sure to be answered.
-        self.flush(id, now);
         self.watch_time(id, now);
     }
 
     /// Sends one frame, by the queue if there is one.
     pub(super) fn send(&mut self, id: SubscriberId, frame: Bytes, now: Tick) {
-        let Some(subscriber) = self.subscriber(id).filter(|subscriber| subscriber.phase == Phase::Open) else { return };
-        let begun = subscriber.queue.is_some();
-        let bound = subscriber.settings.queue_bound;
-        let queue = subscriber.queue.get_or_insert_with(|| Box::new(Queue::new(now)));
-        // A single frame over the bound is no sign of a slow client.
-        if begun && queue.bytes() + frame.len() > bound {
-            self.leave_slow(id, now);
+        let Some(subscriber) = self
+            .subscriber(id)
+            .filter(|subscriber| subscriber.phase == Phase::Open)
+        else {
             return;
-        }
-        queue.push(frame);
-        if !begun {
-            self.flush(id, now);
+        };
+        match &mut subscriber.queue {
+            None => {
+                subscriber.queue = Some(Box::new(Queue::rest(&[frame], 0, now)));
+                self.flush(id, now);
+            }
+            Some(queue) if queue.has_room(frame.len(), subscriber.settings.queue_bound) => {
+                queue.push(frame)
+            }
+            Some(_) => self.leave_slow(id, now),
         }
     }
 
@@ -296,7 +351,11 @@ impl State {
     pub(super) fn queue_singles(&mut self, plan: &mut Plan, now: Tick) -> Vec<SubscriberId> {
         let mut flushes = Vec::new();
         for (id, frame) in plan.singles.drain(..) {
-            let Some(subscriber) = self.subscribers.get_mut(id.slot as usize).filter(|s| s.serial == id.serial) else {
+            let Some(subscriber) = self
+                .subscribers
+                .get_mut(id.slot as usize)
+                .filter(|s| s.serial == id.serial)
+            else {
                 continue;
             };
             if subscriber.phase != Phase::Open {
@@ -307,7 +366,10 @@ impl State {
                 self.send(id, frame, now);
                 continue;
             }
-            subscriber.queue.get_or_insert_with(|| Box::new(Queue::new(now))).push(frame);
+            subscriber
+                .queue
+                .get_or_insert_with(|| Box::new(Queue::new(now)))
+                .push(frame);
             if !subscriber.dirty {
                 subscriber.dirty = true;
                 flushes.push(id);
@@ -318,9 +380,13 @@ impl State {
 
     /// Writes what waits for a subscriber, as far as its socket takes it.
     pub(super) fn flush(&mut self, id: SubscriberId, now: Tick) {
-        let Some(subscriber) = self.subscriber(id) else { return };
+        let Some(subscriber) = self.subscriber(id) else {
+            return;
+        };
         subscriber.dirty = false;
-        let (Some(socket), Some(queue)) = (&subscriber.socket, &mut subscriber.queue) else { return };
+        let (Some(socket), Some(queue)) = (&subscriber.socket, &mut subscriber.queue) else {
+            return;
+        };
         match queue.flush(socket, now) {
             Ok(true) => {
                 subscriber.queue = None;
@@ -344,7 +410,9 @@ impl State {
     }
 
     pub(super) fn resume(&mut self, id: SubscriberId) {
-        let Some(subscriber) = self.subscriber(id) else { return };
+        let Some(subscriber) = self.subscriber(id) else {
+            return;
+        };
         // The socket told of what has come meanwhile, and will not tell again.
         if std::mem::replace(&mut subscriber.paused, false) {
             self.unread.push(id);
@@ -353,13 +421,25 @@ impl State {
 
     /// Begins to read: with what was left over the last time.
     pub(super) fn input(&mut self, id: SubscriberId, buffer: &mut [u8]) -> Input {
-        let mut input = Input { id, begin: 0, end: 0, reads: 0, drained: false, decoder: Decoder::default() };
-        let Some(subscriber) = self.subscriber(id) else { return input };
+        let mut input = Input {
+            id,
+            begin: 0,
+            end: 0,
+            reads: 0,
+            drained: false,
+            decoder: Decoder::default(),
+        };
+        let Some(subscriber) = self.subscriber(id) else {
+            return input;
+        };
         if subscriber.paused {
             return input;
         }
         if let Some(reading) = subscriber.reading.take() {
-            let Reading { decoder, mut leftover } = *reading;
+            let Reading {
+                decoder,
+                mut leftover,
+            } = *reading;
             input.decoder = decoder;
             input.end = leftover.len().min(buffer.len());
             buffer[..input.end].copy_from_slice(&leftover[..input.end]);
@@ -374,9 +454,17 @@ impl State {
     }
 
     /// Reads on; `None` when there is nothing to do for now.
-    pub(super) fn read(&mut self, input: &mut Input, buffer: &mut [u8], now: Tick) -> Option<Progress> {
+    pub(super) fn read(
+        &mut self,
+        input: &mut Input,
+        buffer: &mut [u8],
+        now: Tick,
+    ) -> Option<Progress> {
         let id = input.id;
-        let subscriber = self.subscribers.get_mut(id.slot as usize).filter(|s| s.serial == id.serial)?;
+        let subscriber = self
+            .subscribers
+            .get_mut(id.slot as usize)
+            .filter(|s| s.serial == id.serial)?;
         if subscriber.paused {
             rest(subscriber, input, buffer);
             return None;
@@ -392,16 +480,24 @@ impl State {
                 return Some(Progress::More);
             }
         };
-        match input.decoder.decode(&mut buffer[input.begin..input.end], max_message_size) {
+        match input
+            .decoder
+            .decode(&mut buffer[input.begin..input.end], max_message_size)
+        {
             Ok((taken, received)) => {
                 input.begin += taken;
                 match received {
                     Some(Received::Message(opcode, payload)) => {
-                        return Some(Progress::Message(Rc::clone(&subscriber.events), opcode, payload));
+                        return Some(Progress::Message(
+                            Rc::clone(&subscriber.events),
+                            opcode,
+                            payload,
+                        ));
                     }
                     Some(Received::Ping(payload)) => self.send(id, frame::pong(&payload), now),
                     Some(Received::Close(code)) => {
-                        let farewell = code.map_or(Farewell::Plain, |code| Farewell::Code(code, ""));
+                        let farewell =
+                            code.map_or(Farewell::Plain, |code| Farewell::Code(code, ""));
                         self.leave(id, Reason::Client, farewell, now);
                     }
                     Some(Received::Pong) | None => {}
@@ -418,7 +514,10 @@ impl State {
     /// Reads from the socket into the empty buffer.
     fn fill(&mut self, input: &mut Input, buffer: &mut [u8]) -> Option<Progress> {
         let id = input.id;
-        let subscriber = self.subscribers.get_mut(id.slot as usize).filter(|s| s.serial == id.serial)?;
+        let subscriber = self
+            .subscribers
+            .get_mut(id.slot as usize)
+            .filter(|s| s.serial == id.serial)?;
         if subscriber.reading.is_some() {
             return self.more_leftover(input, buffer);
         }
@@ -483,17 +582,24 @@ fn rest(subscriber: &mut Subscriber, input: &mut Input, buffer: &[u8]) {
 /// Leaving.
 impl State {
     /// Ends a subscription with last words, after what waits already.
-    pub(super) fn leave(&mut self, id: SubscriberId, reason: Reason, farewell: Farewell<'_>, now: Tick) {
+    pub(super) fn leave(
+        &mut self,
+        id: SubscriberId,
+        reason: Reason,
+        farewell: Farewell<'_>,
+        now: Tick,
+    ) {
         if !self.unsubscribe(id, reason) {
             return;
         }
-        let Some(subscriber) = self.subscriber(id) else { return };
-        if subscriber.socket.is_none() {
-            self.subscribers.remove(id.slot as usize);
+        let Some(subscriber) = self.subscriber(id) else {
             return;
-        }
+        };
         let farewell = subscriber.farewell(farewell);
-        subscriber.queue.get_or_insert_with(|| Box::new(Queue::new(now))).push(farewell);
+        subscriber
+            .queue
+            .get_or_insert_with(|| Box::new(Queue::new(now)))
+            .push(farewell);
         subscriber.ends = now.saturating_add(ticks(LINGER));
         subscriber.paused = false;
         self.watch_time(id, now);
@@ -503,7 +609,9 @@ impl State {
     /// Ends the subscription of a client that does not read.
     #[cold]
     fn leave_slow(&mut self, id: SubscriberId, now: Tick) {
-        let Some(subscriber) = self.subscriber(id) else { return };
+        let Some(subscriber) = self.subscriber(id) else {
+            return;
+        };
         let stream = matches!(subscriber.settings.protocol, Protocol::Stream { .. });
         let dropped = match &mut subscriber.queue {
             // The stream ends in the middle: its client is to see that something is missing.
@@ -516,28 +624,49 @@ impl State {
         if stream {
             self.lose(id, Reason::Slow);
         } else {
-            self.leave(id, Reason::Slow, Farewell::Code(1013, "too slow: messages were waiting"), now);
+            self.leave(
+                id,
+                Reason::Slow,
+                Farewell::Code(1013, "too slow: messages were waiting"),
+                now,
+            );
         }
     }
 
     pub(super) fn leave_all(&mut self, farewell: Farewell<'_>, now: Tick) {
-        let all: Vec<_> =
-            self.subscribers.iter().map(|(slot, s)| SubscriberId { slot: slot as u32, serial: s.serial }).collect();
-        all.into_iter().for_each(|id| self.leave(id, Reason::Asked, farewell, now));
+        let all: Vec<_> = self
+            .subscribers
+            .iter()
+            .map(|(slot, s)| SubscriberId {
+                slot: slot as u32,
+                serial: s.serial,
+            })
+            .collect();
+        all.into_iter()
+            .for_each(|id| self.leave(id, Reason::Asked, farewell, now));
     }
 
     /// Takes those off their channel whose channel is gone, and ends those who have no other.
     pub(super) fn leave_deleted(&mut self, plan: &mut Plan, now: Tick) {
         let gone = std::mem::take(&mut plan.deleted_rosters);
         for id in plan.deleted.drain(..) {
-            let Some(subscriber) = self.subscriber(id) else { continue };
-            let left = subscriber.seats.iter().any(|seat| !gone.contains(&seat.roster));
+            let Some(subscriber) = self.subscriber(id) else {
+                continue;
+            };
+            let left = subscriber
+                .seats
+                .iter()
+                .any(|seat| !gone.contains(&seat.roster));
             if !left {
                 self.leave(id, Reason::ChannelDeleted, Farewell::Plain, now);
                 continue;
             }
-            let seats: SmallVec<[Seat; 4]> =
-                subscriber.seats.iter().copied().filter(|seat| gone.contains(&seat.roster)).collect();
+            let seats: SmallVec<[Seat; 4]> = subscriber
+                .seats
+                .iter()
+                .copied()
+                .filter(|seat| gone.contains(&seat.roster))
+                .collect();
             subscriber.seats.retain(|seat| !gone.contains(&seat.roster));
             seats.into_iter().for_each(|seat| drop(self.unseat(seat)));
         }
@@ -551,20 +680,33 @@ impl State {
         self.unsubscribe(id, reason);
         let subscriber = self.subscribers.remove(id.slot as usize);
         if reason != Reason::Slow {
-            self.hub.dropped().unsent.add(subscriber.queue.map_or(0, |queue| queue.frames()));
+            self.hub
+                .dropped()
+                .unsent
+                .add(subscriber.queue.map_or(0, |queue| queue.frames()));
         }
     }
 
     /// Takes a subscriber off its channels and has its module told; false if it was none any more.
     fn unsubscribe(&mut self, id: SubscriberId, reason: Reason) -> bool {
-        let Some(subscriber) = self.subscriber(id).filter(|subscriber| subscriber.phase == Phase::Open) else {
+        let Some(subscriber) = self
+            .subscriber(id)
+            .filter(|subscriber| subscriber.phase == Phase::Open)
+        else {
             return false;
         };
         subscriber.phase = Phase::Leaving;
         let events = Rc::clone(&subscriber.events);
         let seats = std::mem::take(&mut subscriber.seats);
-        let left = seats.into_iter().filter_map(|seat| self.unseat(seat)).collect();
-        self.effects.push(Effect { events, id, closed: Closed { reason, left } });
+        let left = seats
+            .into_iter()
+            .filter_map(|seat| self.unseat(seat))
+            .collect();
+        self.effects.push(Effect {
+            events,
+            id,
+            closed: Closed { reason, left },
+        });
         self.open -= 1;
         self.inbox.set_subscribers(self.open);
         true
@@ -575,17 +717,30 @@ impl State {
         if let Some(moved) = moved.and_then(|moved| self.subscribers.get_mut(moved.slot as usize)) {
             let seats = &mut moved.seats;
             let place = seats.iter_mut().find(|other| other.roster == seat.roster);
-            place.into_iter().for_each(|place| place.member = seat.member);
+            place
+                .into_iter()
+                .for_each(|place| place.member = seat.member);
         }
-        let unsubscribed = self.hub.unsubscribe(&self.inbox, channel.as_bytes(), key, self.seconds);
-        Some(Left { channel, unsubscribed })
+        let unsubscribed =
+            self.hub
+                .unsubscribe(&self.inbox, channel.as_bytes(), key, self.clock.seconds());
+        Some(Left {
+            channel,
+            unsubscribed,
+        })
     }
 
     /// All is sent: the client is told so, and may take its time to see it.
     fn linger(&mut self, id: SubscriberId) {
-        let Some(subscriber) = self.subscriber(id) else { return };
+        let Some(subscriber) = self.subscriber(id) else {
+            return;
+        };
         subscriber.phase = Phase::Lingering;
-        if subscriber.socket.as_ref().is_none_or(|socket| socket.end().is_err()) {
+        if subscriber
+            .socket
+            .as_ref()
+            .is_none_or(|socket| socket.end().is_err())
+        {
             self.subscribers.remove(id.slot as usize);
         }
     }
@@ -595,7 +750,9 @@ impl State {
 impl State {
     /// Notes when a subscriber must be looked at next, unless that is noted already.
     fn watch_time(&mut self, id: SubscriberId, now: Tick) {
-        let Some(subscriber) = self.subscriber(id) else { return };
+        let Some(subscriber) = self.subscriber(id) else {
+            return;
+        };
         let deadline = subscriber.deadline();
         if deadline == NEVER {
             return;
@@ -607,17 +764,25 @@ impl State {
         }
     }
 
-    pub(super) fn keep_time(&mut self, now: Tick) {
-        while let Some((tick, due)) = self.timers.due(now) {
-            due.into_iter().for_each(|id| self.look_at(id, tick, now));
-        }
+    /// Those who were to be looked at by now, and when.
+    pub(super) fn due(&mut self, now: Tick) -> Option<(Tick, Vec<SubscriberId>)> {
+        self.timers.due(now)
     }
 
-    fn look_at(&mut self, id: SubscriberId, tick: Tick, now: Tick) {
-        let Some(subscriber) = self.subscriber(id).filter(|subscriber| subscriber.timer == tick) else { return };
+    /// Does what is due for a subscriber.
+    pub(super) fn look_at(&mut self, id: SubscriberId, tick: Tick, now: Tick) {
+        let Some(subscriber) = self
+            .subscriber(id)
+            .filter(|subscriber| subscriber.timer == tick)
+        else {
+            return;
+        };
         subscriber.timer = NEVER;
         let open = subscriber.phase == Phase::Open;
-        let stalled = subscriber.queue.as_ref().filter(|_| subscriber.socket.is_some());
+        let stalled = subscriber
+            .queue
+            .as_ref()
+            .filter(|_| subscriber.socket.is_some());
         let timeout = ticks(subscriber.settings.send_timeout);
         if subscriber.ends <= now {
             if open {
@@ -629,7 +794,11 @@ impl State {
             self.hub.dropped().slow_clients.add(1);
             self.lose(id, Reason::Slow);
         } else if subscriber.ping_due() <= now {
-            let ping = subscriber.settings.ping.as_ref().map(|(_, ping)| ping.clone());
+            let ping = subscriber
+                .settings
+                .ping
+                .as_ref()
+                .map(|(_, ping)| ping.clone());
             subscriber.sent = now;
             let free = subscriber.queue.is_none() && subscriber.socket.is_some();
             if let Some(ping) = ping.filter(|_| free) {
@@ -642,6 +811,8 @@ impl State {
 
 impl State {
     fn subscriber(&mut self, id: SubscriberId) -> Option<&mut Subscriber> {
-        self.subscribers.get_mut(id.slot as usize).filter(|subscriber| subscriber.serial == id.serial)
+        self.subscribers
+            .get_mut(id.slot as usize)
+            .filter(|subscriber| subscriber.serial == id.serial)
     }
 }

@@ -33,8 +33,14 @@ const fn protocol(reason: &'static str) -> Violation {
     Violation { code: 1002, reason }
 }
 
-const NOT_UTF8: Violation = Violation { code: 1007, reason: "text is not UTF-8" };
-const TOO_BIG: Violation = Violation { code: 1009, reason: "message is too big" };
+const NOT_UTF8: Violation = Violation {
+    code: 1007,
+    reason: "text is not UTF-8",
+};
+const TOO_BIG: Violation = Violation {
+    code: 1009,
+    reason: "message is too big",
+};
 
 /// The longest head of a client's frame: two bytes, eight of length, four of mask.
 const HEAD: usize = 14;
@@ -75,11 +81,17 @@ impl Decoder {
 
     /// Takes from `input` up to the end of one message; returns how much it took and what it found. It is to be called again
     /// with what is left. `input` is overwritten. `bound` is the largest message allowed.
-    pub fn decode(&mut self, input: &mut [u8], bound: usize) -> Result<(usize, Option<Received>), Violation> {
+    pub fn decode(
+        &mut self,
+        input: &mut [u8],
+        bound: usize,
+    ) -> Result<(usize, Option<Received>), Violation> {
         let mut taken = 0;
         loop {
             let Some(frame) = self.frame else {
-                let Some(used) = self.take_head(&input[taken..], bound)? else { return Ok((input.len(), None)) };
+                let Some(used) = self.take_head(&input[taken..], bound)? else {
+                    return Ok((input.len(), None));
+                };
                 taken += used;
                 continue;
             };
@@ -93,7 +105,11 @@ impl Decoder {
                     return Ok((taken, Some(received)));
                 }
             } else {
-                self.frame = Some(Frame { come: frame.come + here, missing: frame.missing - here, ..frame });
+                self.frame = Some(Frame {
+                    come: frame.come + here,
+                    missing: frame.missing - here,
+                    ..frame
+                });
                 self.keep(frame.opcode, part)?;
                 return Ok((taken, None));
             }
@@ -110,11 +126,15 @@ impl Decoder {
         if parsed.is_none() {
             self.head_length = have as u8;
         }
-        let Some((frame, length)) = parsed else { return Ok(None) };
+        let Some((frame, length)) = parsed else {
+            return Ok(None);
+        };
         self.head_length = 0;
         match (frame.opcode, self.message) {
             (Opcode::Continuation, None) => return Err(protocol("continuation of nothing")),
-            (Opcode::Text | Opcode::Binary, Some(_)) => return Err(protocol("message within a fragmented message")),
+            (Opcode::Text | Opcode::Binary, Some(_)) => {
+                return Err(protocol("message within a fragmented message"));
+            }
             _ => {}
         }
         if !frame.opcode.is_control() && frame.missing > bound.saturating_sub(self.payload.len()) {
@@ -148,7 +168,9 @@ impl Decoder {
             let payload = std::mem::take(&mut self.control);
             return control(frame.opcode, payload).map(Some);
         }
-        let Some(opcode) = self.message else { return Err(protocol("continuation of nothing")) };
+        let Some(opcode) = self.message else {
+            return Err(protocol("continuation of nothing"));
+        };
         if !frame.last {
             self.keep(frame.opcode, part)?;
             return Ok(None);
@@ -170,16 +192,22 @@ impl Decoder {
 
 /// Parses a head and tells its length; `None` if it is not complete. What is wrong is said as soon as it can be seen.
 fn parse_head(head: &[u8]) -> Result<Option<(Frame, usize)>, Violation> {
-    let Some(&first) = head.first() else { return Ok(None) };
+    let Some(&first) = head.first() else {
+        return Ok(None);
+    };
     if first & 0x70 != 0 {
         return Err(protocol("reserved bits are set"));
     }
     let last = first & 0x80 != 0;
-    let Some(opcode) = Opcode::of(first & 0x0F) else { return Err(protocol("reserved opcode")) };
+    let Some(opcode) = Opcode::of(first & 0x0F) else {
+        return Err(protocol("reserved opcode"));
+    };
     if opcode.is_control() && !last {
         return Err(protocol("fragmented control frame"));
     }
-    let Some(&second) = head.get(1) else { return Ok(None) };
+    let Some(&second) = head.get(1) else {
+        return Ok(None);
+    };
     if second & 0x80 == 0 {
         return Err(protocol("frame is not masked"));
     }
@@ -201,9 +229,20 @@ fn parse_head(head: &[u8]) -> Result<Option<(Frame, usize)>, Violation> {
     if length >> 63 != 0 {
         return Err(protocol("length is out of range"));
     }
-    let Some((mask, rest)) = rest.split_first_chunk() else { return Ok(None) };
+    let Some((mask, rest)) = rest.split_first_chunk() else {
+        return Ok(None);
+    };
     let missing = usize::try_from(length).map_err(|_| TOO_BIG)?;
-    Ok(Some((Frame { opcode, last, mask: *mask, come: 0, missing }, head.len() - rest.len())))
+    Ok(Some((
+        Frame {
+            opcode,
+            last,
+            mask: *mask,
+            come: 0,
+            missing,
+        },
+        head.len() - rest.len(),
+    )))
 }
 
 /// A whole control frame.
@@ -218,7 +257,11 @@ fn control(opcode: Opcode, payload: Vec<u8>) -> Result<Received, Violation> {
 /// The code of a close frame's payload (RFC 6455 §7.4).
 fn close(payload: &[u8]) -> Result<Option<u16>, Violation> {
     let Some((code, reason)) = payload.split_first_chunk() else {
-        return if payload.is_empty() { Ok(None) } else { Err(protocol("close code of one byte")) };
+        return if payload.is_empty() {
+            Ok(None)
+        } else {
+            Err(protocol("close code of one byte"))
+        };
     };
     let code = u16::from_be_bytes(*code);
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
@@ -243,7 +286,9 @@ fn complete_characters(text: &[u8]) -> Result<usize, Violation> {
 /// into vectors.
 fn unmask(part: &mut [u8], mut mask: [u8; 4], come: usize) {
     mask.rotate_left(come % 4);
-    let twice = u64::from_ne_bytes([mask[0], mask[1], mask[2], mask[3], mask[0], mask[1], mask[2], mask[3]]);
+    let twice = u64::from_ne_bytes([
+        mask[0], mask[1], mask[2], mask[3], mask[0], mask[1], mask[2], mask[3],
+    ]);
     let (words, rest) = part.as_chunks_mut::<8>();
     for word in words {
         *word = (u64::from_ne_bytes(*word) ^ twice).to_ne_bytes();
@@ -277,7 +322,12 @@ mod tests {
             }
         }
         frame.extend(mask);
-        frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        frame.extend(
+            payload
+                .iter()
+                .zip(mask.iter().cycle())
+                .map(|(byte, mask)| byte ^ mask),
+        );
         frame
     }
 
@@ -304,9 +354,17 @@ mod tests {
     fn check(stream: &[u8], received: &[Received], end: Result<bool, u16>) {
         let expected = (received.to_vec(), end);
         assert_eq!(decode(&[stream]), expected, "whole");
-        assert_eq!(decode(&stream.chunks(1).collect::<Vec<_>>()), expected, "byte by byte");
+        assert_eq!(
+            decode(&stream.chunks(1).collect::<Vec<_>>()),
+            expected,
+            "byte by byte"
+        );
         for at in 0..stream.len() {
-            assert_eq!(decode(&[&stream[..at], &stream[at..]]), expected, "cut at {at}");
+            assert_eq!(
+                decode(&[&stream[..at], &stream[at..]]),
+                expected,
+                "cut at {at}"
+            );
         }
     }
 
@@ -317,22 +375,50 @@ mod tests {
     #[test]
     fn whole_messages() {
         check(&frame(0x81, b""), &[text("")], Ok(true));
-        check(&frame(0x81, "häé€😀".as_bytes()), &[text("häé€😀")], Ok(true));
+        check(
+            &frame(0x81, "häé€😀".as_bytes()),
+            &[text("häé€😀")],
+            Ok(true),
+        );
         let long = "x".repeat(500);
         check(&frame(0x81, long.as_bytes()), &[text(&long)], Ok(true));
-        check(&frame(0x82, b"\xFF\x00"), &[Received::Message(Opcode::Binary, Bytes::from_static(b"\xFF\x00"))], Ok(true));
-        check(&[frame(0x81, b"a"), frame(0x81, b"b")].concat(), &[text("a"), text("b")], Ok(true));
+        check(
+            &frame(0x82, b"\xFF\x00"),
+            &[Received::Message(
+                Opcode::Binary,
+                Bytes::from_static(b"\xFF\x00"),
+            )],
+            Ok(true),
+        );
+        check(
+            &[frame(0x81, b"a"), frame(0x81, b"b")].concat(),
+            &[text("a"), text("b")],
+            Ok(true),
+        );
     }
 
     #[test]
     fn fragments_with_control_frames_between() {
         let euro = "€".as_bytes();
-        let stream =
-            [frame(0x01, &euro[..1]), frame(0x89, b"!"), frame(0x00, &euro[1..2]), frame(0x8A, b""), frame(0x80, &euro[2..])]
-                .concat();
-        check(&stream, &[Received::Ping(Bytes::from("!")), Received::Pong, text("€")], Ok(true));
+        let stream = [
+            frame(0x01, &euro[..1]),
+            frame(0x89, b"!"),
+            frame(0x00, &euro[1..2]),
+            frame(0x8A, b""),
+            frame(0x80, &euro[2..]),
+        ]
+        .concat();
+        check(
+            &stream,
+            &[Received::Ping(Bytes::from("!")), Received::Pong, text("€")],
+            Ok(true),
+        );
         check(&frame(0x01, b"begun"), &[], Ok(false));
-        check(&[frame(0x01, b""), frame(0x00, b""), frame(0x80, b"")].concat(), &[text("")], Ok(true));
+        check(
+            &[frame(0x01, b""), frame(0x00, b""), frame(0x80, b"")].concat(),
+            &[text("")],
+            Ok(true),
+        );
     }
 
     #[test]
@@ -342,10 +428,22 @@ mod tests {
             check(&frame(first, b""), &[], Err(1002));
         }
         check(&frame(0x80, b"x"), &[], Err(1002));
-        check(&[frame(0x01, b"a"), frame(0x81, b"b")].concat(), &[], Err(1002));
+        check(
+            &[frame(0x01, b"a"), frame(0x81, b"b")].concat(),
+            &[],
+            Err(1002),
+        );
         check(&[0x89, 0x80 | 126, 0, 126, 0, 0, 0, 0], &[], Err(1002));
-        check(&[0x81, 0x80 | 127, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[], Err(1002));
-        check(&[frame(0x81, b"before"), frame(0x83, b"")].concat(), &[text("before")], Err(1002));
+        check(
+            &[0x81, 0x80 | 127, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[],
+            Err(1002),
+        );
+        check(
+            &[frame(0x81, b"before"), frame(0x83, b"")].concat(),
+            &[text("before")],
+            Err(1002),
+        );
     }
 
     #[test]
@@ -354,21 +452,41 @@ mod tests {
         check(&frame(0x81, b"\xE2\x82"), &[], Err(1007));
         check(&frame(0x81, b"\xED\xA0\x80"), &[], Err(1007));
         check(&frame(0x01, b"ab\xFF"), &[], Err(1007));
-        check(&[frame(0x01, b"\xE2"), frame(0x80, b"\x28")].concat(), &[], Err(1007));
+        check(
+            &[frame(0x01, b"\xE2"), frame(0x80, b"\x28")].concat(),
+            &[],
+            Err(1007),
+        );
     }
 
     #[test]
     fn size_is_bounded_before_anything_is_kept() {
-        check(&[0x82, 0x80 | 127, 0, 0, 0, 0, 0x7F, 0, 0, 0, 1, 2, 3, 4], &[], Err(1009));
+        check(
+            &[0x82, 0x80 | 127, 0, 0, 0, 0, 0x7F, 0, 0, 0, 1, 2, 3, 4],
+            &[],
+            Err(1009),
+        );
         check(&frame(0x82, &[0; BOUND + 1]), &[], Err(1009));
-        check(&[frame(0x02, &[0; BOUND]), frame(0x80, b"x")].concat(), &[], Err(1009));
+        check(
+            &[frame(0x02, &[0; BOUND]), frame(0x80, b"x")].concat(),
+            &[],
+            Err(1009),
+        );
     }
 
     #[test]
     fn closing() {
         check(&frame(0x88, b""), &[Received::Close(None)], Ok(true));
-        check(&frame(0x88, b"\x03\xE8bye"), &[Received::Close(Some(1000))], Ok(true));
-        check(&frame(0x88, b"\x0B\xB8"), &[Received::Close(Some(3000))], Ok(true));
+        check(
+            &frame(0x88, b"\x03\xE8bye"),
+            &[Received::Close(Some(1000))],
+            Ok(true),
+        );
+        check(
+            &frame(0x88, b"\x0B\xB8"),
+            &[Received::Close(Some(3000))],
+            Ok(true),
+        );
         check(&frame(0x88, b"\x03"), &[], Err(1002));
         for code in [0u16, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000] {
             check(&frame(0x88, &code.to_be_bytes()), &[], Err(1002));
@@ -410,6 +528,8 @@ mod tests {
         cuts.iter_mut().for_each(|at| *at = (*at).min(stream.len()));
         cuts.extend([0, stream.len()]);
         cuts.sort_unstable();
-        cuts.windows(2).map(|pair| &stream[pair[0]..pair[1]]).collect()
+        cuts.windows(2)
+            .map(|pair| &stream[pair[0]..pair[1]])
+            .collect()
     }
 }
