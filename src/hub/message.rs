@@ -67,12 +67,15 @@ impl Message {
 
     /// The message as sent by one way: made by `render` the first time, shared by all subscribers and workers thereafter.
     pub fn rendering(&self, key: RenderingKey, render: impl FnOnce() -> Bytes) -> Bytes {
-        let (first, bytes) = match self.renderings.first.get() {
-            Some(first) => first,
-            None => {
-                let rendered = (key, render());
-                return self.renderings.first.get_or_init(|| rendered).1.clone();
-            }
+        let Some((first, bytes)) = self.renderings.first.get() else {
+            let rendered = (key, render());
+            // Another worker may be first with another way: then this one is made again next time, and kept.
+            let (first, bytes) = self.renderings.first.get_or_init(|| rendered.clone());
+            return if *first == key {
+                bytes.clone()
+            } else {
+                rendered.1
+            };
         };
         if *first == key {
             return bytes.clone();

@@ -11,7 +11,9 @@
 
 pub mod frame;
 mod queue;
+mod reading;
 mod roster;
+mod sending;
 mod socket;
 mod state;
 pub mod subscriber;
@@ -34,8 +36,9 @@ use tokio::sync::Notify;
 use crate::hub::Hub;
 use crate::hub::inbox::{Entry, Wake, WorkerId};
 use crate::hub::limits::Refused;
+use crate::server::delivery::reading::Progress;
 use crate::server::delivery::roster::Plan;
-use crate::server::delivery::state::{Effect, Progress, State};
+use crate::server::delivery::state::{Effect, State};
 use crate::server::delivery::subscriber::{
     Farewell, NewSubscriber, Reason, SubscriberId, Subscription,
 };
@@ -191,9 +194,7 @@ impl Delivery {
             for job in &work.plan.jobs {
                 for turn in work.plan.targets[job.targets.clone()].chunks(TURN) {
                     let now = self.now();
-                    let mut state = self.state.borrow_mut();
-                    turn.iter().for_each(|id| state.deliver(*id, job, now));
-                    drop(state);
+                    self.state.borrow_mut().deliver(turn, job, now);
                     self.turn(turn.len(), &mut work.done).await;
                 }
             }
@@ -201,8 +202,7 @@ impl Delivery {
             let flushes = self.state.borrow_mut().queue_singles(&mut work.plan, now);
             for turn in flushes.chunks(TURN) {
                 let now = self.now();
-                turn.iter()
-                    .for_each(|id| self.state.borrow_mut().flush(*id, now));
+                self.state.borrow_mut().flush_all(turn, now);
                 self.turn(turn.len(), &mut work.done).await;
             }
             let now = self.now();
@@ -225,7 +225,7 @@ impl Delivery {
                 self.state.borrow_mut().flush(ready.id, now);
             }
             if ready.readable {
-                self.read(ready.id, &mut work.buffer);
+                self.read(ready.id, ready.ended, &mut work.buffer);
             }
             self.turn(1, &mut work.done).await;
         }
@@ -235,15 +235,15 @@ impl Delivery {
     async fn read_waiting(&self, work: &mut Work) {
         let waiting = self.state.borrow_mut().take_unread();
         for id in waiting {
-            self.read(id, &mut work.buffer);
+            self.read(id, true, &mut work.buffer);
             self.turn(1, &mut work.done).await;
         }
         tokio::task::yield_now().await;
     }
 
     /// Reads what one client sent, and tells its module. No borrow is held while the module is told.
-    fn read(&self, id: SubscriberId, buffer: &mut [u8]) {
-        let mut input = self.state.borrow_mut().input(id, buffer);
+    fn read(&self, id: SubscriberId, ended: bool, buffer: &mut [u8]) {
+        let mut input = self.state.borrow_mut().input(id, ended, buffer);
         loop {
             let progress = self.state.borrow_mut().read(&mut input, buffer, self.now());
             match progress {

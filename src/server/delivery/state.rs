@@ -1,31 +1,28 @@
 //! The slab and what happens to a subscriber in it. Nothing here waits, and nothing here calls a module.
 
-use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use mio::event::Event;
 use mio::{Registry, Token};
 use slab::Slab;
 use smallvec::SmallVec;
 
-use crate::hub::inbox::{Entry, Inbox};
+use crate::hub::inbox::Inbox;
 use crate::hub::limits::Refused;
 use crate::hub::{Hub, Subscribed};
 use crate::server::delivery::Clock;
-use crate::server::delivery::frame::{self, Opcode};
 use crate::server::delivery::queue::Queue;
-use crate::server::delivery::roster::{Job, Plan, Rosters};
+use crate::server::delivery::roster::{Plan, Rosters};
 use crate::server::delivery::socket::Socket;
 use crate::server::delivery::subscriber::{
     Closed, Farewell, Left, NewSubscriber, Phase, Protocol, Reading, Reason, Seat, Subscriber,
     SubscriberEvents, SubscriberId, Subscription,
 };
 use crate::server::delivery::timers::{NEVER, Tick, Timers, ticks};
-use crate::server::delivery::websocket::{Decoder, Received};
+use crate::server::delivery::websocket::Decoder;
 
 /// How long a connection may take for its last words, and its client to close in turn.
 const LINGER: Duration = Duration::from_secs(5);
@@ -33,22 +30,19 @@ const LINGER: Duration = Duration::from_secs(5);
 /// How far ahead a deadline is noted. Those who left before theirs leave a note behind, which this bounds.
 const HORIZON: Duration = Duration::from_secs(60);
 
-/// So many reads from one client, and others have their turn.
-const READS: usize = 4;
-
 /// A worker's subscribers.
 pub(super) struct State {
-    hub: Arc<Hub>,
+    pub(super) hub: Arc<Hub>,
     inbox: Arc<Inbox>,
     registry: Registry,
-    subscribers: Slab<Subscriber>,
+    pub(super) subscribers: Slab<Subscriber>,
     serial: u32,
     open: usize,
-    rosters: Rosters,
+    pub(super) rosters: Rosters,
     timers: Timers,
     effects: Vec<Effect>,
     /// To be read although their sockets will not tell again.
-    unread: Vec<SubscriberId>,
+    pub(super) unread: Vec<SubscriberId>,
     clock: Rc<dyn Clock>,
 }
 
@@ -64,27 +58,9 @@ pub(super) struct Effect {
 pub(super) struct Readiness {
     pub(super) id: SubscriberId,
     pub(super) readable: bool,
+    /// The client has closed, or the connection broke.
+    pub(super) ended: bool,
     pub(super) writable: bool,
-}
-
-/// What is being read from one client.
-pub(super) struct Input {
-    id: SubscriberId,
-    /// The part of the buffer that is not yet decoded.
-    begin: usize,
-    end: usize,
-    reads: usize,
-    /// The socket has nothing more for now.
-    drained: bool,
-    decoder: Decoder,
-}
-
-/// How reading goes on.
-pub(super) enum Progress {
-    /// The module is to be told of a message; then there is more to do.
-    Message(Rc<dyn SubscriberEvents>, Opcode, Bytes),
-    /// There is more to do.
-    More,
 }
 
 impl Readiness {
@@ -94,10 +70,11 @@ impl Readiness {
             slot: token as u32,
             serial: (token >> 32) as u32,
         };
-        let readable = event.is_readable() || event.is_read_closed() || event.is_error();
+        let ended = event.is_read_closed() || event.is_error();
         Self {
             id,
-            readable,
+            readable: event.is_readable() || ended,
+            ended,
             writable: event.is_writable(),
         }
     }
@@ -277,308 +254,6 @@ impl State {
     }
 }
 
-/// Sending.
-impl State {
-    pub(super) fn plan(&mut self, entries: &[Entry], plan: &mut Plan) {
-        plan.clear();
-        for entry in entries {
-            self.rosters
-                .take(plan, entry.channel, &entry.message, entry.deleted);
-        }
-        self.rosters.complete(plan);
-    }
-
-    /// Writes a job's bytes to one of its targets, or queues them.
-    pub(super) fn deliver(&mut self, id: SubscriberId, job: &Job, now: Tick) {
-        let Some(subscriber) = self
-            .subscribers
-            .get_mut(id.slot as usize)
-            .filter(|s| s.serial == id.serial)
-        else {
-            return;
-        };
-        let (Some(socket), None, Phase::Open) =
-            (&subscriber.socket, &subscriber.queue, subscriber.phase)
-        else {
-            job.frames
-                .iter()
-                .for_each(|frame| self.send(id, frame.clone(), now));
-            return;
-        };
-        match socket.write(&job.batch) {
-            Ok(written) if written == job.batch.len() => subscriber.sent = now,
-            Ok(written) => self.queue_rest(id, &job.frames, written, now),
-            Err(error)
-                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
-            {
-                self.queue_rest(id, &job.frames, 0, now);
-            }
-            Err(_) => self.lose(id, Reason::Broken),
-        }
-    }
-
-    #[cold]
-    fn queue_rest(&mut self, id: SubscriberId, frames: &[Bytes], written: usize, now: Tick) {
-        let Some(subscriber) = self.subscriber(id) else {
-            return;
-        };
-        subscriber.sent = now;
-        subscriber.queue = Some(Box::new(Queue::rest(frames, written, now)));
-        self.watch_time(id, now);
-    }
-
-    /// Sends one frame, by the queue if there is one.
-    pub(super) fn send(&mut self, id: SubscriberId, frame: Bytes, now: Tick) {
-        let Some(subscriber) = self
-            .subscriber(id)
-            .filter(|subscriber| subscriber.phase == Phase::Open)
-        else {
-            return;
-        };
-        match &mut subscriber.queue {
-            None => {
-                subscriber.queue = Some(Box::new(Queue::rest(&[frame], 0, now)));
-                self.flush(id, now);
-            }
-            Some(queue) if queue.has_room(frame.len(), subscriber.settings.queue_bound) => {
-                queue.push(frame)
-            }
-            Some(_) => self.leave_slow(id, now),
-        }
-    }
-
-    /// Queues what goes to single subscribers; returns who is to be flushed.
-    pub(super) fn queue_singles(&mut self, plan: &mut Plan, now: Tick) -> Vec<SubscriberId> {
-        let mut flushes = Vec::new();
-        for (id, frame) in plan.singles.drain(..) {
-            let Some(subscriber) = self
-                .subscribers
-                .get_mut(id.slot as usize)
-                .filter(|s| s.serial == id.serial)
-            else {
-                continue;
-            };
-            if subscriber.phase != Phase::Open {
-                continue;
-            }
-            let waits = subscriber.queue.is_some() && !subscriber.dirty;
-            if waits {
-                self.send(id, frame, now);
-                continue;
-            }
-            subscriber
-                .queue
-                .get_or_insert_with(|| Box::new(Queue::new(now)))
-                .push(frame);
-            if !subscriber.dirty {
-                subscriber.dirty = true;
-                flushes.push(id);
-            }
-        }
-        flushes
-    }
-
-    /// Writes what waits for a subscriber, as far as its socket takes it.
-    pub(super) fn flush(&mut self, id: SubscriberId, now: Tick) {
-        let Some(subscriber) = self.subscriber(id) else {
-            return;
-        };
-        subscriber.dirty = false;
-        let (Some(socket), Some(queue)) = (&subscriber.socket, &mut subscriber.queue) else {
-            return;
-        };
-        match queue.flush(socket, now) {
-            Ok(true) => {
-                subscriber.queue = None;
-                subscriber.sent = now;
-                if subscriber.phase == Phase::Leaving {
-                    self.linger(id);
-                }
-            }
-            Ok(false) => self.watch_time(id, now),
-            Err(_) => self.lose(id, Reason::Broken),
-        }
-    }
-}
-
-/// Reading.
-impl State {
-    pub(super) fn pause(&mut self, id: SubscriberId) {
-        if let Some(subscriber) = self.subscriber(id) {
-            subscriber.paused = true;
-        }
-    }
-
-    pub(super) fn resume(&mut self, id: SubscriberId) {
-        let Some(subscriber) = self.subscriber(id) else {
-            return;
-        };
-        // The socket told of what has come meanwhile, and will not tell again.
-        if std::mem::replace(&mut subscriber.paused, false) {
-            self.unread.push(id);
-        }
-    }
-
-    /// Begins to read: with what was left over the last time.
-    pub(super) fn input(&mut self, id: SubscriberId, buffer: &mut [u8]) -> Input {
-        let mut input = Input {
-            id,
-            begin: 0,
-            end: 0,
-            reads: 0,
-            drained: false,
-            decoder: Decoder::default(),
-        };
-        let Some(subscriber) = self.subscriber(id) else {
-            return input;
-        };
-        if subscriber.paused {
-            return input;
-        }
-        if let Some(reading) = subscriber.reading.take() {
-            let Reading {
-                decoder,
-                mut leftover,
-            } = *reading;
-            input.decoder = decoder;
-            input.end = leftover.len().min(buffer.len());
-            buffer[..input.end].copy_from_slice(&leftover[..input.end]);
-            if leftover.len() > input.end {
-                // More was left than a buffer holds, by whoever read before us: the rest comes next.
-                leftover.drain(..input.end);
-                let decoder = Decoder::default();
-                subscriber.reading = Some(Box::new(Reading { decoder, leftover }));
-            }
-        }
-        input
-    }
-
-    /// Reads on; `None` when there is nothing to do for now.
-    pub(super) fn read(
-        &mut self,
-        input: &mut Input,
-        buffer: &mut [u8],
-        now: Tick,
-    ) -> Option<Progress> {
-        let id = input.id;
-        let subscriber = self
-            .subscribers
-            .get_mut(id.slot as usize)
-            .filter(|s| s.serial == id.serial)?;
-        if subscriber.paused {
-            rest(subscriber, input, buffer);
-            return None;
-        }
-        if input.begin == input.end {
-            return self.fill(input, buffer);
-        }
-        let max_message_size = match (&subscriber.settings.protocol, subscriber.phase) {
-            (Protocol::Websocket { max_message_size }, Phase::Open) => *max_message_size,
-            // What a stream's client sends, or one that has been told goodbye, is of no interest.
-            _ => {
-                input.begin = input.end;
-                return Some(Progress::More);
-            }
-        };
-        match input
-            .decoder
-            .decode(&mut buffer[input.begin..input.end], max_message_size)
-        {
-            Ok((taken, received)) => {
-                input.begin += taken;
-                match received {
-                    Some(Received::Message(opcode, payload)) => {
-                        return Some(Progress::Message(
-                            Rc::clone(&subscriber.events),
-                            opcode,
-                            payload,
-                        ));
-                    }
-                    Some(Received::Ping(payload)) => self.send(id, frame::pong(&payload), now),
-                    Some(Received::Close(code)) => {
-                        let farewell =
-                            code.map_or(Farewell::Plain, |code| Farewell::Code(code, ""));
-                        self.leave(id, Reason::Client, farewell, now);
-                    }
-                    Some(Received::Pong) | None => {}
-                }
-            }
-            Err(violation) => {
-                let farewell = Farewell::Code(violation.code, violation.reason);
-                self.leave(id, Reason::Violation(violation.code), farewell, now);
-            }
-        }
-        Some(Progress::More)
-    }
-
-    /// Reads from the socket into the empty buffer.
-    fn fill(&mut self, input: &mut Input, buffer: &mut [u8]) -> Option<Progress> {
-        let id = input.id;
-        let subscriber = self
-            .subscribers
-            .get_mut(id.slot as usize)
-            .filter(|s| s.serial == id.serial)?;
-        if subscriber.reading.is_some() {
-            return self.more_leftover(input, buffer);
-        }
-        if input.drained || input.reads == READS {
-            rest(subscriber, input, buffer);
-            if !input.drained {
-                self.unread.push(id);
-            }
-            return None;
-        }
-        input.reads += 1;
-        let socket = subscriber.socket.as_ref()?;
-        match socket.read(buffer) {
-            Ok(0) => {
-                self.lose(id, Reason::Client);
-                None
-            }
-            Ok(count) => {
-                (input.begin, input.end) = (0, count);
-                Some(Progress::More)
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => Some(Progress::More),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                input.drained = true;
-                Some(Progress::More)
-            }
-            Err(_) => {
-                self.lose(id, Reason::Broken);
-                None
-            }
-        }
-    }
-
-    /// Takes the next part of what was read before the socket came here.
-    fn more_leftover(&mut self, input: &mut Input, buffer: &mut [u8]) -> Option<Progress> {
-        let subscriber = self.subscriber(input.id)?;
-        let reading = subscriber.reading.as_mut()?;
-        let count = reading.leftover.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&reading.leftover[..count]);
-        reading.leftover.drain(..count);
-        if reading.leftover.is_empty() {
-            subscriber.reading = None;
-        }
-        (input.begin, input.end) = (0, count);
-        Some(Progress::More)
-    }
-}
-
-/// Puts away what is not finished.
-fn rest(subscriber: &mut Subscriber, input: &mut Input, buffer: &[u8]) {
-    let mut leftover = buffer[input.begin..input.end].to_vec();
-    input.begin = input.end;
-    if let Some(reading) = subscriber.reading.take() {
-        leftover.extend(reading.leftover);
-    }
-    if !leftover.is_empty() || !input.decoder.is_at_rest() {
-        let decoder = std::mem::take(&mut input.decoder);
-        subscriber.reading = Some(Box::new(Reading { decoder, leftover }));
-    }
-}
-
 /// Leaving.
 impl State {
     /// Ends a subscription with last words, after what waits already.
@@ -608,7 +283,7 @@ impl State {
 
     /// Ends the subscription of a client that does not read.
     #[cold]
-    fn leave_slow(&mut self, id: SubscriberId, now: Tick) {
+    pub(super) fn leave_slow(&mut self, id: SubscriberId, now: Tick) {
         let Some(subscriber) = self.subscriber(id) else {
             return;
         };
@@ -634,16 +309,16 @@ impl State {
     }
 
     pub(super) fn leave_all(&mut self, farewell: Farewell<'_>, now: Tick) {
-        let all: Vec<_> = self
-            .subscribers
-            .iter()
-            .map(|(slot, s)| SubscriberId {
+        for slot in 0..self.subscribers.capacity() {
+            let Some(subscriber) = self.subscribers.get(slot) else {
+                continue;
+            };
+            let id = SubscriberId {
                 slot: slot as u32,
-                serial: s.serial,
-            })
-            .collect();
-        all.into_iter()
-            .for_each(|id| self.leave(id, Reason::Asked, farewell, now));
+                serial: subscriber.serial,
+            };
+            self.leave(id, Reason::Asked, farewell, now);
+        }
     }
 
     /// Takes those off their channel whose channel is gone, and ends those who have no other.
@@ -731,7 +406,7 @@ impl State {
     }
 
     /// All is sent: the client is told so, and may take its time to see it.
-    fn linger(&mut self, id: SubscriberId) {
+    pub(super) fn linger(&mut self, id: SubscriberId) {
         let Some(subscriber) = self.subscriber(id) else {
             return;
         };
@@ -749,7 +424,7 @@ impl State {
 /// Time.
 impl State {
     /// Notes when a subscriber must be looked at next, unless that is noted already.
-    fn watch_time(&mut self, id: SubscriberId, now: Tick) {
+    pub(super) fn watch_time(&mut self, id: SubscriberId, now: Tick) {
         let Some(subscriber) = self.subscriber(id) else {
             return;
         };
@@ -810,7 +485,7 @@ impl State {
 }
 
 impl State {
-    fn subscriber(&mut self, id: SubscriberId) -> Option<&mut Subscriber> {
+    pub(super) fn subscriber(&mut self, id: SubscriberId) -> Option<&mut Subscriber> {
         self.subscribers
             .get_mut(id.slot as usize)
             .filter(|subscriber| subscriber.serial == id.serial)
