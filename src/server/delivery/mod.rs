@@ -243,7 +243,8 @@ impl Delivery {
 
     /// Reads what one client sent, and tells its module. No borrow is held while the module is told.
     fn read(&self, id: SubscriberId, ended: bool, buffer: &mut [u8]) {
-        let mut input = self.state.borrow_mut().input(id, ended, buffer);
+        let input = self.state.borrow_mut().input(id, ended);
+        let Some(mut input) = input else { return };
         loop {
             let progress = self.state.borrow_mut().read(&mut input, buffer, self.now());
             match progress {

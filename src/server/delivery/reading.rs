@@ -29,6 +29,8 @@ pub(super) struct Input {
     /// buffer is the last: the socket tells of what comes later.
     ended: bool,
     decoder: Decoder,
+    /// What was put away earlier and did not fit into the buffer.
+    later: Vec<u8>,
 }
 
 /// How reading goes on.
@@ -56,39 +58,24 @@ impl State {
         }
     }
 
-    /// Begins to read: with what was left over the last time.
-    pub(super) fn input(&mut self, id: SubscriberId, ended: bool, buffer: &mut [u8]) -> Input {
-        let mut input = Input {
+    /// Begins to read, with what was put away the last time; `None` from one who is paused or gone.
+    pub(super) fn input(&mut self, id: SubscriberId, ended: bool) -> Option<Input> {
+        let subscriber = self
+            .subscriber(id)
+            .filter(|subscriber| !subscriber.paused)?;
+        let reading = subscriber.reading.take();
+        let Reading { decoder, leftover } =
+            reading.map_or_else(Reading::default, |reading| *reading);
+        Some(Input {
             id,
             begin: 0,
             end: 0,
             reads: 0,
             drained: false,
             ended,
-            decoder: Decoder::default(),
-        };
-        let Some(subscriber) = self.subscriber(id) else {
-            return input;
-        };
-        if subscriber.paused {
-            return input;
-        }
-        if let Some(reading) = subscriber.reading.take() {
-            let Reading {
-                decoder,
-                mut leftover,
-            } = *reading;
-            input.decoder = decoder;
-            input.end = leftover.len().min(buffer.len());
-            buffer[..input.end].copy_from_slice(&leftover[..input.end]);
-            if leftover.len() > input.end {
-                // More was left than a buffer holds, by whoever read before us: the rest comes next.
-                leftover.drain(..input.end);
-                let decoder = Decoder::default();
-                subscriber.reading = Some(Box::new(Reading { decoder, leftover }));
-            }
-        }
-        input
+            decoder,
+            later: leftover,
+        })
     }
 
     /// Reads on; `None` when there is nothing to do for now.
@@ -104,7 +91,7 @@ impl State {
             .get_mut(id.slot as usize)
             .filter(|s| s.serial == id.serial)?;
         if subscriber.paused {
-            rest(subscriber, input, buffer);
+            put_away(subscriber, input, buffer);
             return None;
         }
         if input.begin == input.end {
@@ -134,6 +121,7 @@ impl State {
                     }
                     Some(Received::Ping(payload)) => self.send(id, frame::pong(&payload), now),
                     Some(Received::Close(code)) => {
+                        subscriber.done = true;
                         let farewell =
                             code.map_or(Farewell::Plain, |code| Farewell::Code(code, ""));
                         self.leave(id, Reason::Client, farewell, now);
@@ -149,18 +137,19 @@ impl State {
         Some(Progress::More)
     }
 
-    /// Reads from the socket into the empty buffer.
+    /// Fills the empty buffer.
     fn fill(&mut self, input: &mut Input, buffer: &mut [u8]) -> Option<Progress> {
-        let id = input.id;
-        let subscriber = self
-            .subscribers
-            .get_mut(id.slot as usize)
-            .filter(|s| s.serial == id.serial)?;
-        if subscriber.reading.is_some() {
-            return self.more_leftover(input, buffer);
+        if !input.later.is_empty() {
+            let count = input.later.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&input.later[..count]);
+            input.later.drain(..count);
+            (input.begin, input.end) = (0, count);
+            return Some(Progress::More);
         }
+        let id = input.id;
+        let subscriber = self.subscriber(id)?;
         if input.drained || input.reads == READS {
-            rest(subscriber, input, buffer);
+            put_away(subscriber, input, buffer);
             if !input.drained {
                 self.unread.push(id);
             }
@@ -189,31 +178,14 @@ impl State {
             }
         }
     }
-
-    /// Takes the next part of what was read before the socket came here.
-    fn more_leftover(&mut self, input: &mut Input, buffer: &mut [u8]) -> Option<Progress> {
-        let subscriber = self.subscriber(input.id)?;
-        let reading = subscriber.reading.as_mut()?;
-        let count = reading.leftover.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&reading.leftover[..count]);
-        reading.leftover.drain(..count);
-        if reading.leftover.is_empty() {
-            subscriber.reading = None;
-        }
-        (input.begin, input.end) = (0, count);
-        Some(Progress::More)
-    }
 }
 
 /// Puts away what is not finished.
-fn rest(subscriber: &mut Subscriber, input: &mut Input, buffer: &[u8]) {
+fn put_away(subscriber: &mut Subscriber, input: &mut Input, buffer: &[u8]) {
     let mut leftover = buffer[input.begin..input.end].to_vec();
-    input.begin = input.end;
-    if let Some(reading) = subscriber.reading.take() {
-        leftover.extend(reading.leftover);
-    }
-    if !leftover.is_empty() || !input.decoder.is_at_rest() {
-        let decoder = std::mem::take(&mut input.decoder);
+    leftover.append(&mut input.later);
+    let decoder = std::mem::take(&mut input.decoder);
+    if !leftover.is_empty() || !decoder.is_at_rest() {
         subscriber.reading = Some(Box::new(Reading { decoder, leftover }));
     }
 }

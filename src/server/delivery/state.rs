@@ -200,6 +200,7 @@ impl State {
             serial: id.serial,
             phase: Phase::Open,
             paused: false,
+            done: false,
             dirty: false,
             socket: None,
             queue: (!queue.is_empty()).then(|| Box::new(queue)),
@@ -405,17 +406,14 @@ impl State {
         })
     }
 
-    /// All is sent: the client is told so, and may take its time to see it.
+    /// All is sent: the client is told so, and may take its time to see it, unless it is done too.
     pub(super) fn linger(&mut self, id: SubscriberId) {
         let Some(subscriber) = self.subscriber(id) else {
             return;
         };
         subscriber.phase = Phase::Lingering;
-        if subscriber
-            .socket
-            .as_ref()
-            .is_none_or(|socket| socket.end().is_err())
-        {
+        let socket = subscriber.socket.as_ref();
+        if subscriber.done || socket.is_none_or(|socket| socket.end().is_err()) {
             self.subscribers.remove(id.slot as usize);
         }
     }

@@ -144,6 +144,8 @@ pub(super) struct Subscriber {
     pub(super) serial: u32,
     pub(super) phase: Phase,
     pub(super) paused: bool,
+    /// The client has said that it sends no more.
+    pub(super) done: bool,
     /// It waits in the list of those to be flushed.
     pub(super) dirty: bool,
     /// `None` until it is adopted.

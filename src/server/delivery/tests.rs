@@ -485,11 +485,20 @@ fn messages_of_a_client_wait_for_one_another() {
                 .await
                 .unwrap();
         }
+        client.flush().await.unwrap();
+        // The last comes in halves, and reading is paused in the middle of it.
+        let bytes = b"\x81\x83\0\0\0\0m50";
+        client.get_mut().write_all(&bytes[..7]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        world.delivery.pause_reading(id);
+        client.get_mut().write_all(&bytes[7..]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        world.delivery.resume_reading(id);
         client
             .send(Tungstenite::Ping(Bytes::from("p")))
             .await
             .unwrap();
-        for n in 0..50 {
+        for n in 0..=50 {
             assert_eq!(next(&mut client).await, format!("m{n}"));
         }
         assert_eq!(next(&mut client).await, r#"Some(Ok(Pong(b"p")))"#);
