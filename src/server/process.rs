@@ -18,7 +18,7 @@ use crate::compile::Compiled;
 use crate::config::{self, Config, ListenAddress, LoadOptions, Severity};
 use crate::http::error_page::PRODUCT_VERSION;
 use crate::modules::MODULES;
-use crate::modules::core::{Process, User};
+use crate::modules::core::Process;
 use crate::sys;
 
 /// Why a server did not start; nginx's line for it, without the level.
@@ -76,10 +76,6 @@ fn start(compiled: &Arc<Compiled>) -> Result<Server, Failure> {
         && let Err(error) = sys::raise_file_limit(*process.open_files)
     {
         main.get::<LogSettings>().say(Level::Alert, &format!("setrlimit(RLIMIT_NOFILE) failed ({})", reason(&error)));
-    }
-    if let Some((name, uid, gid)) = &main.get::<User>().identity {
-        sys::drop_privileges(name, *uid, *gid)
-            .map_err(|error| format!("becoming user \"{name}\" failed ({})", reason(&error)))?;
     }
     let live = Live::start(Arc::clone(compiled));
     log_panics(live);

@@ -22,6 +22,7 @@ use crate::config::ListenAddress;
 use crate::http::wire::date::DateCache;
 use crate::http::{Connection, Peer, Site, Stream};
 use crate::hub::inbox::WorkerId;
+use crate::modules::core::User;
 use crate::modules::events::Connections;
 
 /// How long accepting rests when the process has no more descriptors.
@@ -67,6 +68,7 @@ pub fn local() -> Option<Rc<Local>> {
 
 /// Runs a worker on this thread until it has quit.
 pub(super) fn run(live: &'static Live, number: u16, mut control: mpsc::UnboundedReceiver<Control>) -> io::Result<()> {
+    become_user(live)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let tasks = LocalSet::new();
     runtime.block_on(tasks.run_until(async move {
@@ -101,6 +103,16 @@ pub(super) fn run(live: &'static Live, number: u16, mut control: mpsc::Unbounded
         delivering.abort();
         Ok(())
     }))
+}
+
+/// Gives up root's rights on this thread. The process's first thread keeps them, as nginx's master does, for the logs,
+/// ports and keys that a reload opens; it handles nothing that comes from a client.
+pub(super) fn become_user(live: &Live) -> io::Result<()> {
+    let compiled = live.compiled();
+    match &compiled.config.main().get::<User>().identity {
+        None => Ok(()),
+        Some((name, uid, gid)) => crate::sys::drop_thread_privileges(name, *uid, *gid),
+    }
 }
 
 async fn deliver(local: Rc<Local>, live: &'static Live) {
