@@ -102,6 +102,7 @@ fn error_page(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
 }
 
 /// What becomes of an error.
+#[allow(clippy::large_enum_variant, reason = "there is one answer a request: moving it is cheaper than allocating it")]
 pub(super) enum Special {
     /// This page.
     Page(Response),

@@ -202,7 +202,8 @@ fn wants_next(site: &Site, request: &Request) -> bool {
     let Some(agent) = request.head.known(Known::UserAgent) else { return true };
     let browser = Browser::from_user_agent(agent);
     let msie6 = settings.disable.msie6 && browser.msie6 && request.head.method() == Method::Post;
-    !msie6 && !(settings.disable.safari && browser.safari)
+    let safari = settings.disable.safari && browser.safari;
+    !(msie6 || safari)
 }
 
 /// Sends an answer.
