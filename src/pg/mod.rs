@@ -14,9 +14,11 @@ pub mod connection;
 pub mod error;
 // pub mod listener;
 // pub mod pool;
-// pub mod sql;
+pub mod sql;
 mod statements;
 mod stream;
 #[cfg(test)]
 mod testing;
 mod wire;
+
+pub use wire::fuzz_messages;
