@@ -13,7 +13,7 @@ pub mod conninfo;
 pub mod connection;
 pub mod error;
 // pub mod listener;
-// pub mod pool;
+pub mod pool;
 pub mod sql;
 mod statements;
 mod stream;
