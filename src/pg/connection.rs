@@ -23,15 +23,22 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::conninfo::{ConnectOptions, Host, TargetSession};
 use super::error::{Error, ServerError};
 use super::statements::Statements;
-use super::stream::{Attempt, Stream};
+use super::stream::{Attempt, Stream, connect_with};
 use super::wire::Wire;
 
 /// The newest module's.
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// In these a byte of another character can look like a quote or a backslash, so quoting would not be safe.
-const UNSAFE_ENCODINGS: &[&str] =
-    &["SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "UHC", "GB18030", "JOHAB"];
+const UNSAFE_ENCODINGS: &[&str] = &[
+    "SJIS",
+    "SHIFT_JIS_2004",
+    "BIG5",
+    "GBK",
+    "UHC",
+    "GB18030",
+    "JOHAB",
+];
 
 /// A connection, logged in.
 pub struct Connection {
@@ -78,7 +85,10 @@ pub struct Query {
 
 impl From<&str> for Query {
     fn from(sql: &str) -> Self {
-        Self { sql: sql.to_owned(), ..Self::default() }
+        Self {
+            sql: sql.to_owned(),
+            ..Self::default()
+        }
     }
 }
 
@@ -170,14 +180,19 @@ impl Connection {
     /// Connects to the first host that answers and suits, and logs in.
     pub async fn connect(options: &Arc<ConnectOptions>) -> Result<Self, Error> {
         let limit = options.connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT);
-        timeout(limit, connect_any(options)).await.unwrap_or(Err(Error::ConnectTimeout))
+        timeout(limit, connect_any(options))
+            .await
+            .unwrap_or(Err(Error::ConnectTimeout))
     }
 
     /// Sends a query and waits for the head of its result. Drops the rest of an earlier result.
     pub async fn query(&mut self, query: &Query) -> Result<Arc<[Column]>, Error> {
         self.drain().await?;
         self.send(query)?;
-        let is_reused = self.in_flight.back().is_some_and(|sent| sent.statement.is_some() && !sent.is_new);
+        let is_reused = self
+            .in_flight
+            .back()
+            .is_some_and(|sent| sent.statement.is_some() && !sent.is_new);
         match self.start().await {
             // The plan did not outlive a change of the schema or a `DISCARD ALL`: nothing has run yet.
             Err(Error::Sql(error))
@@ -196,7 +211,13 @@ impl Connection {
     /// [`start`](Self::start), and an error of one does not touch the others.
     pub fn send(&mut self, query: &Query) -> Result<(), Error> {
         let types: Vec<u32> = query.params.iter().map(|param| param.oid).collect();
-        let mut sent = InFlight { statement: None, is_new: true, columns: None, error: None, done: false };
+        let mut sent = InFlight {
+            statement: None,
+            is_new: true,
+            columns: None,
+            error: None,
+            done: false,
+        };
         let out = &mut self.wire.outgoing;
         if query.reusable {
             if let Some(prepared) = self.statements.find(&query.sql, &types) {
@@ -238,7 +259,11 @@ impl Connection {
         self.first_row = None;
         self.command_tag.clear();
         self.first_row = self.within_timeout().await?;
-        match self.in_flight.front().and_then(|query| query.columns.clone()) {
+        match self
+            .in_flight
+            .front()
+            .and_then(|query| query.columns.clone())
+        {
             Some(columns) => Ok(columns),
             None => Ok(Arc::new([])),
         }
@@ -295,7 +320,9 @@ impl Connection {
     /// Whether somebody else may have it: no query under way, no open transaction, not broken, still safe to quote for.
     #[must_use]
     pub fn is_reusable(&self) -> bool {
-        self.is_drained() && self.transaction == TransactionStatus::Idle && self.unsuitable().is_none()
+        self.is_drained()
+            && self.transaction == TransactionStatus::Idle
+            && self.unsuitable().is_none()
     }
 
     /// Whether nothing is under way and the connection is whole.
@@ -361,9 +388,9 @@ impl Connection {
     async fn within_timeout(&mut self) -> Result<Option<Row>, Error> {
         let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
         match deadline {
-            Some(deadline) => {
-                timeout_at(deadline, self.advance()).await.unwrap_or(Err(Error::QueryTimeout))
-            }
+            Some(deadline) => timeout_at(deadline, self.advance())
+                .await
+                .unwrap_or(Err(Error::QueryTimeout)),
             None => self.advance().await,
         }
     }
@@ -377,7 +404,11 @@ impl Connection {
             self.wire.flush().await.map_err(|error| self.lose(&error))?;
         }
         loop {
-            let message = self.wire.message().await.map_err(|error| self.lose(&error))?;
+            let message = self
+                .wire
+                .message()
+                .await
+                .map_err(|error| self.lose(&error))?;
             let Some(query) = self.in_flight.front_mut() else {
                 return Ok(None);
             };
@@ -398,14 +429,19 @@ impl Connection {
                     query.columns = Some(columns);
                 }
                 Message::CommandComplete(body) => {
-                    body.tag().map_err(protocol)?.clone_into(&mut self.command_tag);
+                    body.tag()
+                        .map_err(protocol)?
+                        .clone_into(&mut self.command_tag);
                 }
                 Message::ErrorResponse(body) => {
                     let error = Box::new(ServerError::read(body.fields()));
                     if error.is_fatal() {
                         self.broken = true;
                         let reason = error.message.clone();
-                        return Err(Error::Lost { reason, last_words: Some(error) });
+                        return Err(Error::Lost {
+                            reason,
+                            last_words: Some(error),
+                        });
                     }
                     query.error = Some(error);
                 }
@@ -416,7 +452,9 @@ impl Connection {
                         _ => TransactionStatus::Failed,
                     };
                     query.done = true;
-                    let Some(error) = query.error.take() else { return Ok(None) };
+                    let Some(error) = query.error.take() else {
+                        return Ok(None);
+                    };
                     if let Some(name) = query.statement.take() {
                         if query.columns.is_none() || matches!(&*error.code, "0A000" | "26000") {
                             self.statements.remove(&name);
@@ -427,7 +465,8 @@ impl Connection {
                 }
                 Message::ParameterStatus(body) => {
                     let name = body.name().map_err(protocol)?.to_owned();
-                    self.parameters.insert(name, body.value().map_err(protocol)?.to_owned());
+                    self.parameters
+                        .insert(name, body.value().map_err(protocol)?.to_owned());
                 }
                 Message::CopyInResponse(_) | Message::CopyOutResponse(_) => {
                     self.broken = true;
@@ -446,11 +485,16 @@ impl Connection {
 
     /// Why our quoting would not be safe on this connection.
     fn unsuitable(&self) -> Option<&'static str> {
-        if self.parameter("standard_conforming_strings").is_some_and(|value| value != "on") {
+        if self
+            .parameter("standard_conforming_strings")
+            .is_some_and(|value| value != "on")
+        {
             return Some("standard_conforming_strings is off");
         }
         let encoding = self.parameter("client_encoding").unwrap_or_default();
-        let is_unsafe = UNSAFE_ENCODINGS.iter().any(|name| name.eq_ignore_ascii_case(encoding));
+        let is_unsafe = UNSAFE_ENCODINGS
+            .iter()
+            .any(|name| name.eq_ignore_ascii_case(encoding));
         is_unsafe.then_some("its client_encoding does not allow safe quoting")
     }
 }
@@ -484,18 +528,25 @@ pub struct CancelToken {
 impl CancelToken {
     /// Asks the server; whether the query was still running is seen on its own connection.
     pub async fn cancel(&self) -> Result<(), Error> {
-        let attempt = if self.is_tls { Attempt::Tls } else { Attempt::Plain };
+        let attempt = if self.is_tls {
+            Attempt::Tls
+        } else {
+            Attempt::Plain
+        };
         let mut stream = Stream::open(&self.host, &self.options, attempt).await?;
         let mut request = BytesMut::new();
         frontend::cancel_request(self.process, self.secret, &mut request);
-        stream.write_all(&request).await.map_err(|error| Error::lost(&error))?;
+        stream
+            .write_all(&request)
+            .await
+            .map_err(|error| Error::lost(&error))?;
         // The server closes when it has passed the signal on.
         drop(stream.read_u8().await);
         Ok(())
     }
 }
 
-/// Opens a stream as libpq would: the host's attempts in their order. The one that logged in, or the last failure.
+/// Tries the hosts in their order: the first one that lets us in and suits, or the last failure.
 async fn connect_any(options: &Arc<ConnectOptions>) -> Result<Connection, Error> {
     let wanted: &[TargetSession] = match options.target_session_attrs {
         TargetSession::PreferStandby => &[TargetSession::Standby, TargetSession::Any],
@@ -517,31 +568,14 @@ async fn connect_any(options: &Arc<ConnectOptions>) -> Result<Connection, Error>
 }
 
 async fn connect_host(host: &Host, options: &Arc<ConnectOptions>) -> Result<Connection, Error> {
-    let mut attempts = Attempt::all(host, options.sslmode).iter();
-    let mut result = Err(Error::NoServers);
-    while let Some(attempt) = attempts.next() {
-        let stream = Stream::open(host, options, *attempt).await;
-        let was_tls = stream.as_ref().is_ok_and(Stream::is_tls);
-        result = match stream {
-            Ok(stream) => login(stream, host, options).await,
-            Err(error) => Err(error),
-        };
-        // Only another kind of stream may help: pg_hba.conf wants it so, or TLS could not be agreed upon.
-        let try_other = match &result {
-            Err(Error::Tls { .. }) => true,
-            Err(error @ Error::Login(_)) => {
-                error.sqlstate() == Some("28000") && (was_tls || *attempt == Attempt::Plain)
-            }
-            _ => false,
-        };
-        if !try_other {
-            break;
-        }
-    }
-    result
+    connect_with(host, options, |stream| login(stream, host, options)).await
 }
 
-async fn login(stream: Stream, host: &Host, options: &Arc<ConnectOptions>) -> Result<Connection, Error> {
+async fn login(
+    stream: Stream,
+    host: &Host,
+    options: &Arc<ConnectOptions>,
+) -> Result<Connection, Error> {
     let mut connection = Connection {
         wire: Wire::new(stream),
         host: host.clone(),
@@ -565,7 +599,10 @@ async fn login(stream: Stream, host: &Host, options: &Arc<ConnectOptions>) -> Re
     connection.authenticate().await?;
     connection.broken = false;
     match connection.unsuitable() {
-        Some(reason) => Err(Error::Unsuitable { address: host.to_string(), reason }),
+        Some(reason) => Err(Error::Unsuitable {
+            address: host.to_string(),
+            reason,
+        }),
         None => Ok(connection),
     }
 }
@@ -580,7 +617,11 @@ fn startup_parameters(options: &ConnectOptions) -> Vec<(&'static str, &str)> {
         ("options", options.options.as_deref()),
         ("client_encoding", options.client_encoding.as_deref()),
     ];
-    startup.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    startup.extend(
+        optional
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
     startup
 }
 
@@ -589,12 +630,21 @@ impl Connection {
         let options = Arc::clone(&self.options);
         let password = || match &options.password {
             Some(password) => Ok(password.reveal().as_bytes()),
-            None => Err(Error::Authentication("fe_sendauth: no password supplied".to_owned())),
+            None => Err(Error::Authentication(
+                "fe_sendauth: no password supplied".to_owned(),
+            )),
         };
         let mut scram: Option<ScramSha256> = None;
         loop {
-            self.wire.flush().await.map_err(|error| Error::lost(&error))?;
-            let message = self.wire.message().await.map_err(|error| Error::lost(&error))?;
+            self.wire
+                .flush()
+                .await
+                .map_err(|error| Error::lost(&error))?;
+            let message = self
+                .wire
+                .message()
+                .await
+                .map_err(|error| Error::lost(&error))?;
             let out = &mut self.wire.outgoing;
             match message {
                 Message::AuthenticationCleartextPassword => {
@@ -606,12 +656,18 @@ impl Connection {
                     frontend::password_message(hash.as_bytes(), out).map_err(protocol)?;
                 }
                 Message::AuthenticationSasl(body) => {
-                    if !body.mechanisms().any(|name| Ok(name == SCRAM_SHA_256)).map_err(protocol)? {
-                        let reason = "none of the server's SASL authentication mechanisms are supported";
+                    if !body
+                        .mechanisms()
+                        .any(|name| Ok(name == SCRAM_SHA_256))
+                        .map_err(protocol)?
+                    {
+                        let reason =
+                            "none of the server's SASL authentication mechanisms are supported";
                         return Err(Error::Authentication(reason.to_owned()));
                     }
                     let state = ScramSha256::new(password()?, ChannelBinding::unsupported());
-                    frontend::sasl_initial_response(SCRAM_SHA_256, state.message(), out).map_err(protocol)?;
+                    frontend::sasl_initial_response(SCRAM_SHA_256, state.message(), out)
+                        .map_err(protocol)?;
                     scram = Some(state);
                 }
                 Message::AuthenticationSaslContinue(body) => {
@@ -626,7 +682,8 @@ impl Connection {
                 Message::AuthenticationOk | Message::NoticeResponse(_) => {}
                 Message::ParameterStatus(body) => {
                     let name = body.name().map_err(protocol)?.to_owned();
-                    self.parameters.insert(name, body.value().map_err(protocol)?.to_owned());
+                    self.parameters
+                        .insert(name, body.value().map_err(protocol)?.to_owned());
                 }
                 Message::BackendKeyData(body) => {
                     self.process = body.process_id();
@@ -636,7 +693,11 @@ impl Connection {
                     return Err(Error::Login(Box::new(ServerError::read(body.fields()))));
                 }
                 Message::ReadyForQuery(_) => return Ok(()),
-                _ => return Err(Error::Authentication("authentication method is not supported".to_owned())),
+                _ => {
+                    return Err(Error::Authentication(
+                        "authentication method is not supported".to_owned(),
+                    ));
+                }
             }
         }
     }
@@ -649,7 +710,10 @@ impl Connection {
         let sql = "select pg_catalog.pg_is_in_recovery(), \
                    pg_catalog.current_setting('transaction_read_only') = 'on'";
         self.query(&Query::from(sql)).await?;
-        let row = self.next_row().await?.ok_or_else(|| unexpected("an empty result"))?;
+        let row = self
+            .next_row()
+            .await?
+            .ok_or_else(|| unexpected("an empty result"))?;
         let (standby, read_only) = (row.get(0) == Some(b"t"), row.get(1) == Some(b"t"));
         self.drain().await?;
         let reason = match wanted {
@@ -659,7 +723,10 @@ impl Connection {
             TargetSession::Standby if !standby => "server is not in hot standby mode",
             _ => return Ok(()),
         };
-        Err(Error::Unsuitable { address: self.host.to_string(), reason })
+        Err(Error::Unsuitable {
+            address: self.host.to_string(),
+            reason,
+        })
     }
 }
 
@@ -677,9 +744,15 @@ fn put_value(
 }
 
 fn columns(body: &RowDescriptionBody) -> Result<Arc<[Column]>, Error> {
-    let column = |name: &str, oid| Column { name: Bytes::copy_from_slice(name.as_bytes()), oid };
-    let columns: Vec<Column> =
-        body.fields().map(|field| Ok(column(field.name(), field.type_oid()))).collect().map_err(protocol)?;
+    let column = |name: &str, oid| Column {
+        name: Bytes::copy_from_slice(name.as_bytes()),
+        oid,
+    };
+    let columns: Vec<Column> = body
+        .fields()
+        .map(|field| Ok(column(field.name(), field.type_oid())))
+        .collect()
+        .map_err(protocol)?;
     Ok(columns.into())
 }
 

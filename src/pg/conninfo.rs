@@ -98,8 +98,14 @@ impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.address {
             Address::Tcp { name, ip: None } => write!(f, "{name}:{}", self.port),
-            Address::Tcp { ip: Some(IpAddr::V6(ip)), .. } => write!(f, "[{ip}]:{}", self.port),
-            Address::Tcp { ip: Some(IpAddr::V4(ip)), .. } => write!(f, "{ip}:{}", self.port),
+            Address::Tcp {
+                ip: Some(IpAddr::V6(ip)),
+                ..
+            } => write!(f, "[{ip}]:{}", self.port),
+            Address::Tcp {
+                ip: Some(IpAddr::V4(ip)),
+                ..
+            } => write!(f, "{ip}:{}", self.port),
             Address::Unix(dir) => write!(f, "unix:{}/.s.PGSQL.{}", dir.display(), self.port),
         }
     }
@@ -219,7 +225,9 @@ pub enum ConninfoError {
     PercentToken(String),
     #[error("forbidden value %00 in percent-encoded value: \"{0}\"")]
     PercentNul(String),
-    #[error("end of string reached when looking for matching \"]\" in IPv6 host address in URI: \"{0}\"")]
+    #[error(
+        "end of string reached when looking for matching \"]\" in IPv6 host address in URI: \"{0}\""
+    )]
     UriBracket(String),
     #[error("invalid {option} value: \"{value}\"")]
     InvalidValue { option: &'static str, value: String },
@@ -234,7 +242,11 @@ pub enum ConninfoError {
     #[error("ngx_parse_time == NGX_ERROR")]
     Time(String),
     #[error("\"{option}\" value \"{value}\" must be {must_be}")]
-    Option { option: &'static str, value: String, must_be: &'static str },
+    Option {
+        option: &'static str,
+        value: String,
+        must_be: &'static str,
+    },
 }
 
 type Result<T> = std::result::Result<T, ConninfoError>;
@@ -271,7 +283,9 @@ pub fn parse_server(words: &[&str]) -> Result<ServerLine> {
 
 /// Reads a libpq connection string or URI.
 pub fn parse_conninfo(text: &str) -> Result<ConnectOptions> {
-    let rest = text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://"));
+    let rest = text
+        .strip_prefix("postgresql://")
+        .or_else(|| text.strip_prefix("postgres://"));
     let pairs = match rest {
         Some(rest) => uri_pairs(rest, text)?,
         None => key_value_pairs(text)?,
@@ -322,7 +336,8 @@ impl ServerLine {
             Some(("max_conns", value)) => self.max_conns = number("max_conns", value)?,
             Some(("max_fails", value)) => self.max_fails = number("max_fails", value)?,
             Some(("fail_timeout", value)) => {
-                self.fail_timeout = parse_time(value).ok_or_else(|| must_be("fail_timeout", value, "time"))?;
+                self.fail_timeout =
+                    parse_time(value).ok_or_else(|| must_be("fail_timeout", value, "time"))?;
             }
             // Only shapes the text of the original's log lines.
             Some(("error_verbosity", value)) => {
@@ -342,11 +357,19 @@ fn number(option: &'static str, value: &str) -> Result<u32> {
 }
 
 fn must_be(option: &'static str, value: &str, must_be: &'static str) -> ConninfoError {
-    ConninfoError::Option { option, value: value.to_owned(), must_be }
+    ConninfoError::Option {
+        option,
+        value: value.to_owned(),
+        must_be,
+    }
 }
 
 fn grammar_of(first: &str) -> Grammar {
-    if first.contains('=') || first.contains("://") { Grammar::Libpq } else { Grammar::Address }
+    if first.contains('=') || first.contains("://") {
+        Grammar::Libpq
+    } else {
+        Grammar::Address
+    }
 }
 
 fn parse_address_line(address: &str, parameters: &[&str]) -> Result<ConnectOptions> {
@@ -358,7 +381,9 @@ fn parse_address_line(address: &str, parameters: &[&str]) -> Result<ConnectOptio
             Some(("user", value)) => options.user = Some(value.to_owned()),
             Some(("password", value)) => options.password = Some(value.into()),
             Some(("port", value)) => {
-                host.port = value.parse().map_err(|_| ConninfoError::InvalidPort(address.to_owned()))?;
+                host.port = value
+                    .parse()
+                    .map_err(|_| ConninfoError::InvalidPort(address.to_owned()))?;
             }
             _ => return Err(ConninfoError::InvalidParameter((*word).to_owned())),
         }
@@ -370,7 +395,10 @@ fn parse_address_line(address: &str, parameters: &[&str]) -> Result<ConnectOptio
 /// nginx's address: `host`, `host:port`, `[v6]:port`, `unix:/dir`.
 fn parse_address(text: &str) -> Result<Host> {
     if let Some(dir) = text.strip_prefix("unix:") {
-        return Ok(Host { address: Address::Unix(dir.into()), port: DEFAULT_PORT });
+        return Ok(Host {
+            address: Address::Unix(dir.into()),
+            port: DEFAULT_PORT,
+        });
     }
     let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((name, "")) => (name, None),
@@ -388,11 +416,17 @@ fn parse_address(text: &str) -> Result<Host> {
         Some(Ok(port)) if port > 0 => port,
         Some(_) => return Err(ConninfoError::InvalidPort(text.to_owned())),
     };
-    Ok(Host { address: tcp(name), port })
+    Ok(Host {
+        address: tcp(name),
+        port,
+    })
 }
 
 fn tcp(name: &str) -> Address {
-    Address::Tcp { name: name.to_owned(), ip: name.parse().ok() }
+    Address::Tcp {
+        name: name.to_owned(),
+        ip: name.parse().ok(),
+    }
 }
 
 type Pairs = Vec<(String, String)>;
@@ -402,7 +436,9 @@ fn key_value_pairs(text: &str) -> Result<Pairs> {
     let mut pairs = Vec::new();
     let mut rest = text.trim_start();
     while !rest.is_empty() {
-        let end = rest.find(|c: char| c == '=' || c.is_ascii_whitespace()).unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| c == '=' || c.is_ascii_whitespace())
+            .unwrap_or(rest.len());
         let (key, after) = rest.split_at(end);
         let Some(after) = after.trim_start().strip_prefix('=') else {
             return Err(ConninfoError::MissingEquals(key.to_owned()));
@@ -429,7 +465,11 @@ fn value_of(text: &str) -> Result<(String, &str)> {
             c => value.push(c),
         }
     }
-    if quoted { Err(ConninfoError::Unterminated) } else { Ok((value, "")) }
+    if quoted {
+        Err(ConninfoError::Unterminated)
+    } else {
+        Ok((value, ""))
+    }
 }
 
 /// `[user[:password]@][host[:port],...][/dbname][?key=value&...]`
@@ -451,8 +491,9 @@ fn uri_pairs(rest: &str, whole: &str) -> Result<Pairs> {
     for host in hosts.split(',') {
         let (name, port) = match host.strip_prefix('[') {
             Some(v6) => {
-                let (name, after) =
-                    v6.split_once(']').ok_or_else(|| ConninfoError::UriBracket(whole.to_owned()))?;
+                let (name, after) = v6
+                    .split_once(']')
+                    .ok_or_else(|| ConninfoError::UriBracket(whole.to_owned()))?;
                 (name, after.strip_prefix(':').unwrap_or(""))
             }
             None => host.split_once(':').unwrap_or((host, "")),
@@ -466,8 +507,9 @@ fn uri_pairs(rest: &str, whole: &str) -> Result<Pairs> {
     }
     push(&mut pairs, "dbname", dbname)?;
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-        let (key, value) =
-            parameter.split_once('=').ok_or_else(|| ConninfoError::UriMissingEquals(parameter.to_owned()))?;
+        let (key, value) = parameter
+            .split_once('=')
+            .ok_or_else(|| ConninfoError::UriMissingEquals(parameter.to_owned()))?;
         let (key, value) = (percent_decode(key)?, percent_decode(value)?);
         match (key.as_str(), value.as_str()) {
             ("ssl", "true") => pairs.push(("sslmode".to_owned(), "require".to_owned())),
@@ -525,8 +567,16 @@ const WITHOUT_EFFECT: &[&str] = &[
 ];
 
 /// libpq's options that would change the meaning, and that we don't have.
-const UNSUPPORTED: &[&str] =
-    &["service", "passfile", "sslcrl", "sslcrldir", "sslpassword", "requirepeer", "replication", "require_auth"];
+const UNSUPPORTED: &[&str] = &[
+    "service",
+    "passfile",
+    "sslcrl",
+    "sslcrldir",
+    "sslpassword",
+    "requirepeer",
+    "replication",
+    "require_auth",
+];
 
 const TAKEN: &[&str] = &[
     "host",
@@ -547,7 +597,9 @@ const TAKEN: &[&str] = &[
 ];
 
 fn is_known(key: &str) -> bool {
-    [TAKEN, WITHOUT_EFFECT, UNSUPPORTED].iter().any(|list| list.contains(&key))
+    [TAKEN, WITHOUT_EFFECT, UNSUPPORTED]
+        .iter()
+        .any(|list| list.contains(&key))
 }
 
 fn from_pairs(pairs: Pairs) -> Result<ConnectOptions> {
@@ -563,12 +615,15 @@ fn from_pairs(pairs: Pairs) -> Result<ConnectOptions> {
             "dbname" => options.dbname = given,
             "user" => options.user = given,
             "password" => options.password = given.as_deref().map(Secret::from),
-            "sslmode" => options.sslmode = given.map_or(Ok(SslMode::Prefer), |value| sslmode(&value))?,
+            "sslmode" => {
+                options.sslmode = given.map_or(Ok(SslMode::Prefer), |value| sslmode(&value))?
+            }
             "sslrootcert" => options.sslrootcert = given.map(PathBuf::from),
             "sslcert" => options.sslcert = given.map(PathBuf::from),
             "sslkey" => options.sslkey = given.map(PathBuf::from),
             "connect_timeout" => {
-                options.connect_timeout = Some(parse_time(&value).ok_or(ConninfoError::Time(value))?);
+                options.connect_timeout =
+                    Some(parse_time(&value).ok_or(ConninfoError::Time(value))?);
             }
             "application_name" => options.application_name = value,
             "options" => options.options = given,
@@ -588,12 +643,22 @@ fn hosts(host: &str, hostaddr: &str, port: &str) -> Result<Vec<Host>> {
     let names: Vec<&str> = host.split(',').collect();
     let addresses: Vec<&str> = hostaddr.split(',').collect();
     let ports: Vec<&str> = port.split(',').collect();
-    let count = if hostaddr.is_empty() { names.len() } else { addresses.len() };
+    let count = if hostaddr.is_empty() {
+        names.len()
+    } else {
+        addresses.len()
+    };
     if !hostaddr.is_empty() && !host.is_empty() && names.len() != count {
-        return Err(ConninfoError::HostCount { hosts: names.len(), addresses: count });
+        return Err(ConninfoError::HostCount {
+            hosts: names.len(),
+            addresses: count,
+        });
     }
     if ports.len() != 1 && ports.len() != count {
-        return Err(ConninfoError::PortCount { given: ports.len(), hosts: count });
+        return Err(ConninfoError::PortCount {
+            given: ports.len(),
+            hosts: count,
+        });
     }
     let mut hosts = Vec::with_capacity(count);
     for index in 0..count {
@@ -602,10 +667,18 @@ fn hosts(host: &str, hostaddr: &str, port: &str) -> Result<Vec<Host>> {
             "" => host_address(name),
             ip => Address::Tcp {
                 name: if name.is_empty() { ip } else { name }.to_owned(),
-                ip: Some(ip.parse().map_err(|_| ConninfoError::HostAddr { option: "hostaddr", value: ip.to_owned() })?),
+                ip: Some(ip.parse().map_err(|_| ConninfoError::HostAddr {
+                    option: "hostaddr",
+                    value: ip.to_owned(),
+                })?),
             },
         };
-        let port = match ports.get(index).or(ports.first()).copied().unwrap_or_default() {
+        let port = match ports
+            .get(index)
+            .or(ports.first())
+            .copied()
+            .unwrap_or_default()
+        {
             "" => DEFAULT_PORT,
             text => match text.trim().parse() {
                 Ok(port) if port > 0 => port,
@@ -635,7 +708,12 @@ fn sslmode(value: &str) -> Result<SslMode> {
         "require" => SslMode::Require,
         "verify-ca" => SslMode::VerifyCa,
         "verify-full" => SslMode::VerifyFull,
-        _ => return Err(ConninfoError::InvalidValue { option: "sslmode", value: value.to_owned() }),
+        _ => {
+            return Err(ConninfoError::InvalidValue {
+                option: "sslmode",
+                value: value.to_owned(),
+            });
+        }
     })
 }
 
@@ -648,7 +726,10 @@ fn target_session(value: &str) -> Result<TargetSession> {
         "standby" => TargetSession::Standby,
         "prefer-standby" => TargetSession::PreferStandby,
         _ => {
-            return Err(ConninfoError::InvalidValue { option: "target_session_attrs", value: value.to_owned() });
+            return Err(ConninfoError::InvalidValue {
+                option: "target_session_attrs",
+                value: value.to_owned(),
+            });
         }
     })
 }
@@ -676,7 +757,10 @@ mod tests {
                     hosts.join(","),
                     connect.dbname.unwrap_or_default(),
                     connect.user.unwrap_or_default(),
-                    connect.password.map(|password| password.reveal().to_owned()).unwrap_or_default()
+                    connect
+                        .password
+                        .map(|password| password.reveal().to_owned())
+                        .unwrap_or_default()
                 )
             }
             Err(error) => error.to_string(),
@@ -686,41 +770,104 @@ mod tests {
 
     #[test]
     fn the_grammar_of_2015_and_2018() {
-        check(&["127.0.0.1", "dbname=d", "user=u", "password=p=q"], "127.0.0.1:5432 db=d user=u password=p=q");
-        check(&["db.example:6000", "dbname=d"], "db.example:6000 db=d user= password=");
+        check(
+            &["127.0.0.1", "dbname=d", "user=u", "password=p=q"],
+            "127.0.0.1:5432 db=d user=u password=p=q",
+        );
+        check(
+            &["db.example:6000", "dbname=d"],
+            "db.example:6000 db=d user= password=",
+        );
         check(&["[::1]:6000"], "[::1]:6000 db= user= password=");
-        check(&["unix:/tmp", "port=6001"], "unix:/tmp/.s.PGSQL.6001 db= user= password=");
-        check(&["127.0.0.1:5432", "port=7"], "127.0.0.1:7 db= user= password=");
-        check(&["127.0.0.1", "sslmode=require"], "postgres: invalid parameter \"sslmode=require\" in \"postgres_server\"");
-        check(&["127.0.0.1:x"], "postgres: invalid port in upstream \"127.0.0.1:x\"");
+        check(
+            &["unix:/tmp", "port=6001"],
+            "unix:/tmp/.s.PGSQL.6001 db= user= password=",
+        );
+        check(
+            &["127.0.0.1:5432", "port=7"],
+            "127.0.0.1:7 db= user= password=",
+        );
+        check(
+            &["127.0.0.1", "sslmode=require"],
+            "postgres: invalid parameter \"sslmode=require\" in \"postgres_server\"",
+        );
+        check(
+            &["127.0.0.1:x"],
+            "postgres: invalid port in upstream \"127.0.0.1:x\"",
+        );
     }
 
     #[test]
     fn libpq_key_value() {
-        check(&["host=h", "port=1", "dbname=d"], "h:1 db=d user= password=");
-        check(&["host = h  user='a b' password='it\\'s \\\\'"], "h:5432 db= user=a b password=it's \\");
-        check(&["host=h hostaddr=127.0.0.2"], "127.0.0.2:5432 db= user= password=");
-        check(&["host=a,b,/run port=1,2,3"], "a:1,b:2,unix:/run/.s.PGSQL.3 db= user= password=");
+        check(
+            &["host=h", "port=1", "dbname=d"],
+            "h:1 db=d user= password=",
+        );
+        check(
+            &["host = h  user='a b' password='it\\'s \\\\'"],
+            "h:5432 db= user=a b password=it's \\",
+        );
+        check(
+            &["host=h hostaddr=127.0.0.2"],
+            "127.0.0.2:5432 db= user= password=",
+        );
+        check(
+            &["host=a,b,/run port=1,2,3"],
+            "a:1,b:2,unix:/run/.s.PGSQL.3 db= user= password=",
+        );
         check(&["host=a,b port=9"], "a:9,b:9 db= user= password=");
-        check(&["host=unix:/tmp"], "unix:/tmp/.s.PGSQL.5432 db= user= password=");
-        check(&["user=u"], "unix:/run/postgresql/.s.PGSQL.5432 db= user=u password=");
+        check(
+            &["host=unix:/tmp"],
+            "unix:/tmp/.s.PGSQL.5432 db= user= password=",
+        );
+        check(
+            &["user=u"],
+            "unix:/run/postgresql/.s.PGSQL.5432 db= user=u password=",
+        );
         check(&["host=h", "foo=1"], "invalid connection option \"foo\"");
-        check(&["host=h", "x"], "missing \"=\" after \"x\" in connection info string");
-        check(&["host='h"], "unterminated quoted string in connection info string");
+        check(
+            &["host=h", "x"],
+            "missing \"=\" after \"x\" in connection info string",
+        );
+        check(
+            &["host='h"],
+            "unterminated quoted string in connection info string",
+        );
         check(&["host=h port=a"], "ngx_atoi == NGX_ERROR");
         check(&["host=h connect_timeout=a"], "ngx_parse_time == NGX_ERROR");
         check(&["host=h sslmode=yes"], "invalid sslmode value: \"yes\"");
-        check(&["host=a,b,c port=1,2"], "could not match 2 port numbers to 3 hosts");
-        check(&["host=h service=x"], "connection option \"service\" is not supported here");
+        check(
+            &["host=a,b,c port=1,2"],
+            "could not match 2 port numbers to 3 hosts",
+        );
+        check(
+            &["host=h service=x"],
+            "connection option \"service\" is not supported here",
+        );
     }
 
     #[test]
     fn libpq_uri() {
-        check(&["postgresql://u:p%40@h:1/d"], "h:1 db=d user=u password=p@");
-        check(&["postgres://a:1,[::1]:2/d?user=x"], "a:1,[::1]:2 db=d user=x password=");
-        check(&["postgresql://%2Ftmp/d"], "unix:/tmp/.s.PGSQL.5432 db=d user= password=");
-        check(&["postgresql://h?foo=1"], "invalid URI query parameter: \"foo\"");
-        check(&["postgresql://h/%zz"], "invalid percent-encoded token: \"%zz\"");
+        check(
+            &["postgresql://u:p%40@h:1/d"],
+            "h:1 db=d user=u password=p@",
+        );
+        check(
+            &["postgres://a:1,[::1]:2/d?user=x"],
+            "a:1,[::1]:2 db=d user=x password=",
+        );
+        check(
+            &["postgresql://%2Ftmp/d"],
+            "unix:/tmp/.s.PGSQL.5432 db=d user= password=",
+        );
+        check(
+            &["postgresql://h?foo=1"],
+            "invalid URI query parameter: \"foo\"",
+        );
+        check(
+            &["postgresql://h/%zz"],
+            "invalid percent-encoded token: \"%zz\"",
+        );
         check(
             &["postgresql://[::1/d"],
             "end of string reached when looking for matching \"]\" in IPv6 host address in URI: \"postgresql://[::1/d\"",
@@ -729,10 +876,31 @@ mod tests {
 
     #[test]
     fn options_of_a_server() {
-        let line = parse_server(&["host=h", "weight=3", "max_fails=0", "fail_timeout=1m", "backup"]).unwrap();
-        assert_eq!((line.weight, line.max_fails, line.fail_timeout.as_secs(), line.backup), (3, 0, 60, true));
-        check(&["host=h", "weight=a"], "\"weight\" value \"a\" must be number");
-        check(&["host=h", "weight=0"], "\"weight\" value \"0\" must be positive");
+        let line = parse_server(&[
+            "host=h",
+            "weight=3",
+            "max_fails=0",
+            "fail_timeout=1m",
+            "backup",
+        ])
+        .unwrap();
+        assert_eq!(
+            (
+                line.weight,
+                line.max_fails,
+                line.fail_timeout.as_secs(),
+                line.backup
+            ),
+            (3, 0, 60, true)
+        );
+        check(
+            &["host=h", "weight=a"],
+            "\"weight\" value \"a\" must be number",
+        );
+        check(
+            &["host=h", "weight=0"],
+            "\"weight\" value \"0\" must be positive",
+        );
         check(
             &["host=h", "error_verbosity=x"],
             "\"error_verbosity\" value \"x\" must be \"default\", \"sqlstate\", \"terse\" or \"verbose\"",
@@ -741,7 +909,8 @@ mod tests {
 
     #[test]
     fn a_password_is_never_shown() {
-        let options = parse_conninfo("host=h password=hush sslmode=verify-full connect_timeout=2").unwrap();
+        let options =
+            parse_conninfo("host=h password=hush sslmode=verify-full connect_timeout=2").unwrap();
         assert!(!format!("{options:?}").contains("hush"));
         assert_eq!(options.connect_timeout, Some(Duration::from_secs(2)));
         assert_eq!(options.application_name, "nginx");

@@ -9,10 +9,10 @@
 //! [`stream`] (sockets and TLS), [`wire`] (messages) and [`statements`] (the prepared statements of a connection)
 //! stand below them.
 
-pub mod conninfo;
 pub mod connection;
+pub mod conninfo;
 pub mod error;
-// pub mod listener;
+pub mod listener;
 pub mod pool;
 pub mod sql;
 mod statements;

@@ -15,8 +15,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::conninfo::ConnectOptions;
 use super::connection::Connection;
+use super::conninfo::ConnectOptions;
 use super::error::Error;
 
 /// How long a cancelled query may take to end before its connection is given up.
@@ -173,8 +173,17 @@ impl Pool {
     pub fn new(options: PoolOptions) -> Self {
         let (to_cancel, cancelled) = mpsc::channel(CANCEL_QUEUE);
         let servers = vec![ServerState::default(); options.servers.len()];
-        let state = State { idle: Vec::new(), open: 0, waiting: VecDeque::new(), servers };
-        let shared = Rc::new(Shared { options, state: RefCell::new(state), to_cancel });
+        let state = State {
+            idle: Vec::new(),
+            open: 0,
+            waiting: VecDeque::new(),
+            servers,
+        };
+        let shared = Rc::new(Shared {
+            options,
+            state: RefCell::new(state),
+            to_cancel,
+        });
         tokio::task::spawn_local(cancel_all(cancelled));
         tokio::task::spawn_local(sweep(Rc::downgrade(&shared)));
         Self(shared)
@@ -184,7 +193,9 @@ impl Pool {
     pub async fn get(&self) -> Result<Pooled, Error> {
         let shared = &self.0;
         let preferred = match shared.options.keepalive {
-            Some(Keepalive { any_server: false, .. }) => Some(shared.next_server(&[])?),
+            Some(Keepalive {
+                any_server: false, ..
+            }) => Some(shared.next_server(&[])?),
             _ => None,
         };
         if let Some(kept) = shared.take_idle(preferred) {
@@ -205,8 +216,16 @@ impl Pool {
     #[must_use]
     pub fn status(&self) -> PoolStatus {
         let state = self.0.state.borrow();
-        let waiting = state.waiting.iter().filter(|turn| !turn.is_closed()).count();
-        PoolStatus { busy: state.open - state.idle.len(), idle: state.idle.len(), waiting }
+        let waiting = state
+            .waiting
+            .iter()
+            .filter(|turn| !turn.is_closed())
+            .count();
+        PoolStatus {
+            busy: state.open - state.idle.len(),
+            idle: state.idle.len(),
+            waiting,
+        }
     }
 
     /// Closes the kept connections.
@@ -245,7 +264,11 @@ impl Shared {
     /// Whether one more connection may be opened, now or later.
     fn admit(self: &Rc<Self>) -> Result<Admission, Error> {
         let mut state = self.state.borrow_mut();
-        if let Some(keepalive) = self.options.keepalive.filter(|keepalive| state.open >= keepalive.max) {
+        if let Some(keepalive) = self
+            .options
+            .keepalive
+            .filter(|keepalive| state.open >= keepalive.max)
+        {
             state.waiting.retain(|turn| !turn.is_closed());
             match self.options.queue {
                 Some(queue) if state.waiting.len() < queue.max => {
@@ -259,7 +282,10 @@ impl Shared {
             }
         }
         state.open += 1;
-        Ok(Admission::Open(Slot { shared: Rc::downgrade(self), server: None }))
+        Ok(Admission::Open(Slot {
+            shared: Rc::downgrade(self),
+            server: None,
+        }))
     }
 
     /// Connects, to the next server if one fails; each is tried once.
@@ -275,7 +301,12 @@ impl Shared {
             let error = match Connection::connect(&self.options.servers[server].connect).await {
                 Ok(connection) => {
                     self.state.borrow_mut().servers[server].fails = 0;
-                    let held = Held { connection, requests: 1, idle_since: Instant::now(), slot };
+                    let held = Held {
+                        connection,
+                        requests: 1,
+                        idle_since: Instant::now(),
+                        slot,
+                    };
                     return Ok(Pooled(Some(held)));
                 }
                 Err(error) => error,
@@ -305,7 +336,8 @@ impl Shared {
                 let full = server.max_conns > 0 && current.open >= server.max_conns;
                 // A server alone is always tried, as in nginx: there is nothing better.
                 let rests = !is_only && current.rests(server, now);
-                if server.backup != backup || server.down || full || rests || tried.contains(&index) {
+                if server.backup != backup || server.down || full || rests || tried.contains(&index)
+                {
                     continue;
                 }
                 current.weight += i64::from(server.weight);
@@ -328,7 +360,10 @@ impl Shared {
         let limit = self.options.servers[server].fail_timeout;
         let server = &mut self.state.borrow_mut().servers[server];
         // Failures count together only within the time.
-        if server.failed_at.is_some_and(|at| now.duration_since(at) >= limit) {
+        if server
+            .failed_at
+            .is_some_and(|at| now.duration_since(at) >= limit)
+        {
             server.fails = 0;
         }
         server.fails += 1;
@@ -341,7 +376,9 @@ impl Shared {
             let next = self.state.borrow_mut().waiting.pop_front();
             let Some(next) = next else { break };
             held.requests += 1;
-            let Err(Turn::Use(mut returned)) = next.send(Turn::Use(Pooled(Some(held)))) else { return };
+            let Err(Turn::Use(mut returned)) = next.send(Turn::Use(Pooled(Some(held)))) else {
+                return;
+            };
             // It waits no more.
             match returned.0.take() {
                 Some(back) => held = back,
@@ -351,7 +388,11 @@ impl Shared {
         }
         held.idle_since = Instant::now();
         let mut state = self.state.borrow_mut();
-        if self.options.keepalive.is_some_and(|keepalive| state.open <= keepalive.max) {
+        if self
+            .options
+            .keepalive
+            .is_some_and(|keepalive| state.open <= keepalive.max)
+        {
             state.idle.push(held);
         } else {
             drop(state);
@@ -361,12 +402,20 @@ impl Shared {
 
     /// Whether a connection may be used once more.
     fn outlives(&self, held: &Held) -> bool {
-        let limit = self.options.keepalive.map_or(Some(1), |keepalive| keepalive.requests);
+        let limit = self
+            .options
+            .keepalive
+            .map_or(Some(1), |keepalive| keepalive.requests);
         limit.is_none_or(|limit| held.requests < limit)
     }
 
     fn close_idle(&self, mut is_over: impl FnMut(&mut Held) -> bool) {
-        let over: Vec<Held> = self.state.borrow_mut().idle.extract_if(.., |held| is_over(held)).collect();
+        let over: Vec<Held> = self
+            .state
+            .borrow_mut()
+            .idle
+            .extract_if(.., |held| is_over(held))
+            .collect();
         drop(over);
     }
 }
@@ -375,13 +424,17 @@ impl ServerState {
     fn rests(&self, server: &Server, now: Instant) -> bool {
         server.max_fails > 0
             && self.fails >= server.max_fails
-            && self.failed_at.is_some_and(|at| now.duration_since(at) < server.fail_timeout)
+            && self
+                .failed_at
+                .is_some_and(|at| now.duration_since(at) < server.fail_timeout)
     }
 }
 
 impl Slot {
     fn count_for(&mut self, server: Option<usize>) {
-        let Some(shared) = self.shared.upgrade() else { return };
+        let Some(shared) = self.shared.upgrade() else {
+            return;
+        };
         let mut state = shared.state.borrow_mut();
         if let Some(before) = self.server {
             state.servers[before].open -= 1;
@@ -397,11 +450,17 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.count_for(None);
-        let Some(shared) = self.shared.upgrade() else { return };
+        let Some(shared) = self.shared.upgrade() else {
+            return;
+        };
         let next = {
             let mut state = shared.state.borrow_mut();
             state.open -= 1;
-            if shared.options.keepalive.is_some_and(|keepalive| state.open >= keepalive.max) {
+            if shared
+                .options
+                .keepalive
+                .is_some_and(|keepalive| state.open >= keepalive.max)
+            {
                 return;
             }
             state.waiting.retain(|turn| !turn.is_closed());
@@ -411,7 +470,10 @@ impl Drop for Slot {
         };
         if let Some(next) = next {
             // If it waits no more the slot comes back here by being dropped.
-            drop(next.send(Turn::Open(Self { shared: self.shared.clone(), server: None })));
+            drop(next.send(Turn::Open(Self {
+                shared: self.shared.clone(),
+                server: None,
+            })));
         }
     }
 }
@@ -435,14 +497,20 @@ impl DerefMut for Pooled {
 
 impl fmt::Debug for Pooled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Pooled({:?})", self.0.as_ref().map(|held| &held.connection))
+        write!(
+            f,
+            "Pooled({:?})",
+            self.0.as_ref().map(|held| &held.connection)
+        )
     }
 }
 
 impl Drop for Pooled {
     fn drop(&mut self) {
         let Some(held) = self.0.take() else { return };
-        let Some(shared) = held.slot.shared.upgrade() else { return };
+        let Some(shared) = held.slot.shared.upgrade() else {
+            return;
+        };
         if held.connection.is_broken() {
             return;
         }
@@ -476,8 +544,13 @@ async fn cancel_all(mut cancelled: mpsc::Receiver<Held>) {
 async fn sweep(shared: Weak<Shared>) {
     loop {
         sleep(SWEEP).await;
-        let Some(shared) = shared.upgrade() else { return };
-        let limit = shared.options.keepalive.and_then(|keepalive| keepalive.idle_timeout);
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        let limit = shared
+            .options
+            .keepalive
+            .and_then(|keepalive| keepalive.idle_timeout);
         let now = Instant::now();
         shared.close_idle(|held| {
             let too_long = limit.is_some_and(|limit| now.duration_since(held.idle_since) >= limit);

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::lexer::{Kind, Token, is_word, lex};
-use super::quote::{decode_json, double_into, quote_identifier, quote_literal, unbackslash, undouble};
+use super::quote::{
+    decode_json, double_into, quote_identifier, quote_literal, unbackslash, undouble,
+};
 use super::template::{Command, Expected, Role, Slot, Template, excerpt};
 use super::variable::Untyped;
 use super::{MAX_NAME, Origin};
@@ -25,7 +27,10 @@ impl<'a> Value<'a> {
     /// A value that nothing has quoted.
     #[must_use]
     pub fn raw(bytes: &'a [u8]) -> Self {
-        Self { bytes: Some(bytes), origin: Origin::Raw }
+        Self {
+            bytes: Some(bytes),
+            origin: Origin::Raw,
+        }
     }
 }
 
@@ -117,7 +122,8 @@ impl Template {
                     Piece::Text(text) => out.sql.push_str(text),
                     Piece::Slot(slot) => {
                         let value = values.get(slot.variable).copied().unwrap_or_default();
-                        out.place(slot.role, value).map_err(|reason| self.refusal(slot, value, reason))?;
+                        out.place(slot.role, value)
+                            .map_err(|reason| self.refusal(slot, value, reason))?;
                     }
                 }
             }
@@ -128,28 +134,46 @@ impl Template {
         if !self.is_constant {
             self.check(&out, values)?;
         }
-        Ok(Query { sql: out.sql, params: out.params, reusable: self.is_constant, ..Query::default() })
+        Ok(Query {
+            sql: out.sql,
+            params: out.params,
+            reusable: self.is_constant,
+            ..Query::default()
+        })
     }
 
     /// The proof: the finished text has the template's tokens at the places where they were put.
     fn check(&self, out: &Output, values: &[Value<'_>]) -> Result<(), Refusal> {
-        let expected = self.tokens.iter().filter(|token| token.is_significant()).zip(&out.spans);
+        let expected = self
+            .tokens
+            .iter()
+            .filter(|token| token.is_significant())
+            .zip(&out.spans);
         let lexed = lex(&out.sql, None).unwrap_or_default();
         let mut found = lexed.tokens.iter().filter(|token| token.is_significant());
         // Where nothing else is known the first value in the text is to blame.
-        let mut blamed = self.slots.iter().find(|slot| !matches!(slot.role, Role::Bound(_) | Role::Comment));
+        let mut blamed = self
+            .slots
+            .iter()
+            .find(|slot| !matches!(slot.role, Role::Bound(_) | Role::Comment));
         for (token, span) in expected {
             if !token.holes.is_empty() {
                 blamed = self.slots.get(token.holes.start);
             }
-            let fits = found.next().is_some_and(|found| found.span == *span && kind_fits(token, found.kind));
+            let fits = found
+                .next()
+                .is_some_and(|found| found.span == *span && kind_fits(token, found.kind));
             // `$cmd $channel` must not smuggle a LISTEN past the listener.
             let is_command = span.start == out.spans[0].start && !token.holes.is_empty();
             if !fits || (is_command && is_listen(&out.sql[span.clone()])) {
                 return self.refuse(blamed, values);
             }
         }
-        if found.next().is_some() { self.refuse(blamed, values) } else { Ok(()) }
+        if found.next().is_some() {
+            self.refuse(blamed, values)
+        } else {
+            Ok(())
+        }
     }
 
     fn refuse(&self, slot: Option<&Slot>, values: &[Value<'_>]) -> Result<(), Refusal> {
@@ -171,7 +195,8 @@ impl Template {
                 Piece::Slot(slot) => {
                     let value = values.get(slot.variable).copied().unwrap_or_default();
                     last = Some((slot, value));
-                    let meant = channel_part(value).map_err(|reason| self.refusal(slot, value, reason))?;
+                    let meant =
+                        channel_part(value).map_err(|reason| self.refusal(slot, value, reason))?;
                     if token.kind == Kind::QuotedName {
                         double_into(&mut name, &meant, &['"']);
                     } else {
@@ -190,7 +215,11 @@ impl Template {
         };
         Err(match last {
             Some((slot, value)) => self.refusal(slot, value, reason),
-            None => Refusal { variable: String::new(), reason, value: excerpt(&name) },
+            None => Refusal {
+                variable: String::new(),
+                reason,
+                value: excerpt(&name),
+            },
         })
     }
 
@@ -208,7 +237,11 @@ impl Template {
 
     fn refusal(&self, slot: &Slot, value: Value<'_>, reason: Reason) -> Refusal {
         let shown = value.bytes.unwrap_or_default().escape_ascii().to_string();
-        Refusal { variable: self.variables[slot.variable].clone(), reason, value: excerpt(&shown) }
+        Refusal {
+            variable: self.variables[slot.variable].clone(),
+            reason,
+            value: excerpt(&shown),
+        }
     }
 }
 
@@ -225,9 +258,14 @@ fn is_listen(word: &str) -> bool {
 fn kind_fits(token: &Token, found: Kind) -> bool {
     token.kind == found
         || match token.kind {
-            Kind::Word => !token.holes.is_empty() && matches!(found, Kind::Number | Kind::Text | Kind::QuotedName),
+            Kind::Word => {
+                !token.holes.is_empty()
+                    && matches!(found, Kind::Number | Kind::Text | Kind::QuotedName)
+            }
             // `$name::id`
-            Kind::Parameter => !token.holes.is_empty() && matches!(found, Kind::QuotedName | Kind::Word),
+            Kind::Parameter => {
+                !token.holes.is_empty() && matches!(found, Kind::QuotedName | Kind::Word)
+            }
             _ => false,
         }
 }
@@ -253,11 +291,19 @@ fn meaning(value: Value<'_>) -> Result<Meaning<'_>, Reason> {
     };
     let decoded = decoded.ok_or(Reason::BrokenQuoting)?;
     no_nul(&decoded)?;
-    Ok(if value.origin == Origin::JsonQuoted { Meaning::Json(decoded) } else { Meaning::Text(decoded) })
+    Ok(if value.origin == Origin::JsonQuoted {
+        Meaning::Json(decoded)
+    } else {
+        Meaning::Text(decoded)
+    })
 }
 
 fn no_nul(text: &str) -> Result<&str, Reason> {
-    if text.contains('\0') { Err(Reason::Nul) } else { Ok(text) }
+    if text.contains('\0') {
+        Err(Reason::Nul)
+    } else {
+        Ok(text)
+    }
 }
 
 #[derive(Default)]
@@ -273,7 +319,10 @@ impl Output {
         match role {
             Role::Comment => {}
             Role::Bound(oid) => {
-                self.params.push(Param { oid, value: bound(value)? });
+                self.params.push(Param {
+                    oid,
+                    value: bound(value)?,
+                });
                 self.sql.push_str(&format!("${}", self.params.len()));
             }
             Role::Identifier => match meaning(value)? {
@@ -284,7 +333,9 @@ impl Output {
             Role::Bare(expected) => self.sql.push_str(&bare(expected, meaning(value)?)?),
             Role::WordPart => match meaning(value)? {
                 Meaning::Raw(text) if text.bytes().all(is_word) => self.sql.push_str(text),
-                Meaning::Json(text) | Meaning::Text(text) if text.bytes().all(is_word) => self.sql.push_str(&text),
+                Meaning::Json(text) | Meaning::Text(text) if text.bytes().all(is_word) => {
+                    self.sql.push_str(&text)
+                }
                 _ => return Err(Reason::NotAWord),
             },
             Role::Inside(kind) => self.place_inside(kind, value)?,
@@ -301,7 +352,9 @@ impl Output {
             Meaning::Raw(text) => text.to_owned(),
             Meaning::Json(name) if is_name => name,
             // Within a text, JSON is wanted as JSON: '{"id": $id}'.
-            Meaning::Json(_) => String::from_utf8_lossy(value.bytes.unwrap_or_default()).into_owned(),
+            Meaning::Json(_) => {
+                String::from_utf8_lossy(value.bytes.unwrap_or_default()).into_owned()
+            }
             Meaning::Text(text) => text,
         };
         let marks: &[char] = match kind {
@@ -360,18 +413,36 @@ fn bare(expected: Expected, meaning: Meaning<'_>) -> Result<String, Reason> {
 
 fn bare_raw(text: &str, takes_name: bool, takes_value: bool) -> Result<String, Reason> {
     if is_number(text) {
-        return if takes_value { Ok(text.to_owned()) } else { Err(Reason::NotAName) };
+        return if takes_value {
+            Ok(text.to_owned())
+        } else {
+            Err(Reason::NotAName)
+        };
     }
     // A sign would be a token of its own, and `a -$x` must not begin a comment.
     if text.strip_prefix('-').is_some_and(is_number) {
-        return if takes_value { Ok(quote_literal(text)) } else { Err(Reason::NotAName) };
+        return if takes_value {
+            Ok(quote_literal(text))
+        } else {
+            Err(Reason::NotAName)
+        };
     }
     if is_name(text) {
-        let is_constant = ["true", "false", "null"].iter().any(|constant| text.eq_ignore_ascii_case(constant));
-        return if takes_name || is_constant { Ok(text.to_owned()) } else { Err(Reason::NameForValue) };
+        let is_constant = ["true", "false", "null"]
+            .iter()
+            .any(|constant| text.eq_ignore_ascii_case(constant));
+        return if takes_name || is_constant {
+            Ok(text.to_owned())
+        } else {
+            Err(Reason::NameForValue)
+        };
     }
     if let Some(inner) = undouble(text, '\'') {
-        return if takes_value { Ok(quote_literal(&inner)) } else { Err(Reason::NotAName) };
+        return if takes_value {
+            Ok(quote_literal(&inner))
+        } else {
+            Err(Reason::NotAName)
+        };
     }
     match undouble(text, '"') {
         Some(name) if takes_name => name_token(&name),
@@ -381,7 +452,9 @@ fn bare_raw(text: &str, takes_name: bool, takes_value: bool) -> Result<String, R
 }
 
 fn is_name(text: &str) -> bool {
-    text.len() <= MAX_NAME && text.bytes().all(is_word) && !text.starts_with(|c: char| c.is_ascii_digit())
+    text.len() <= MAX_NAME
+        && text.bytes().all(is_word)
+        && !text.starts_with(|c: char| c.is_ascii_digit())
 }
 
 /// Digits with a fraction and an exponent, as PostgreSQL has them.
@@ -392,20 +465,41 @@ fn is_number(text: &str) -> bool {
         None => (text, None),
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, "0"));
-    digits(whole) && digits(fraction) && exponent.is_none_or(|text| digits(text.trim_start_matches(['+', '-'])))
+    digits(whole)
+        && digits(fraction)
+        && exponent.is_none_or(|text| digits(text.trim_start_matches(['+', '-'])))
 }
 
 /// For the fuzzer: whatever the template and the value, the tokens are those of a harmless value, or it is refused.
 #[doc(hidden)]
 pub fn fuzz_template(template: &str, value: &[u8]) {
     for untyped in [Untyped::Place, Untyped::Keep] {
-        let Ok(template) = Template::parse(template, untyped) else { continue };
-        for origin in [Origin::Raw, Origin::JsonQuoted, Origin::SqlQuoted, Origin::SqlBackslashed] {
-            let values = vec![Value { bytes: Some(value), origin }; template.variables.len()];
+        let Ok(template) = Template::parse(template, untyped) else {
+            continue;
+        };
+        for origin in [
+            Origin::Raw,
+            Origin::JsonQuoted,
+            Origin::SqlQuoted,
+            Origin::SqlBackslashed,
+        ] {
+            let values = vec![
+                Value {
+                    bytes: Some(value),
+                    origin
+                };
+                template.variables.len()
+            ];
             if let Ok(Statement::Query(query)) = template.render(&values) {
-                let tokens = |tokens: &[Token]| tokens.iter().filter(|token| token.is_significant()).count();
+                let tokens =
+                    |tokens: &[Token]| tokens.iter().filter(|token| token.is_significant()).count();
                 let rendered = lex(&query.sql, None).unwrap_or_default();
-                assert_eq!(tokens(&rendered.tokens), tokens(&template.tokens), "{}", query.sql);
+                assert_eq!(
+                    tokens(&rendered.tokens),
+                    tokens(&template.tokens),
+                    "{}",
+                    query.sql
+                );
             }
         }
     }

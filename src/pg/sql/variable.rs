@@ -77,9 +77,16 @@ pub(crate) fn hole_at(text: &[u8], at: usize, place: Place, untyped: Untyped) ->
             }
         }
     }
-    (untyped == Untyped::Place || cast.is_some()).then_some(Hole { span: at..end, name, place, cast })
+    (untyped == Untyped::Place || cast.is_some()).then_some(Hole {
+        span: at..end,
+        name,
+        place,
+        cast,
+    })
 }
 
 fn name_length(text: &[u8]) -> usize {
-    text.iter().take_while(|byte| is_word(**byte) && byte.is_ascii()).count()
+    text.iter()
+        .take_while(|byte| is_word(**byte) && byte.is_ascii())
+        .count()
 }
