@@ -294,7 +294,7 @@ impl Lexer<'_> {
             let delimiter = &self.text[start..start + length];
             let closes = memchr::memmem::find(&self.text[start + length..], delimiter).is_some();
             // In a template `$a$b` are two variables unless a second `$a$` follows.
-            if closes || self.variables.is_none() || length == 2 {
+            if closes || self.variables != Some(Untyped::Place) || length == 2 {
                 self.at += length;
                 while self.at < self.text.len() {
                     if self.looks_at(delimiter) {
