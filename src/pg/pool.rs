@@ -558,3 +558,256 @@ async fn sweep(shared: Weak<Shared>) {
         });
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use super::*;
+    use crate::pg::connection::Query;
+    use crate::pg::testing::{Cluster, on_worker};
+
+    fn server(connect: Arc<ConnectOptions>) -> Server {
+        Server {
+            connect,
+            weight: 1,
+            max_conns: 0,
+            max_fails: 1,
+            fail_timeout: Duration::from_secs(10),
+            backup: false,
+            down: false,
+        }
+    }
+
+    const KEEPALIVE: Keepalive = Keepalive {
+        max: 2,
+        overflow: Overflow::Reject,
+        idle_timeout: None,
+        requests: None,
+        any_server: true,
+    };
+
+    fn pool(servers: Vec<Server>, keepalive: Option<Keepalive>, queue: Option<Queue>) -> Pool {
+        Pool::new(PoolOptions {
+            servers,
+            keepalive,
+            queue,
+        })
+    }
+
+    async fn value(connection: &mut Connection, sql: &str) -> String {
+        connection.query(&Query::from(sql)).await.unwrap();
+        let row = connection.next_row().await.unwrap().unwrap();
+        let value = String::from_utf8_lossy(row.get(0).unwrap()).into_owned();
+        connection.drain().await.unwrap();
+        value
+    }
+
+    /// Lets the pool's own tasks finish; each step of theirs is one answer of the server.
+    async fn until(what: impl Fn() -> bool) {
+        for _ in 0..500 {
+            if what() {
+                return;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        panic!("it did not happen");
+    }
+
+    #[test]
+    fn connections_are_kept_limited_and_given_back() {
+        let cluster = Cluster::start();
+        on_worker(async {
+            let options = cluster.options("");
+            let pool = pool(vec![server(Arc::clone(&options))], Some(KEEPALIVE), None);
+            let mut first = pool.get().await.unwrap();
+            let pid = first.backend_pid();
+            assert_eq!(value(&mut first, "select 1").await, "1");
+            drop(first);
+            let (first, second) = (pool.get().await.unwrap(), pool.get().await.unwrap());
+            assert_eq!(first.backend_pid(), pid);
+            assert!(matches!(pool.get().await, Err(Error::PoolFull)));
+            drop((first, second));
+            assert_eq!(
+                pool.status(),
+                PoolStatus {
+                    busy: 0,
+                    idle: 2,
+                    waiting: 0
+                }
+            );
+
+            // After an error of the statement it is kept, with an open transaction it is not.
+            let mut first = pool.get().await.unwrap();
+            let pid = first.backend_pid();
+            assert!(first.query(&Query::from("select 1/0")).await.is_err());
+            drop(first);
+            let mut first = pool.get().await.unwrap();
+            assert_eq!(first.backend_pid(), pid);
+            first.query(&Query::from("begin")).await.unwrap();
+            first.drain().await.unwrap();
+            drop(first);
+            assert_eq!(pool.status().idle, 1);
+
+            // What the server closed is not given out.
+            cluster.psql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'nginx'");
+            let mut fresh = pool.get().await.unwrap();
+            assert_eq!(value(&mut fresh, "select 2").await, "2");
+            drop(fresh);
+
+            // Given back in the middle of a query: it is cancelled and kept.
+            let mut slow = pool.get().await.unwrap();
+            let pid = slow.backend_pid();
+            let query = Query {
+                timeout: Some(Duration::from_millis(20)),
+                ..Query::from("select pg_sleep(60)")
+            };
+            assert!(matches!(slow.query(&query).await, Err(Error::QueryTimeout)));
+            drop(slow);
+            until(|| pool.status().idle == 1).await;
+            let mut again = pool.get().await.unwrap();
+            assert_eq!(
+                (again.backend_pid(), value(&mut again, "select 3").await),
+                (pid, "3".to_owned())
+            );
+        });
+    }
+
+    #[test]
+    fn requests_wait_in_a_queue() {
+        let cluster = Cluster::start();
+        on_worker(async {
+            let keepalive = Keepalive {
+                max: 1,
+                ..KEEPALIVE
+            };
+            let queue = Queue {
+                max: 1,
+                overflow: Overflow::Reject,
+                timeout: Duration::from_millis(200),
+            };
+            let pool = pool(
+                vec![server(cluster.options(""))],
+                Some(keepalive),
+                Some(queue),
+            );
+            let busy = pool.get().await.unwrap();
+            let pid = busy.backend_pid();
+            let waiting = tokio::task::spawn_local({
+                let pool = pool.clone();
+                async move { pool.get().await.map(|connection| connection.backend_pid()) }
+            });
+            until(|| pool.status().waiting == 1).await;
+            assert!(matches!(pool.get().await, Err(Error::PoolFull)));
+            drop(busy);
+            assert_eq!(waiting.await.unwrap().unwrap(), pid);
+
+            let mut busy = pool.get().await.unwrap();
+            assert!(matches!(pool.get().await, Err(Error::QueueTimeout)));
+            // One that breaks leaves its place to who waits.
+            let waiting = tokio::task::spawn_local({
+                let pool = pool.clone();
+                async move { pool.get().await.map(|connection| connection.backend_pid()) }
+            });
+            until(|| pool.status().waiting == 1).await;
+            assert!(
+                busy.query(&Query::from(
+                    "select pg_terminate_backend(pg_backend_pid())"
+                ))
+                .await
+                .is_err()
+            );
+            drop(busy);
+            assert_ne!(waiting.await.unwrap().unwrap(), pid);
+        });
+    }
+
+    #[test]
+    fn limits_of_a_connection() {
+        let cluster = Cluster::start();
+        on_worker(async {
+            let once = Keepalive {
+                requests: Some(2),
+                ..KEEPALIVE
+            };
+            let twice = pool(vec![server(cluster.options(""))], Some(once), None);
+            let pids = [
+                twice.get().await.unwrap().backend_pid(),
+                twice.get().await.unwrap().backend_pid(),
+                twice.get().await.unwrap().backend_pid(),
+            ];
+            assert!(pids[0] == pids[1] && pids[1] != pids[2]);
+            let none = pool(vec![server(cluster.options(""))], None, None);
+            drop(none.get().await.unwrap());
+            assert_eq!(none.status(), PoolStatus::default());
+            let idle = Keepalive {
+                idle_timeout: Some(Duration::from_millis(100)),
+                ..KEEPALIVE
+            };
+            let idle = pool(vec![server(cluster.options(""))], Some(idle), None);
+            drop(idle.get().await.unwrap());
+            assert_eq!(idle.status().idle, 1);
+            until(|| idle.status().idle == 0).await;
+        });
+    }
+
+    #[test]
+    fn several_servers() {
+        let cluster = Cluster::start();
+        let dead =
+            Arc::new(super::super::conninfo::parse_conninfo("host=127.0.0.1 port=1").unwrap());
+        on_worker(async {
+            let good = cluster.options("application_name=good");
+            let spare = cluster.options("application_name=spare");
+            let name = "select current_setting('application_name')";
+            let servers = vec![
+                server(Arc::clone(&dead)),
+                server(Arc::clone(&good)),
+                Server {
+                    backup: true,
+                    ..server(Arc::clone(&spare))
+                },
+            ];
+            let failover = pool(servers, None, None);
+            for _ in 0..3 {
+                assert_eq!(
+                    value(&mut *failover.get().await.unwrap(), name).await,
+                    "good"
+                );
+            }
+            let servers = vec![
+                server(Arc::clone(&dead)),
+                Server {
+                    backup: true,
+                    ..server(Arc::clone(&spare))
+                },
+            ];
+            assert_eq!(
+                value(&mut *pool(servers, None, None).get().await.unwrap(), name).await,
+                "spare"
+            );
+
+            let servers = vec![
+                Server {
+                    weight: 3,
+                    ..server(Arc::clone(&good))
+                },
+                server(spare),
+            ];
+            let weighted = pool(servers, None, None);
+            let mut names = Vec::new();
+            for _ in 0..4 {
+                names.push(value(&mut *weighted.get().await.unwrap(), name).await);
+            }
+            assert_eq!(names, ["good", "good", "spare", "good"]);
+
+            // Alone, a failing server is tried each time; two are left alone once both have failed.
+            let alone = pool(vec![server(Arc::clone(&dead))], None, None);
+            for _ in 0..2 {
+                assert!(matches!(alone.get().await, Err(Error::Refused { .. })));
+            }
+            let both = pool(vec![server(Arc::clone(&dead)), server(dead)], None, None);
+            assert!(matches!(both.get().await, Err(Error::Refused { .. })));
+            assert!(matches!(both.get().await, Err(Error::NoServers)));
+        });
+    }
+}
