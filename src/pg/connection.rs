@@ -341,7 +341,11 @@ impl Connection {
     pub fn is_alive(&mut self) -> bool {
         while !self.broken {
             match self.wire.message_now() {
-                Ok(None) => return true,
+                // What could not be read yet is seldom anything but the end.
+                Ok(None) => {
+                    self.broken = self.wire.has_news();
+                    return !self.broken;
+                }
                 Ok(Some(Message::ParameterStatus(body))) => {
                     if let (Ok(name), Ok(value)) = (body.name(), body.value()) {
                         self.parameters.insert(name.to_owned(), value.to_owned());
@@ -455,10 +459,10 @@ impl Connection {
                     let Some(error) = query.error.take() else {
                         return Ok(None);
                     };
-                    if let Some(name) = query.statement.take() {
-                        if query.columns.is_none() || matches!(&*error.code, "0A000" | "26000") {
-                            self.statements.remove(&name);
-                        }
+                    let is_stale =
+                        query.columns.is_none() || matches!(&*error.code, "0A000" | "26000");
+                    if let Some(name) = query.statement.take_if(|_| is_stale) {
+                        self.statements.remove(&name);
                     }
                     self.in_flight.pop_front();
                     return Err(Error::Sql(error));
@@ -794,8 +798,10 @@ mod tests {
         while let Some(row) = connection.next_row().await? {
             let values: Vec<String> = (0..row.len())
                 .map(|column| {
-                    row.get(column)
-                        .map_or("NULL".to_owned(), |value| value.escape_ascii().to_string())
+                    row.get(column).map_or_else(
+                        || "NULL".to_owned(),
+                        |value| value.escape_ascii().to_string(),
+                    )
                 })
                 .collect();
             shown.push_str(&format!("[{}]", values.join("|")));

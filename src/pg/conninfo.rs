@@ -675,7 +675,7 @@ fn hosts(host: &str, hostaddr: &str, port: &str) -> Result<Vec<Host>> {
         };
         let port = match ports
             .get(index)
-            .or(ports.first())
+            .or_else(|| ports.first())
             .copied()
             .unwrap_or_default()
         {

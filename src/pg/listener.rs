@@ -117,7 +117,7 @@ pub enum ListenError {
     Nul,
     /// PostgreSQL says no.
     #[error("{0}")]
-    Refused(ServerError),
+    Refused(Box<ServerError>),
     /// The process is about to end.
     #[error("the listener has stopped")]
     Stopped,
@@ -572,7 +572,7 @@ impl Task {
                         return Err(error.to_string());
                     }
                     for answer in channel.waiting.drain(..) {
-                        drop(answer.send(Err(ListenError::Refused(error.clone()))));
+                        drop(answer.send(Err(ListenError::Refused(Box::new(error.clone())))));
                     }
                     (self.events)(Event::Refused {
                         channel: name,

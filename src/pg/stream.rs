@@ -1,6 +1,7 @@
 //! The socket to a PostgreSQL: TCP, a unix socket, or TLS over TCP.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -114,6 +115,18 @@ impl Stream {
                 "answer {other:#04x} to the request for SSL"
             ))),
         }
+    }
+
+    /// Whether the kernel has something unread, the end of the stream included. Asked of the kernel itself: tokio knows
+    /// of it only once its driver has had a turn.
+    pub(crate) fn has_news(&self) -> bool {
+        let socket = match self {
+            Self::Tcp(stream) => socket2::SockRef::from(stream),
+            Self::Unix(stream) => socket2::SockRef::from(stream),
+            Self::Tls(stream) => socket2::SockRef::from(stream.get_ref().0),
+        };
+        let peeked = socket.peek(&mut [MaybeUninit::uninit()]);
+        !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Whether the bytes are encrypted.

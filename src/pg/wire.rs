@@ -37,6 +37,10 @@ impl Wire {
         self.stream.is_tls()
     }
 
+    pub(crate) fn has_news(&self) -> bool {
+        self.stream.has_news()
+    }
+
     /// Sends all that is waiting.
     pub(crate) async fn flush(&mut self) -> io::Result<()> {
         while self.outgoing.has_remaining() {

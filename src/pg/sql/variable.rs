@@ -66,15 +66,14 @@ pub(crate) fn hole_at(text: &[u8], at: usize, place: Place, untyped: Untyped) ->
         }
     };
     let mut cast = None;
-    if place == Place::Alone {
-        if let Some(type_name) = text.get(end..).and_then(|rest| rest.strip_prefix(b"::")) {
-            let length = name_length(type_name);
-            let known = types::parameter(&type_name[..length]);
-            // A type that only the server knows (`numeric(10,2)`, an enum) stays a cast of the parameter.
-            cast = Some(known.unwrap_or(Cast::Bind(0)));
-            if known.is_some() {
-                end += 2 + length;
-            }
+    let type_name = text.get(end..).and_then(|rest| rest.strip_prefix(b"::"));
+    if let Some(type_name) = type_name.filter(|_| place == Place::Alone) {
+        let length = name_length(type_name);
+        let known = types::parameter(&type_name[..length]);
+        // A type that only the server knows (`numeric(10,2)`, an enum) stays a cast of the parameter.
+        cast = Some(known.unwrap_or(Cast::Bind(0)));
+        if known.is_some() {
+            end += 2 + length;
         }
     }
     (untyped == Untyped::Place || cast.is_some()).then_some(Hole {
