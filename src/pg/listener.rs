@@ -415,8 +415,8 @@ impl Task {
     }
 
     async fn connect(&mut self) -> Result<Session, Leave> {
-        let servers = self.options.servers.clone();
-        let connected = self.commands_until(async move { connect_any(&servers).await });
+        let (servers, canary) = (self.options.servers.clone(), self.canary.clone());
+        let connected = self.commands_until(async move { connect_any(&servers, &canary).await });
         match connected.await {
             None => Err(Leave::NoHandles),
             Some(Err(error)) => Err(Leave::Lost(error.to_string())),
@@ -430,14 +430,14 @@ impl Task {
             client,
             mut connection,
         } = session;
-        let mut round_trip: Option<RoundTrip> = Some(start(&client, self.canary.clone()));
+        let mut round_trip: Option<RoundTrip> = None;
         let mut flight = Flight::default();
         let mut next_canary = Instant::now();
-        // The canary's channel is the first; all others after it are what makes the listener "up".
+        self.counters.connected.store(true, Relaxed);
+        // Once all channels are listened to.
         let mut is_up = false;
         loop {
             if round_trip.is_none() {
-                self.counters.connected.store(true, Relaxed);
                 let batch = self.batch();
                 if !batch.is_empty() {
                     round_trip = Some(carry_out(&client, batch));
@@ -477,7 +477,7 @@ impl Task {
                     flight.since = Some(now);
                     flight.number += 1;
                     flight.lost_at = now + self.options.canary_timeout;
-                    next_canary = now + self.options.canary.unwrap_or(Duration::MAX / 4);
+                    next_canary = now + self.options.canary.unwrap_or_default();
                     round_trip = Some(fly(&client, &self.canary, flight.number, round_trip.take()));
                 }
             }
@@ -608,10 +608,6 @@ impl Default for Flight {
     }
 }
 
-fn start(client: &Arc<Client>, canary: String) -> RoundTrip {
-    carry_out(client, vec![(canary, true)])
-}
-
 /// Sends a batch as one string. If it is refused, each for itself, to learn which one it was.
 fn carry_out(client: &Arc<Client>, batch: Vec<(String, bool)>) -> RoundTrip {
     let client = Arc::clone(client);
@@ -664,12 +660,18 @@ fn statement(channel: &str, listen: bool) -> String {
     )
 }
 
-async fn connect_any(servers: &[Arc<ConnectOptions>]) -> Result<Session, ConnectError> {
+async fn connect_any(
+    servers: &[Arc<ConnectOptions>],
+    canary: &str,
+) -> Result<Session, ConnectError> {
     let mut last = ConnectError::NoServers;
     for options in servers {
         let limit = options.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
         for host in &options.hosts {
-            let session = connect_with(host, options, |stream| login(stream, options));
+            let session = async {
+                let session = connect_with(host, options, |stream| login(stream, options)).await?;
+                hatch(session, canary).await
+            };
             match timeout(limit, session).await {
                 Ok(Ok(session)) => return Ok(session),
                 Ok(Err(error)) => last = error,
@@ -678,6 +680,26 @@ async fn connect_any(servers: &[Arc<ConnectOptions>]) -> Result<Session, Connect
         }
     }
     Err(last)
+}
+
+/// Listens to the canary's channel. A standby refuses that, so that the next host is tried.
+async fn hatch(mut session: Session, canary: &str) -> Result<Session, ConnectError> {
+    let listen = statement(canary, true);
+    let client = Arc::clone(&session.client);
+    let mut listening = std::pin::pin!(client.batch_execute(&listen));
+    loop {
+        tokio::select! {
+            listened = &mut listening => {
+                listened.map_err(login_error)?;
+                return Ok(session);
+            }
+            message = poll_fn(|cx| session.connection.poll_message(cx)) => match message {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(login_error(error)),
+                None => return Err(ConnectError::Authentication("server closed the connection".to_owned())),
+            },
+        }
+    }
 }
 
 async fn login(stream: Stream, options: &ConnectOptions) -> Result<Session, ConnectError> {
@@ -697,18 +719,21 @@ async fn login(stream: Stream, options: &ConnectOptions) -> Result<Session, Conn
     if let Some(more) = &options.options {
         config.options(more);
     }
-    let (client, connection) =
-        config
-            .connect_raw(stream, NoTls)
-            .await
-            .map_err(|error| match server_error(&error) {
-                Some(error) => ConnectError::Login(Box::new(error)),
-                None => ConnectError::Authentication(describe(&error)),
-            })?;
+    let (client, connection) = config
+        .connect_raw(stream, NoTls)
+        .await
+        .map_err(login_error)?;
     Ok(Session {
         client: Arc::new(client),
         connection,
     })
+}
+
+fn login_error(error: tokio_postgres::Error) -> ConnectError {
+    match server_error(&error) {
+        Some(error) => ConnectError::Login(Box::new(error)),
+        None => ConnectError::Authentication(describe(&error)),
+    }
 }
 
 fn server_error(error: &tokio_postgres::Error) -> Option<ServerError> {

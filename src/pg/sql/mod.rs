@@ -407,6 +407,110 @@ mod tests {
         assert_eq!(template.spliced().collect::<Vec<_>>(), ["b", "c"]);
     }
 
+    /// The server itself says what the values became: the very same, or nothing.
+    #[test]
+    fn a_real_server_reads_the_values_as_they_were() {
+        use crate::pg::connection::{Connection, Query};
+        use crate::pg::testing::{Cluster, on_worker};
+
+        let template = "select '$a', E'$a', U&'$a', $t$$a$t$, '-' /* $a */, $a::text, e'\\n'\n'$a' as \"c$a\" -- $a";
+        let template = Template::parse(template, Untyped::Place).unwrap();
+        let mut values: Vec<String> = [
+            "plain",
+            "it's",
+            "\\",
+            "\\'",
+            "''",
+            "\"",
+            "'; drop table pg_class; --",
+            "$$",
+            "$t",
+            "$1",
+            "*/",
+            "/*",
+            "--",
+            "\n",
+            "канал",
+            "\u{7f}",
+            "\\u0041",
+            "\\0041",
+            "$a::text",
+            "%",
+            "E'",
+            "\u{1}",
+            "a\r\nb",
+            "??",
+            ":x",
+            "'\n'",
+        ]
+        .map(str::to_owned)
+        .into();
+        // Every pair of the characters that matter to the lexer.
+        let marks = "'\"\\$-/*\n eEuU&;tx0";
+        values.extend(
+            marks
+                .chars()
+                .flat_map(|first| marks.chars().map(move |second| format!("{first}{second}"))),
+        );
+        let cluster = Cluster::start();
+        on_worker(async {
+            let mut connection = Connection::connect(&cluster.options("")).await.unwrap();
+            let mut same = 0;
+            for value in &values {
+                let rendered = template.render(&[Value::raw(value.as_bytes())]);
+                let Ok(Statement::Query(query)) = rendered else {
+                    assert!(value.contains('$'), "{value:?} refused: {rendered:?}");
+                    continue;
+                };
+                let columns = connection
+                    .query(&query)
+                    .await
+                    .unwrap_or_else(|error| panic!("{value:?}: {error}"));
+                let row = connection.next_row().await.unwrap().unwrap();
+                let got: Vec<&[u8]> = (0..row.len())
+                    .filter_map(|column| row.get(column))
+                    .collect();
+                let long = format!("\n{value}");
+                let value = value.as_bytes();
+                assert_eq!(
+                    got,
+                    [value, value, value, value, b"-", value, long.as_bytes()],
+                    "{}",
+                    query.sql
+                );
+                assert_eq!(columns[6].name, [b"c", value].concat(), "{}", query.sql);
+                same += 1;
+            }
+            assert!(same > 200, "{same}");
+
+            // As a token of its own: what is not refused does not touch the rest of the statement.
+            let bare = Template::parse(
+                "select count(*) from generate_series(1, 3) g where g = $a",
+                Untyped::Place,
+            )
+            .unwrap();
+            for value in values.iter().map(String::as_str).chain([
+                "1",
+                "-1",
+                "g",
+                "1.0",
+                "'1'",
+                "true",
+                "1 or true",
+            ]) {
+                let Ok(Statement::Query(query)) = bare.render(&[Value::raw(value.as_bytes())])
+                else {
+                    continue;
+                };
+                if connection.query(&query).await.is_ok() {
+                    let row = connection.next_row().await.unwrap().unwrap();
+                    assert!(matches!(row.get(0), Some(b"0" | b"1")), "{}", query.sql);
+                }
+            }
+            connection.query(&Query::from("select 1")).await.unwrap();
+        });
+    }
+
     const TEMPLATES: &[&str] = &[
         "select $a",
         "select * from t where a = $a and b = '$a'",
