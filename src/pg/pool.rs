@@ -617,7 +617,7 @@ mod tests {
 
     /// Lets the pool's own tasks finish; each step of theirs is one answer of the server.
     async fn until(what: impl Fn() -> bool) {
-        for _ in 0..500 {
+        for _ in 0..2000 {
             if what() {
                 return;
             }
@@ -662,7 +662,7 @@ mod tests {
             assert_eq!(pool.status().idle, 1);
 
             // What the server closed is not given out.
-            cluster.psql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'nginx'");
+            cluster.psql("select pg_terminate_backend(pid, 5000) from pg_stat_activity where application_name = 'nginx'");
             let mut fresh = pool.get().await.unwrap();
             assert_eq!(value(&mut fresh, "select 2").await, "2");
             drop(fresh);
