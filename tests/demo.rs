@@ -32,7 +32,8 @@ impl Demo {
             .unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let mut told = |name: &str| {
-            let line = lines.find_map(|line| line.unwrap().trim().strip_prefix(name).map(|rest| rest.trim().to_owned()));
+            let line =
+                lines.find_map(|line| line.unwrap().trim().strip_prefix(name).map(|rest| rest.trim().to_owned()));
             line.unwrap_or_else(|| panic!("the demo tells its {name}"))
         };
         let url = told("page");
@@ -70,7 +71,9 @@ fn the_page_shows_what_is_notified_published_and_sent() {
     browser.resize(1280, 800);
     browser.open(&demo.url);
     browser.until("document.getElementById('psql').textContent.includes('-p ')");
-    assert!(browser.eval("document.getElementById('curl').textContent").as_str().unwrap().contains("/publisher?id=news"));
+    assert!(
+        browser.eval("document.getElementById('curl').textContent").as_str().unwrap().contains("/publisher?id=news")
+    );
     picture(&mut browser, "page");
 
     browser.eval("document.getElementById('toggle').click()");

@@ -34,7 +34,9 @@ impl Browser {
             .unwrap();
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
         let address = lines
-            .find_map(|line| Some(line.ok()?.strip_prefix("DevTools listening on ws://")?.split('/').next()?.to_owned()))
+            .find_map(|line| {
+                Some(line.ok()?.strip_prefix("DevTools listening on ws://")?.split('/').next()?.to_owned())
+            })
             .expect("chromium tells its address");
         // It goes on talking; a full pipe would stop it.
         std::thread::spawn(move || lines.for_each(drop));
