@@ -124,9 +124,8 @@ pub struct Settings {
 impl Settings {
     /// Merges what a block says with what holds around it.
     pub(super) fn merge(rows: &[SectionRow], raw: &RawSections, parent: Option<&Self>, cx: &mut Merge<'_>) -> Self {
-        let merged = |(slot, row): (usize, &SectionRow)| {
-            (row.merge)(raw.any(slot), parent.map(|parent| &parent.all[slot]), cx)
-        };
+        let merged =
+            |(slot, row): (usize, &SectionRow)| (row.merge)(raw.any(slot), parent.map(|parent| &parent.all[slot]), cx);
         Self { all: rows.iter().enumerate().map(merged).collect() }
     }
 
@@ -164,6 +163,7 @@ macro_rules! settings {
     ) => {
         $(#[doc = $section_doc])*
         #[derive(Clone, Debug)]
+        #[allow(unreachable_pub, reason = "a room decides how far its settings are seen")]
         $visibility struct $section {
             $($(#[doc = $doc])* $field_visibility $field: $kind,)*
         }
@@ -171,7 +171,7 @@ macro_rules! settings {
         const _: () = {
             /// What one block says.
             #[derive(Default)]
-            #[allow(unnameable_types, reason = "only the section's own code names its raw twin")]
+            #[allow(unnameable_types, unreachable_pub, reason = "only the section's own code names its raw twin")]
             pub struct Raw {
                 $($field: Option<$kind>,)*
             }
@@ -197,6 +197,7 @@ macro_rules! settings {
 
             impl $section {
                 /// The rows of the directives that the fields are.
+                #[allow(unreachable_pub, reason = "a room decides how far its settings are seen")]
                 $visibility const ROW: $crate::config::SectionRow = $crate::config::SectionRow::of::<Self>(&[
                     $($crate::config::Directive {
                         name: $name,

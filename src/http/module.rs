@@ -7,7 +7,9 @@ use bytes::Bytes;
 
 use super::request::Request;
 use super::response::Response;
+use crate::compile::Compiled;
 use crate::config::{Builder, Declarations};
+use crate::server::live::Live;
 
 /// One module of nginx, as a value: the list in `modules/mod.rs` is made of these.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +18,8 @@ pub struct Module {
     pub declares: Declarations,
     /// Checks that need the whole configuration.
     pub finish: Option<fn(&mut Builder)>,
+    /// Sees each configuration from when it holds, on the process's own thread: at the start and after each reload.
+    pub apply: Option<fn(&Compiled, &'static Live)>,
     /// Its handlers, each with the phase it runs in.
     pub phases: &'static [(Phase, Handler)],
     /// Changes answers on their way out.
@@ -27,6 +31,7 @@ impl Module {
     pub const EMPTY: Self = Self {
         declares: Declarations { module: "", sections: &[], commands: &[], variables: &[] },
         finish: None,
+        apply: None,
         phases: &[],
         filter: None,
     };
@@ -61,6 +66,7 @@ pub type Handler = for<'r> fn(&'r mut Request) -> Next<'r>;
 pub type Filter = fn(&mut Request, &mut Response);
 
 /// What a handler wants done next: nginx's "declined", "ok", "again" and a status.
+#[allow(clippy::large_enum_variant, reason = "there is one answer a request: moving it is cheaper than allocating it")]
 pub enum Next<'r> {
     /// Not mine, or nothing against it: the next handler.
     Declined,

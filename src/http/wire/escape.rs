@@ -29,7 +29,8 @@ impl Escape {
             Self::Args => b" \"#%&+;<>?\\^`{|}",
             Self::UriComponent => b" !\"#$%&'()*+,/:;<=>?@[\\]^`{|}",
             Self::Html => b" \"#%'<>\\^`{|}",
-            Self::Refresh => b" \"'<>\\^`{|}",
+            // nginx's table has `~` here where one would expect `}`.
+            Self::Refresh => b" \"'<>\\^`{|~",
             Self::Memcached => b" %",
         }
     }
@@ -177,25 +178,22 @@ mod tests {
                 "%20!%22%23$%25&%27()*+,-./0123456789:;%3C=%3E?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[%5C]%5E_%60abcdefghijklmnopqrstuvwxyz%7B%7C%7D~%7F",
             ),
             (
+                Escape::Refresh,
+                "%20!%22#$%&%27()*+,-./0123456789:;%3C=%3E?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[%5C]%5E_%60abcdefghijklmnopqrstuvwxyz%7B%7C}%7E%7F",
+            ),
+            (
                 Escape::Memcached,
                 "%20!\"#$%25&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefghijklmnopqrstuvwxyz{|}~\x7f",
             ),
         ] {
-            assert_eq!(
-                String::from_utf8_lossy(&escape(&all, kind)),
-                expected,
-                "{kind:?}"
-            );
+            assert_eq!(String::from_utf8_lossy(&escape(&all, kind)), expected, "{kind:?}");
         }
         assert_eq!(&*escape(b"/\xff\n", Escape::Uri), b"/%FF%0A");
     }
 
     #[test]
     fn pages() {
-        assert_eq!(
-            &*escape_html(b"<a href=\"b\">&"),
-            b"&lt;a href=&quot;b&quot;&gt;&amp;"
-        );
+        assert_eq!(&*escape_html(b"<a href=\"b\">&"), b"&lt;a href=&quot;b&quot;&gt;&amp;");
     }
 
     #[test]
