@@ -14,6 +14,7 @@ mod module;
 mod phases;
 mod request;
 mod response;
+pub mod rewrite;
 pub mod root;
 mod send;
 mod serve;
