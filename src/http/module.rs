@@ -66,6 +66,7 @@ pub type Handler = for<'r> fn(&'r mut Request) -> Next<'r>;
 pub type Filter = fn(&mut Request, &mut Response);
 
 /// What a handler wants done next: nginx's "declined", "ok", "again" and a status.
+#[allow(clippy::large_enum_variant, reason = "there is one answer a request: moving it is cheaper than allocating it")]
 pub enum Next<'r> {
     /// Not mine, or nothing against it: the next handler.
     Declined,

@@ -20,6 +20,7 @@ enum Stage {
 }
 
 /// What a stretch of phases ended with.
+#[allow(clippy::large_enum_variant, reason = "there is one answer a request: moving it is cheaper than allocating it")]
 enum Outcome {
     Answer(Response),
     Status(u16),
@@ -159,6 +160,7 @@ impl Request {
     }
 
     /// Finds the location of the present URI.
+    #[allow(clippy::result_large_err, reason = "the error is an answer: see Outcome")]
     fn find(&mut self) -> Result<(), Outcome> {
         let compiled = std::sync::Arc::clone(&self.compiled);
         self.location_id = compiled.server_location(self.server_id);
@@ -196,6 +198,7 @@ impl Request {
     }
 
     /// Makes a location the request's, if it may be.
+    #[allow(clippy::result_large_err, reason = "the error is an answer: see Outcome")]
     fn enter(&mut self, location: LocationId) -> Result<(), Outcome> {
         self.location_id = location;
         if !self.is_internal && self.settings::<super::access::Internal>().is_internal {
@@ -267,6 +270,7 @@ impl Request {
 }
 
 /// A handler's word, once it does not have to wait any more.
+#[allow(clippy::large_enum_variant, reason = "there is one answer a request: moving it is cheaper than allocating it")]
 enum Settled {
     Declined,
     Granted,

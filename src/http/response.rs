@@ -129,7 +129,8 @@ impl Body {
             Self::Empty => Some(Bytes::new()),
             Self::Full(bytes) => Some(bytes),
             Self::File(body) => {
-                let length = usize::try_from(body.range.end - body.range.start).ok().filter(|length| *length <= limit)?;
+                let length =
+                    usize::try_from(body.range.end - body.range.start).ok().filter(|length| *length <= limit)?;
                 let mut bytes = vec![0; length];
                 std::os::unix::fs::FileExt::read_exact_at(&body.file, &mut bytes, body.range.start).ok()?;
                 Some(bytes.into())

@@ -96,7 +96,9 @@ fn encode_head(
     let completed = location.filter(is_completed).map(|location| absolute(request, pages, location));
     let listed_location = location.filter(|location| !is_completed(location)).map(|url| (&b"Location"[..], &url[..]));
     let mut date = date.borrow_mut();
-    let has_no_content = response.status == 304 || response.status == 204 || response.status < 200;
+    // A 304 keeps what `return 304 text;` gave it; that of a conditional request was given nothing.
+    let is_bare_304 = response.status == 304 && response.length() == Some(0);
+    let has_no_content = is_bare_304 || response.status == 204 || response.status < 200;
     let head = ResponseHead {
         status: response.status,
         status_line: None,

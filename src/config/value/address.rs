@@ -107,7 +107,11 @@ mod tests {
     fn networks() {
         let check = |text: &str, expected: Option<(&str, bool)>| {
             let got = parse_network(text);
-            assert_eq!(got.map(|(network, low)| (network.to_string(), low)), expected.map(|(n, low)| (n.into(), low)), "{text}");
+            assert_eq!(
+                got.map(|(network, low)| (network.to_string(), low)),
+                expected.map(|(n, low)| (n.into(), low)),
+                "{text}"
+            );
         };
         check("10.0.0.0/8", Some(("10.0.0.0/8", false)));
         check("127.0.0.1/16", Some(("127.0.0.0/16", true)));
