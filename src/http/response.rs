@@ -41,6 +41,8 @@ pub struct Response {
     pub hides_length: bool,
     /// Whether the connection must end after it.
     pub close: bool,
+    /// Nothing is sent at all: the connection is closed.
+    pub silent: bool,
     /// The head leaves without `Server` and `Date`, as nginx's module for websockets sends it.
     pub bare_head: bool,
     /// `Transfer-Encoding` must not be used, nor `Content-Length` sent: the end of the connection is the end.

@@ -3,6 +3,7 @@
 //! The list is in nginx's order, and the order is behaviour: handlers of a phase and filters run from its end to its
 //! beginning, as in nginx.
 
+pub mod access;
 pub mod autoindex;
 pub mod charset;
 pub mod core;
@@ -15,6 +16,7 @@ pub mod params;
 pub mod proxy;
 pub mod range;
 pub mod realip;
+pub mod rewrite;
 pub mod static_files;
 pub mod try_files;
 
@@ -30,7 +32,9 @@ pub static MODULES: &[Module] = &[
     autoindex::MODULE,
     index::MODULE,
     try_files::MODULE,
+    access::MODULE,
     realip::MODULE,
+    rewrite::MODULE,
     proxy::MODULE,
     params::MODULE,
     range::MODULE,

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use crate::config::value::{Flag, Value};
+use crate::config::value::{Flag, Value, parse_network};
 use crate::config::{
     Args, Call, Contexts, Cx, Declarations, Directive, Fault, Merge, Section, SectionRow, Slot, VariableRow,
 };
@@ -111,23 +111,18 @@ fn set_real_ip_from(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
         cx.edit::<Trusted>().get_or_insert_default().unix = true;
         return Ok(());
     }
-    let network = match word.parse::<IpNet>() {
-        Ok(network) => network,
-        Err(_) => match word.parse::<IpAddr>() {
-            Ok(address) => IpNet::from(address),
-            Err(_) if word.contains('/') => {
-                return Err(Fault::new(format!("invalid parameter \"{word}\"")).word(0).help("an example: 10.0.0.0/8"));
-            }
-            Err(_) => {
-                let message = format!("host not found in set_real_ip_from \"{word}\"");
-                return Err(Fault::new(message).word(0).help("names are not resolved here: write the address"));
-            }
-        },
+    let Some((network, has_host_bits)) = parse_network(&word) else {
+        let fault = match word.contains('/') {
+            true => Fault::new(format!("invalid parameter \"{word}\"")).help("an example: 10.0.0.0/8"),
+            false => Fault::new(format!("host not found in set_real_ip_from \"{word}\""))
+                .help("names are not resolved here: write the address"),
+        };
+        return Err(fault.word(0));
     };
-    if network.trunc() != network {
+    if has_host_bits {
         cx.warn("low-address-bits", format!("low address bits of {word} are meaningless"), call);
     }
-    cx.edit::<Trusted>().get_or_insert_default().networks.push(network.trunc());
+    cx.edit::<Trusted>().get_or_insert_default().networks.push(network);
     Ok(())
 }
 
