@@ -99,8 +99,7 @@ pub(super) const VARIABLES: &[VariableRow] = &[
     )
     .volatile(),
     VariableRow::new("request_id", request_id, "Sixteen random bytes in hexadecimal."),
-    VariableRow::new("status", |r, _| Some(format!("{:03}", r.sent.status).into()), "The status of the answer.")
-        .volatile(),
+    VariableRow::new("status", status, "The status of the answer, or of the error whose page is made.").volatile(),
     VariableRow::new(
         "body_bytes_sent",
         |r, _| Some(r.sent.body_bytes.to_string().into()),
@@ -121,6 +120,10 @@ pub(super) const VARIABLES: &[VariableRow] = &[
     ),
     VariableRow::new("limit_rate", |_, _| Some(Bytes::from_static(b"0")), "How fast the answer is sent."),
 ];
+
+fn status(request: &Request, _: &str) -> Value {
+    Some(format!("{:03}", request.error_status.unwrap_or(request.sent.status)).into())
+}
 
 fn text(bytes: &[u8]) -> Value {
     Some(Bytes::copy_from_slice(bytes))
