@@ -140,6 +140,14 @@ impl VariableTable {
         Ok(id)
     }
 
+    /// What an assigned variable reads until it is assigned, where it has no other source.
+    pub fn initially(&mut self, id: VarId, read: Arc<dyn Fn(&Request) -> Value + Send + Sync>) {
+        let entry = &mut self.entries[id.0 as usize];
+        if matches!(entry.source, Some(Source::Assigned)) {
+            entry.source = Some(Source::Computed(read));
+        }
+    }
+
     /// Declares a variable that a directive computes.
     pub fn computed(
         &mut self,

@@ -18,6 +18,9 @@ pub const PRODUCT: &str = "pushgate";
 /// The same with its version.
 pub const PRODUCT_VERSION: &str = concat!("pushgate/", env!("CARGO_PKG_VERSION"));
 
+/// nginx's own status for closing the connection without an answer.
+const CLOSE: u16 = 444;
+
 /// The rows that this file brings.
 pub const COMMANDS: &[Directive] = &[Directive {
     name: "error_page",
@@ -110,9 +113,22 @@ pub(super) enum Special {
     Jump(Jump),
 }
 
+impl Special {
+    /// The same, sending the client elsewhere unless `error_page` does so.
+    pub(super) fn at(mut self, location: Bytes) -> Self {
+        if let Self::Page(response) = &mut self {
+            response.location.get_or_insert(location);
+        }
+        self
+    }
+}
+
 impl Request {
     /// Turns a status into its page.
     pub(super) fn special(&mut self, status: u16) -> Special {
+        if status == CLOSE {
+            return Special::Page(Response { silent: true, ..Response::new(CLOSE) });
+        }
         self.error_status = Some(pages::visible_status(status));
         if matches!(status, 400 | 413 | 414 | 494..=497 | 500 | 501) {
             self.must_close = true;

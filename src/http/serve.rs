@@ -154,9 +154,9 @@ fn begin(
         listener.names.find(&Bytes::copy_from_slice(head.host()))
     };
     let (server, captures) = found.unwrap_or((listener.default_server, None));
-    let mut request = Request::new(Rc::clone(connection), Arc::clone(compiled), server, head, started);
+    let request = Request::new(Rc::clone(connection), Arc::clone(compiled), server, head, started);
     if let Some(captures) = captures {
-        request.captures = captures;
+        request.set_captures(captures);
     }
     request
 }
@@ -208,6 +208,10 @@ async fn send(site: &Site, request: &mut Request, mut response: Response, keepal
         && let Body::Takeover(take) = std::mem::take(&mut response.body)
     {
         return take_over(site, request, response, take).await;
+    }
+    if response.silent {
+        request.sent.status = response.status;
+        return After::Close { linger: false };
     }
     // A body that nobody read stands before the next request.
     let keepalive = keepalive && (!request.has_unread_body() || skip_body(request).await);

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use crate::config::value::Regex;
 use crate::config::{Args, Body, Builder, Call, Contexts, Cx, Diagnostic, Directive, Fault, LocationDef, LocationKind};
+use crate::http::access::{Limit, LimitExcept};
+use crate::http::wire::method::Method;
 
 /// The rows that this file brings.
 pub(super) const COMMANDS: &[Directive] = &[
@@ -125,11 +127,19 @@ fn limit_except(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
         "UNLOCK",
         "PATCH",
     ];
+    let mut except = Vec::new();
     for (index, word) in call.words().enumerate() {
-        if !METHODS.iter().any(|method| method.as_bytes().eq_ignore_ascii_case(word)) {
+        let name = word.to_ascii_uppercase();
+        if !METHODS.iter().any(|method| method.as_bytes() == name) {
             return Err(Fault::new(format!("invalid method \"{}\"", call.text(index))).word(index));
         }
+        except.push(Method::from_name(&name));
     }
+    if except.contains(&Method::Get) {
+        except.push(Method::Head);
+    }
+    let location = cx.model().locations.len();
+    *cx.edit::<LimitExcept>() = Some(Limit { except, location });
     let scope = cx.open(Contexts::LIMIT_EXCEPT, call);
     let server = cx.model().servers.len() - 1;
     let parent = cx.location_number();

@@ -10,9 +10,10 @@ use crate::config::{
     Args, Body, Builder, Call, Contexts, Cx, Declarations, Diagnostic, Directive, Fault, SectionRow, ServerDef,
 };
 use crate::http::Module;
-use crate::http::access::{self, Internal, Satisfy};
+use crate::http::access::{self, Internal, LimitExcept, Satisfy};
 use crate::http::content::Content;
 use crate::http::error_page::{self, ErrorPages};
+use crate::http::rewrite::Program;
 use crate::http::root::{self, Root};
 use crate::http::settings::{Bodies, Heads, Keepalive, Pages, Sending};
 
@@ -33,6 +34,9 @@ pub static MODULE: Module = Module {
             SectionRow::of::<Types>(&[]),
             SectionRow::of::<Content>(&[]),
             SectionRow::of::<Internal>(&[]),
+            SectionRow::of::<LimitExcept>(&[]),
+            SectionRow::of::<Program>(&[]),
+            SectionRow::of::<server_name::BucketSize>(&[]),
             SectionRow::of::<ErrorPages>(&[]),
             SectionRow::of::<Root>(&[]),
         ],
