@@ -6,9 +6,10 @@ pub mod access;
 pub mod core;
 pub mod events;
 pub mod http_core;
+pub mod log;
 pub mod rewrite;
 
 use crate::http::Module;
 
 /// All modules, in nginx's order.
-pub static MODULES: &[Module] = &[core::MODULE, events::MODULE, http_core::MODULE, access::MODULE, rewrite::MODULE];
+pub static MODULES: &[Module] = &[core::MODULE, events::MODULE, http_core::MODULE, log::MODULE, access::MODULE, rewrite::MODULE];
