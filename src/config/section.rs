@@ -164,6 +164,7 @@ macro_rules! settings {
     ) => {
         $(#[doc = $section_doc])*
         #[derive(Clone, Debug)]
+        #[allow(unreachable_pub, reason = "a room decides how far its settings are seen")]
         $visibility struct $section {
             $($(#[doc = $doc])* $field_visibility $field: $kind,)*
         }
@@ -171,7 +172,7 @@ macro_rules! settings {
         const _: () = {
             /// What one block says.
             #[derive(Default)]
-            #[allow(unnameable_types, reason = "only the section's own code names its raw twin")]
+            #[allow(unnameable_types, unreachable_pub, reason = "only the section's own code names its raw twin")]
             pub struct Raw {
                 $($field: Option<$kind>,)*
             }
@@ -197,6 +198,7 @@ macro_rules! settings {
 
             impl $section {
                 /// The rows of the directives that the fields are.
+                #[allow(unreachable_pub, reason = "a room decides how far its settings are seen")]
                 $visibility const ROW: $crate::config::SectionRow = $crate::config::SectionRow::of::<Self>(&[
                     $($crate::config::Directive {
                         name: $name,

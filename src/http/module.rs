@@ -7,7 +7,9 @@ use bytes::Bytes;
 
 use super::request::Request;
 use super::response::Response;
+use crate::compile::Compiled;
 use crate::config::{Builder, Declarations};
+use crate::server::live::Live;
 
 /// One module of nginx, as a value: the list in `modules/mod.rs` is made of these.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +18,8 @@ pub struct Module {
     pub declares: Declarations,
     /// Checks that need the whole configuration.
     pub finish: Option<fn(&mut Builder)>,
+    /// Sees each configuration from when it holds, on the process's own thread: at the start and after each reload.
+    pub apply: Option<fn(&Compiled, &'static Live)>,
     /// Its handlers, each with the phase it runs in.
     pub phases: &'static [(Phase, Handler)],
     /// Changes answers on their way out. Filters run in the order of the list.
@@ -27,6 +31,7 @@ impl Module {
     pub const EMPTY: Self = Self {
         declares: Declarations { module: "", sections: &[], commands: &[], variables: &[] },
         finish: None,
+        apply: None,
         phases: &[],
         filter: None,
     };

@@ -207,7 +207,9 @@ fn wants_next(site: &Site, request: &Request) -> bool {
 
 /// Sends an answer.
 async fn send(site: &Site, request: &mut Request, mut response: Response, keepalive: bool) -> After {
-    if let Body::Takeover(take) = std::mem::take(&mut response.body) {
+    if matches!(response.body, Body::Takeover(_))
+        && let Body::Takeover(take) = std::mem::take(&mut response.body)
+    {
         return take_over(site, request, response, take).await;
     }
     // A body that nobody read stands before the next request.

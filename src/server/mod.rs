@@ -1,6 +1,13 @@
 //! The process: workers, sockets, delivery, signals, logs, the clock.
 
 pub mod clock;
+pub mod delivery;
+pub mod live;
 pub mod local_time;
 pub mod log;
 pub mod log_file;
+mod process;
+mod sockets;
+pub mod worker;
+
+pub use process::run;

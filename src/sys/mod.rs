@@ -2,8 +2,11 @@
 
 #![allow(unsafe_code, reason = "this folder is where the calls to libc are")]
 
+pub mod nested_poll;
 mod process;
 mod time;
 
-pub use process::{daemonize, host_name, is_root, drop_privileges, group_id, raise_file_limit, signal, thread_id, user_ids};
+pub use process::{
+    daemonize, drop_thread_privileges, group_id, host_name, is_root, raise_file_limit, signal, thread_id, user_ids,
+};
 pub use time::{LocalFields, local_time};

@@ -30,49 +30,35 @@ pub fn group_id(name: &str) -> Option<u32> {
     }
 }
 
-/// Becomes another user for good, if the process is root's; keeps the right to bind low ports for reloads.
-pub fn drop_privileges(name: &str, uid: u32, gid: u32) -> io::Result<()> {
-    // SAFETY: `geteuid` has no arguments and can't fail.
-    if unsafe { libc::geteuid() } != 0 {
+/// Makes this thread, and those that it starts, another user's for good, if it is root's. The other threads stay as they
+/// are: Linux keeps credentials by thread, and only libc's wrappers change all of them together.
+pub fn drop_thread_privileges(name: &str, uid: u32, gid: u32) -> io::Result<()> {
+    if !is_root() {
         return Ok(());
     }
-    let name = CString::new(name).map_err(|_| io::ErrorKind::InvalidInput)?;
-    keep_bind_right(true)?;
-    // SAFETY: the name ends with NUL; the calls change the process only.
+    let groups = supplementary_groups(name, gid)?;
+    // SAFETY: the calls take numbers and a list that lives through the call; they change this thread's credentials only.
     unsafe {
-        check(libc::setgid(gid))?;
-        check(libc::initgroups(name.as_ptr(), gid))?;
-        check(libc::setuid(uid))?;
+        check_call(libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()))?;
+        check_call(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
+        check_call(libc::syscall(libc::SYS_setresuid, uid, uid, uid))
     }
-    keep_bind_right(false)
 }
 
-/// Keeps `CAP_NET_BIND_SERVICE` over a change of user: first the wish to keep rights, then only this one of them.
-fn keep_bind_right(before: bool) -> io::Result<()> {
-    const NET_BIND_SERVICE: u32 = 1 << 10;
-    const VERSION_3: u32 = 0x2008_0522;
-    #[repr(C)]
-    struct Header {
-        version: u32,
-        pid: i32,
-    }
-    #[repr(C)]
-    #[derive(Clone, Copy)]
-    struct Data {
-        effective: u32,
-        permitted: u32,
-        inheritable: u32,
-    }
-    // SAFETY: the structs have the layout that version 3 of the call takes (one header, two data), and live through it.
-    unsafe {
-        if before {
-            return check(libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0));
+/// The groups that a user is in.
+fn supplementary_groups(name: &str, gid: u32) -> io::Result<Vec<libc::gid_t>> {
+    let name = CString::new(name).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut groups = vec![0; 64];
+    loop {
+        let mut count = i32::try_from(groups.len()).unwrap_or(i32::MAX);
+        // SAFETY: the name ends with NUL, and the list is as long as `count` says.
+        let result = unsafe { libc::getgrouplist(name.as_ptr(), gid, groups.as_mut_ptr(), &mut count) };
+        let needed = usize::try_from(count).unwrap_or(0);
+        if result >= 0 || needed <= groups.len() {
+            groups.truncate(needed);
+            return Ok(groups);
         }
-        let header = Header { version: VERSION_3, pid: 0 };
-        let low = Data { effective: NET_BIND_SERVICE, permitted: NET_BIND_SERVICE, inheritable: 0 };
-        let data = [low, Data { effective: 0, permitted: 0, inheritable: 0 }];
-        let result = libc::syscall(libc::SYS_capset, &header, data.as_ptr());
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        groups.resize(needed, 0);
     }
 }
 
@@ -114,6 +100,10 @@ pub fn daemonize() -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+fn check_call(result: libc::c_long) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

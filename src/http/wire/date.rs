@@ -121,8 +121,7 @@ pub fn time_iso8601(seconds: i64, zone_minutes: i32) -> [u8; 25] {
     out
 }
 
-/// Parses the three forms of HTTP (RFC 1123, RFC 850, asctime) as nginx does: loosely where the weekday stands, strictly
-/// in the rest.
+/// Parses the three forms of HTTP (RFC 1123, RFC 850, asctime), as loosely as nginx does.
 pub fn parse_http_date(text: &[u8]) -> Option<i64> {
     // The weekday ends with a comma, except in asctime's form, where it ends with a blank.
     let stop = text.iter().position(|&ch| ch == b',' || ch == b' ')?;
@@ -131,12 +130,12 @@ pub fn parse_http_date(text: &[u8]) -> Option<i64> {
     let (year, month, day, time);
     if asctime {
         month = rest.month()?;
-        rest.expect(b' ')?;
-        day = if rest.0.first() == Some(&b' ') {
-            rest.expect(b' ')?;
-            rest.digits(1)?
-        } else {
-            rest.digits(2)?
+        // nginx does not look at the byte after the month; one blank may pad the day.
+        rest.0 = rest.0.get(1..)?;
+        rest.0 = rest.0.strip_prefix(b" ").unwrap_or(rest.0);
+        day = match rest.0 {
+            [_, b' ', ..] => rest.digits(1)?,
+            _ => rest.digits(2)?,
         };
         rest.expect(b' ')?;
         time = rest.time()?;
@@ -166,9 +165,8 @@ pub fn parse_http_date(text: &[u8]) -> Option<i64> {
         4 | 6 | 9 | 11 => 30,
         _ => 31,
     };
-    (1..=last_day)
-        .contains(&day)
-        .then(|| seconds_of(year, month, day, time))
+    // Day 0 passes, as it does there.
+    (day <= last_day).then(|| seconds_of(year, month, day, time))
 }
 
 fn trim_start(text: &[u8]) -> &[u8] {
@@ -193,12 +191,25 @@ impl Reader<'_> {
         })
     }
 
-    /// From 1.
+    /// From 1. Looks, as nginx does, only at the letters that tell the months apart.
     fn month(&mut self) -> Option<i64> {
         let (name, rest) = self.0.split_at_checked(3)?;
         self.0 = rest;
-        let place = MONTHS.iter().position(|month| *month == name)?;
-        Some(place as i64 + 1)
+        Some(match name {
+            [b'J', b'a', _] => 1,
+            [b'J', _, b'n'] => 6,
+            [b'J', ..] => 7,
+            [b'F', ..] => 2,
+            [b'M', _, b'r'] => 3,
+            [b'M', ..] => 5,
+            [b'A', b'p', _] => 4,
+            [b'A', ..] => 8,
+            [b'S', ..] => 9,
+            [b'O', ..] => 10,
+            [b'N', ..] => 11,
+            [b'D', ..] => 12,
+            _ => return None,
+        })
     }
 
     /// `hh:mm:ss` in seconds.
@@ -282,8 +293,12 @@ mod tests {
             ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)),
             ("Sunday, 06-Nov-94 08:49:37 GMT", Some(784_111_777)),
             ("Sun Nov  6 08:49:37 1994", Some(784_111_777)),
+            ("Sun Nov 6 08:49:37 1994", Some(784_111_777)),
             ("Sun Nov 16 08:49:37 1994", Some(784_975_777)),
             ("Sun,06 Nov 1994 08:49:37", Some(784_111_777)),
+            ("Sun, 06 No- 1994 08:49:37 GMT", Some(784_111_777)),
+            ("Sun, 06 nov 1994 08:49:37 GMT", None),
+            ("Sun, 00 Nov 1994 08:49:37 GMT", Some(783_593_377)),
             ("Sun, 30 Feb 1994 08:49:37 GMT", None),
             ("Sun, 29 Feb 1900 08:49:37 GMT", None),
             ("Sun, 06 Nov 1994 24:49:37 GMT", None),

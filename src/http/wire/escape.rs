@@ -29,7 +29,8 @@ impl Escape {
             Self::Args => b" \"#%&+;<>?\\^`{|}",
             Self::UriComponent => b" !\"#$%&'()*+,/:;<=>?@[\\]^`{|}",
             Self::Html => b" \"#%'<>\\^`{|}",
-            Self::Refresh => b" \"'<>\\^`{|}",
+            // nginx's table has `~` here where one would expect `}`.
+            Self::Refresh => b" \"'<>\\^`{|~",
             Self::Memcached => b" %",
         }
     }
@@ -175,6 +176,10 @@ mod tests {
             (
                 Escape::Html,
                 "%20!%22%23$%25&%27()*+,-./0123456789:;%3C=%3E?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[%5C]%5E_%60abcdefghijklmnopqrstuvwxyz%7B%7C%7D~%7F",
+            ),
+            (
+                Escape::Refresh,
+                "%20!%22#$%&%27()*+,-./0123456789:;%3C=%3E?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[%5C]%5E_%60abcdefghijklmnopqrstuvwxyz%7B%7C}%7E%7F",
             ),
             (
                 Escape::Memcached,

@@ -96,7 +96,7 @@ pub(crate) enum HeaderProgress {
     Complete(HeaderLine, usize),
     /// The empty line that ends the head, and its length.
     End(usize),
-    /// Refused at this byte.
+    /// Refused; the log shows the line up to this byte.
     Bad(usize),
 }
 
@@ -142,6 +142,9 @@ pub(crate) fn parse(input: &[u8], underscores: bool) -> HeaderProgress {
         return HeaderProgress::Incomplete;
     };
     let end = start + length;
+    let value = &input[start..end];
+    let trailing = value.iter().rev().take_while(|&&ch| ch == b' ').count();
+    let value = Span::new(start, end - trailing);
     let mut at = end;
     while input.get(at) == Some(&b'\r') {
         at += 1;
@@ -149,13 +152,13 @@ pub(crate) fn parse(input: &[u8], underscores: bool) -> HeaderProgress {
     match input.get(at) {
         Some(b'\n') => {}
         None => return HeaderProgress::Incomplete,
-        Some(_) => return HeaderProgress::Bad(at),
+        Some(0) => return HeaderProgress::Bad(at),
+        // nginx's log shows the line as far as the value was good.
+        Some(_) => return HeaderProgress::Bad(value.end()),
     }
-    let value = &input[start..end];
-    let trailing = value.iter().rev().take_while(|&&ch| ch == b' ').count();
     let line = HeaderLine {
         name: Span::new(0, name_end),
-        value: Span::new(start, end - trailing),
+        value,
         invalid,
     };
     HeaderProgress::Complete(line, at + 1)
@@ -166,7 +169,7 @@ fn end_of_head(input: &[u8]) -> HeaderProgress {
         [b'\n', ..] => HeaderProgress::End(1),
         [b'\r', b'\n', ..] => HeaderProgress::End(2),
         [b'\r'] => HeaderProgress::Incomplete,
-        _ => HeaderProgress::Bad(1),
+        _ => HeaderProgress::Bad(0),
     }
 }
 
@@ -240,8 +243,9 @@ mod tests {
             ("\tX: y\r\n", "bad 0"),
             ("Host : a\r\n", "bad 4"),
             ("X-A: \0\r\n", "bad 5"),
-            ("X-A: a\rb\r\n", "bad 7"),
-            ("\rx", "bad 1"),
+            ("X-A: a\rb\r\n", "bad 6"),
+            ("X-A: a  \rb\r\n", "bad 6"),
+            ("\rx", "bad 0"),
             ("\r", "more"),
             ("X-A: a\r", "more"),
             ("X-A: ", "more"),

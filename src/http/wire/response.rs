@@ -47,6 +47,9 @@ pub enum After {
     Upgrade,
 }
 
+/// The interim answer to `Expect: 100-continue`.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
 /// Appends a head to `out`, with the other headers in their order.
 pub fn encode<'a>(
     out: &mut Vec<u8>,

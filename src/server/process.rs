@@ -1,0 +1,291 @@
+//! The process from its start to its end: sockets, workers, signals, reloads.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::{fs, io, thread};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{self, UnboundedSender};
+
+use super::live::Live;
+use super::log::{Level, LogSettings};
+use super::log_file;
+use super::sockets::{self, Bound, reason};
+use super::worker::{self, Control};
+use crate::compile::Compiled;
+use crate::config::{self, Config, ListenAddress, LoadOptions, Severity};
+use crate::http::error_page::PRODUCT_VERSION;
+use crate::modules::MODULES;
+use crate::modules::core::Process;
+use crate::sys;
+
+/// Why a server did not start; nginx's line for it, without the level.
+type Failure = String;
+
+/// Runs the server until it is told to end. The configuration must be good.
+pub fn run(config: Config) -> ExitCode {
+    let options = config.built.options.clone();
+    let compiled = Arc::new(Compiled::new(config));
+    match start(&compiled) {
+        Ok(server) => server.serve(options),
+        Err(failure) => {
+            complain(&compiled, &failure);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says on standard error, and in the log, why there is no server.
+#[expect(clippy::print_stderr, reason = "a server that does not start says so where it was started")]
+fn complain(compiled: &Compiled, failure: &str) {
+    eprintln!("pushgate: [emerg] {failure}");
+    compiled.config.main().get::<LogSettings>().say(Level::Emerg, failure);
+}
+
+/// A server whose workers run.
+struct Server {
+    live: &'static Live,
+    workers: Vec<Worker>,
+    listening: Vec<Arc<ListenAddress>>,
+    pid: Arc<Path>,
+}
+
+struct Worker {
+    control: UnboundedSender<Control>,
+    thread: JoinHandle<()>,
+}
+
+/// Does what must be done while there is one thread and root's rights, and starts the workers.
+fn start(compiled: &Arc<Compiled>) -> Result<Server, Failure> {
+    open_logs()?;
+    let main = compiled.config.main();
+    let process = main.get::<Process>();
+    let workers = process.workers.0;
+    let bound = compiled
+        .listeners
+        .iter()
+        .map(|listener| sockets::bind(listener, workers))
+        .collect::<Result<Vec<_>, _>>()?;
+    if *process.daemon {
+        sys::daemonize().map_err(|error| format!("daemon() failed ({})", reason(&error)))?;
+    }
+    write_pid(&process.pid)?;
+    if *process.open_files > 0
+        && let Err(error) = sys::raise_file_limit(*process.open_files)
+    {
+        main.get::<LogSettings>().say(Level::Alert, &format!("setrlimit(RLIMIT_NOFILE) failed ({})", reason(&error)));
+    }
+    let live = Live::start(Arc::clone(compiled));
+    log_panics(live);
+    let pid = Arc::clone(&process.pid.0);
+    let workers = (0..workers).map(|number| spawn(live, number)).collect::<Result<Vec<_>, _>>()?;
+    let mut server = Server { live, workers, listening: Vec::new(), pid };
+    server.listen(bound);
+    Ok(server)
+}
+
+fn open_logs() -> Result<(), Failure> {
+    for file in log_file::all() {
+        file.open().map_err(|error| format!("open() \"{}\" failed ({})", file.path().display(), reason(&error)))?;
+    }
+    Ok(())
+}
+
+fn write_pid(path: &Path) -> Result<(), Failure> {
+    fs::write(path, format!("{}\n", std::process::id()))
+        .map_err(|error| format!("open() \"{}\" failed ({})", path.display(), reason(&error)))
+}
+
+/// A panic is a fault of ours: it ends the one task that it happens in, and is written down.
+fn log_panics(live: &'static Live) {
+    std::panic::set_hook(Box::new(move |info| {
+        live.log(Level::Alert, &format!("a request ended by an error of the program: {info}"));
+    }));
+}
+
+fn spawn(live: &'static Live, number: usize) -> Result<Worker, Failure> {
+    let number = u16::try_from(number).map_err(|_| "worker_processes is too large".to_owned())?;
+    let (control, orders) = mpsc::unbounded_channel();
+    let thread = thread::Builder::new()
+        .name(format!("worker {number}"))
+        .spawn(move || {
+            if let Err(error) = worker::run(live, number, orders) {
+                live.log(Level::Emerg, &format!("worker {number} ended: {error}"));
+            }
+        })
+        .map_err(|error| format!("a worker could not be started ({})", reason(&error)))?;
+    Ok(Worker { control, thread })
+}
+
+impl Server {
+    /// Serves until a signal ends it.
+    fn serve(mut self, options: LoadOptions) -> ExitCode {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                self.live.log(Level::Emerg, &format!("the runtime could not be started: {error}"));
+                return ExitCode::FAILURE;
+            }
+        };
+        self.live.log(Level::Notice, &format!("{PRODUCT_VERSION} started, {} workers", self.workers.len()));
+        let ended = runtime.block_on(async {
+            self.apply();
+            self.signals(options).await
+        });
+        self.remove_files();
+        match ended {
+            Ok(End::Gracefully) => {
+                for worker in self.workers {
+                    drop(worker.control);
+                    drop(worker.thread.join());
+                }
+            }
+            Ok(End::AtOnce) => {}
+            Err(error) => {
+                self.live.log(Level::Emerg, &format!("signals could not be handled: {error}"));
+                return ExitCode::FAILURE;
+            }
+        }
+        self.live.log(Level::Notice, "exit");
+        ExitCode::SUCCESS
+    }
+
+    /// Lets the modules see the configuration that holds from now on.
+    fn apply(&self) {
+        let compiled = self.live.compiled();
+        for apply in MODULES.iter().filter_map(|module| module.apply) {
+            apply(&compiled, self.live);
+        }
+    }
+
+    async fn signals(&mut self, options: LoadOptions) -> io::Result<End> {
+        let mut hup = signal(SignalKind::hangup())?;
+        let mut usr1 = signal(SignalKind::user_defined1())?;
+        let mut term = signal(SignalKind::terminate())?;
+        let mut int = signal(SignalKind::interrupt())?;
+        let mut quit = signal(SignalKind::quit())?;
+        loop {
+            tokio::select! {
+                _ = hup.recv() => self.reload(&options),
+                _ = usr1.recv() => self.reopen(),
+                _ = term.recv() => return Ok(End::AtOnce),
+                _ = int.recv() => return Ok(End::AtOnce),
+                _ = quit.recv() => {
+                    self.quit();
+                    // The second time, or the hard way, does not wait.
+                    let threads = std::mem::take(&mut self.workers).into_iter().map(|worker| worker.thread);
+                    let threads: Vec<_> = threads.collect();
+                    let done = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+                    tokio::select! {
+                        _ = done => return Ok(End::Gracefully),
+                        _ = term.recv() => return Ok(End::AtOnce),
+                        _ = int.recv() => return Ok(End::AtOnce),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads the configuration anew. One that is not good changes nothing.
+    fn reload(&mut self, options: &LoadOptions) {
+        self.live.log(Level::Notice, "reconfiguring");
+        let config = config::load(options.clone());
+        let compiled = Arc::new(Compiled::new(config));
+        for diagnostic in &compiled.config.built.diagnostics {
+            if diagnostic.severity >= Severity::Warn {
+                let level = if diagnostic.severity.refuses() { Level::Emerg } else { Level::Warn };
+                let line = diagnostic.nginx_line(&compiled.config.built.sources).to_string();
+                let message = line.split_once("] ").map_or(line.as_str(), |(_, message)| message);
+                self.live.log(level, message);
+            }
+        }
+        if !compiled.config.is_good() {
+            return;
+        }
+        match self.take_over(compiled) {
+            Ok(()) => self.live.log(Level::Notice, "the new configuration holds"),
+            Err(failure) => self.live.log(Level::Emerg, &failure),
+        }
+    }
+
+    fn take_over(&mut self, compiled: Arc<Compiled>) -> Result<(), Failure> {
+        open_logs()?;
+        let process = compiled.config.main().get::<Process>();
+        if process.workers.0 != self.workers.len() {
+            let message = "a new number of worker_processes takes effect at the next start";
+            self.live.log(Level::Warn, message);
+        }
+        let new = compiled.listeners.iter().filter(|listener| !self.listening.iter().any(|old| **old == listener.address));
+        let bound = new.map(|listener| sockets::bind(listener, self.workers.len())).collect::<Result<Vec<_>, _>>()?;
+        let gone = |address: &Arc<ListenAddress>| !compiled.listeners.iter().any(|new| new.address == **address);
+        let gone: Vec<_> = self.listening.extract_if(.., |address| gone(address)).collect();
+        self.live.replace(Arc::clone(&compiled));
+        self.listen(bound);
+        for address in gone {
+            for worker in &self.workers {
+                self.tell(worker, Control::Leave(Arc::clone(&address)));
+            }
+            remove_socket(&address);
+        }
+        self.apply();
+        Ok(())
+    }
+
+    fn listen(&mut self, bound: Vec<Bound>) {
+        for Bound { address, sockets } in bound {
+            for (worker, socket) in self.workers.iter().zip(sockets) {
+                self.tell(worker, Control::Listen(Arc::clone(&address), socket));
+            }
+            self.listening.push(address);
+        }
+    }
+
+    fn tell(&self, worker: &Worker, order: Control) {
+        if worker.control.send(order).is_err() {
+            self.live.log(Level::Emerg, "a worker has ended");
+        }
+    }
+
+    fn reopen(&self) {
+        for file in log_file::all() {
+            if let Err(error) = file.reopen() {
+                let message = format!("open() \"{}\" failed ({})", file.path().display(), reason(&error));
+                self.live.log(Level::Emerg, &message);
+            }
+        }
+        self.live.log(Level::Notice, "logs reopened");
+    }
+
+    fn quit(&self) {
+        self.live.log(Level::Notice, "shutting down gracefully");
+        self.live.close();
+        for worker in &self.workers {
+            self.tell(worker, Control::Quit);
+        }
+    }
+
+    fn remove_files(&self) {
+        for address in &self.listening {
+            remove_socket(address);
+        }
+        if let Err(error) = fs::remove_file(&self.pid) {
+            let message = format!("unlink() \"{}\" failed ({})", self.pid.display(), reason(&error));
+            self.live.log(Level::Alert, &message);
+        }
+    }
+}
+
+/// How the server ends.
+enum End {
+    Gracefully,
+    AtOnce,
+}
+
+fn remove_socket(address: &ListenAddress) {
+    if let ListenAddress::Unix(path) = address {
+        // Nothing is lost if it is gone already.
+        drop(fs::remove_file(path));
+    }
+}

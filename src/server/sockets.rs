@@ -1,0 +1,126 @@
+//! Listening sockets: one for each worker and address.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+
+use crate::compile::Listener;
+use crate::config::{Keepalive, ListenAddress, ListenOptions};
+
+/// nginx's own backlog on Linux.
+const BACKLOG: i32 = 511;
+
+/// How often, and how far apart, a taken address is tried; as nginx does.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The sockets of an address, one for each worker.
+#[derive(Debug)]
+pub(super) struct Bound {
+    /// The address.
+    pub(super) address: Arc<ListenAddress>,
+    /// A socket for each worker, in their order.
+    pub(super) sockets: Vec<OwnedFd>,
+}
+
+/// Binds an address for a number of workers. The error is nginx's line for it.
+pub(super) fn bind(listener: &Listener, workers: usize) -> Result<Bound, String> {
+    let mut tries = 0;
+    loop {
+        match try_bind(&listener.address, &listener.options, workers) {
+            Ok(sockets) => return Ok(Bound { address: Arc::new(listener.address.clone()), sockets }),
+            Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) && tries + 1 < TRIES => {
+                tries += 1;
+                std::thread::sleep(PAUSE);
+            }
+            Err(error) => return Err(format!("bind() to {} failed ({})", listener.address, reason(&error))),
+        }
+    }
+}
+
+fn try_bind(address: &ListenAddress, options: &ListenOptions, workers: usize) -> io::Result<Vec<OwnedFd>> {
+    match address {
+        ListenAddress::Unix(path) => {
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+            // What a server that was killed left behind would be in the way; a living one still answers.
+            if Socket::new(Domain::UNIX, Type::STREAM, None)?.connect(&SockAddr::unix(path)?).is_err() {
+                drop(std::fs::remove_file(path));
+            }
+            socket.bind(&SockAddr::unix(path)?)?;
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
+            listen(&socket, options)?;
+            (0..workers).map(|_| Ok(socket.try_clone()?.into())).collect()
+        }
+        ListenAddress::Ip(ip) => {
+            // Several sockets share the address, but not with another program: a bind without sharing shows whether
+            // one is there. Port 0 would give each a port of its own.
+            let probe = ip_socket(*ip, options)?;
+            probe.bind(&(*ip).into())?;
+            drop(probe);
+            (0..workers)
+                .map(|_| {
+                    let socket = ip_socket(*ip, options)?;
+                    socket.set_reuse_port(true)?;
+                    socket.bind(&(*ip).into())?;
+                    listen(&socket, options)?;
+                    Ok(socket.into())
+                })
+                .collect()
+        }
+    }
+}
+
+fn ip_socket(address: std::net::SocketAddr, options: &ListenOptions) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(options.ipv6only.unwrap_or(true))?;
+    }
+    Ok(socket)
+}
+
+/// Sets what accepted connections inherit, and listens.
+fn listen(socket: &Socket, options: &ListenOptions) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    if let Some(size) = options.rcvbuf {
+        socket.set_recv_buffer_size(size)?;
+    }
+    if let Some(size) = options.sndbuf {
+        socket.set_send_buffer_size(size)?;
+    }
+    if socket.domain()? != Domain::UNIX {
+        socket.set_tcp_nodelay(true)?;
+    }
+    match options.keepalive {
+        None => {}
+        Some(Keepalive::On) => socket.set_keepalive(true)?,
+        Some(Keepalive::Off) => socket.set_keepalive(false)?,
+        Some(Keepalive::Times { idle, interval, count }) => {
+            let mut keepalive = TcpKeepalive::new();
+            if let Some(idle) = idle {
+                keepalive = keepalive.with_time(Duration::from_secs(idle.into()));
+            }
+            if let Some(interval) = interval {
+                keepalive = keepalive.with_interval(Duration::from_secs(interval.into()));
+            }
+            if let Some(count) = count {
+                keepalive = keepalive.with_retries(count);
+            }
+            socket.set_tcp_keepalive(&keepalive)?;
+        }
+    }
+    socket.listen(options.backlog.unwrap_or(BACKLOG))
+}
+
+/// `98: Address already in use`
+pub(super) fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    match error.raw_os_error() {
+        Some(number) => format!("{number}: {text}"),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,271 @@
+//! A worker: a thread with a runtime of its own, its sockets, its connections and its subscribers.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{AbortHandle, JoinHandle, LocalSet, spawn_local};
+
+use super::clock::{self, Moment};
+use super::delivery::subscriber::Farewell;
+use super::delivery::{self, Delivery};
+use super::live::Live;
+use super::log::Level;
+use crate::config::ListenAddress;
+use crate::http::wire::date::DateCache;
+use crate::http::{Connection, Peer, Site, Stream};
+use crate::hub::inbox::WorkerId;
+use crate::modules::core::User;
+use crate::modules::events::Connections;
+
+/// How long accepting rests when the process has no more descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+
+/// What the process tells a worker.
+#[derive(Debug)]
+pub(super) enum Control {
+    /// Listen on these too.
+    Listen(Arc<ListenAddress>, OwnedFd),
+    /// Listen there no more.
+    Leave(Arc<ListenAddress>),
+    /// Finish what is under way, and end.
+    Quit,
+}
+
+/// What belongs to a worker's thread, for the modules' handlers.
+pub struct Local {
+    /// Which worker it is.
+    pub worker: WorkerId,
+    /// Its subscribers.
+    pub delivery: Delivery,
+    site: Rc<Site>,
+    open: Cell<usize>,
+    complained: Cell<Option<Moment>>,
+    listening: RefCell<HashMap<Arc<ListenAddress>, AbortHandle>>,
+}
+
+impl std::fmt::Debug for Local {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Local({:?})", self.worker)
+    }
+}
+
+thread_local! {
+    static LOCAL: OnceCell<Rc<Local>> = const { OnceCell::new() };
+}
+
+/// This thread's worker; `None` on threads that are none.
+pub fn local() -> Option<Rc<Local>> {
+    LOCAL.with(|local| local.get().cloned())
+}
+
+/// Runs a worker on this thread until it has quit.
+pub(super) fn run(live: &'static Live, number: u16, mut control: mpsc::UnboundedReceiver<Control>) -> io::Result<()> {
+    become_user(live)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let tasks = LocalSet::new();
+    runtime.block_on(tasks.run_until(async move {
+        let worker = WorkerId(number);
+        let delivery = Delivery::new(Arc::clone(&live.hub), worker, Rc::new(DeliveryClock { started: clock::now() }))?;
+        let site = Rc::new(Site {
+            compiled: Box::new(|| live.compiled()),
+            closing: Notify::new(),
+            is_closing: Box::new(|| live.is_closing()),
+            date: RefCell::new(DateCache::default()),
+        });
+        let local = Rc::new(Local {
+            worker,
+            delivery,
+            site,
+            open: Cell::new(0),
+            complained: Cell::new(None),
+            listening: RefCell::default(),
+        });
+        LOCAL.with(|cell| cell.set(Rc::clone(&local))).map_err(|_| io::Error::other("a thread is one worker"))?;
+        let delivering = spawn_local(deliver(Rc::clone(&local), live));
+        while let Some(order) = control.recv().await {
+            match order {
+                Control::Listen(address, socket) => listen(live, &local, address, socket),
+                Control::Leave(address) => leave(&local, &address),
+                Control::Quit => {
+                    quit(live, &local).await;
+                    break;
+                }
+            }
+        }
+        delivering.abort();
+        Ok(())
+    }))
+}
+
+/// Gives up root's rights on this thread. The process's first thread keeps them, as nginx's master does, for the logs,
+/// ports and keys that a reload opens; it handles nothing that comes from a client.
+pub(super) fn become_user(live: &Live) -> io::Result<()> {
+    let compiled = live.compiled();
+    match &compiled.config.main().get::<User>().identity {
+        None => Ok(()),
+        Some((name, uid, gid)) => crate::sys::drop_thread_privileges(name, *uid, *gid),
+    }
+}
+
+async fn deliver(local: Rc<Local>, live: &'static Live) {
+    if let Err(error) = local.delivery.run().await {
+        live.log(Level::Emerg, &format!("delivery to subscribers ended: {error}"));
+    }
+}
+
+fn listen(live: &'static Live, local: &Rc<Local>, address: Arc<ListenAddress>, socket: OwnedFd) {
+    let listener = match Acceptor::new(&address, socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            live.log(Level::Emerg, &format!("listening on {address} failed: {error}"));
+            return;
+        }
+    };
+    let task: JoinHandle<()> = spawn_local(accept(live, Rc::clone(local), Arc::clone(&address), listener));
+    local.listening.borrow_mut().insert(address, task.abort_handle());
+}
+
+fn leave(local: &Local, address: &ListenAddress) {
+    if let Some(task) = local.listening.borrow_mut().remove(address) {
+        task.abort();
+    }
+}
+
+/// Stops listening, and waits for requests under way and for subscribers to go.
+async fn quit(live: &'static Live, local: &Rc<Local>) {
+    for (_, task) in local.listening.borrow_mut().drain() {
+        task.abort();
+    }
+    local.site.closing.notify_waiters();
+    local.delivery.shutdown(Farewell::Code(1012, "service restart"));
+    let timeout = *live.compiled().config.main().get::<crate::modules::core::Process>().shutdown_timeout;
+    let until = (!timeout.is_zero()).then(|| clock::now().after(timeout));
+    while local.open.get() > 0 || !local.delivery.is_empty() || local.delivery.leaving() > 0 {
+        if until.is_some_and(|until| clock::now() >= until) {
+            live.log(Level::Notice, "worker_shutdown_timeout is over, connections are closed");
+            return;
+        }
+        local.site.closing.notify_waiters();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A listening socket of either kind.
+enum Acceptor {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Acceptor {
+    fn new(address: &ListenAddress, socket: OwnedFd) -> io::Result<Self> {
+        match address {
+            ListenAddress::Ip(_) => TcpListener::from_std(socket.into()).map(Self::Tcp),
+            ListenAddress::Unix(_) => UnixListener::from_std(socket.into()).map(Self::Unix),
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(Stream, Peer, Option<SocketAddr>)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                let local = stream.local_addr()?;
+                Ok((Stream::Tcp(stream), Peer::Ip(peer), Some(local)))
+            }
+            Self::Unix(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                let path = peer.as_pathname().map(std::path::Path::to_owned).unwrap_or_default();
+                Ok((Stream::Unix(stream), Peer::Unix(path), None))
+            }
+        }
+    }
+}
+
+async fn accept(live: &'static Live, local: Rc<Local>, address: Arc<ListenAddress>, acceptor: Acceptor) {
+    loop {
+        match acceptor.accept().await {
+            Ok((stream, peer, own)) => begin(live, &local, &address, stream, peer, own),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                live.log(Level::Crit, &format!("accept() failed ({})", super::sockets::reason(&error)));
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+            // The client was gone before it was accepted.
+            Err(_) => {}
+        }
+    }
+}
+
+/// Serves a connection that was just accepted, unless there are too many.
+fn begin(
+    live: &'static Live,
+    local: &Rc<Local>,
+    address: &Arc<ListenAddress>,
+    stream: Stream,
+    peer: Peer,
+    own: Option<SocketAddr>,
+) {
+    let compiled = live.compiled();
+    let settings = compiled.config.built.model.events.map(|events| compiled.config.settings(events));
+    let max = settings.map_or(512, |settings| settings.get::<Connections>().max);
+    if local.open.get() + local.delivery.len() >= max {
+        local.complain(live, max);
+        return;
+    }
+    let listener = compiled.listeners.iter().position(|listener| listener.address == **address).unwrap_or(0);
+    let connection = Rc::new(Connection::new(live.next_connection(), stream, peer, own, listener));
+    let (site, address) = (Rc::clone(&local.site), Arc::clone(address));
+    let open = Open::new(Rc::clone(local));
+    spawn_local(async move {
+        crate::http::serve(site, connection, address).await;
+        drop(open);
+    });
+}
+
+impl Local {
+    /// Says that there are too many connections, once a second.
+    fn complain(&self, live: &Live, max: usize) {
+        let now = clock::now();
+        if self.complained.get().is_none_or(|last| now.since(last) >= Duration::from_secs(1)) {
+            self.complained.set(Some(now));
+            live.log(Level::Alert, &format!("{max} worker_connections are not enough"));
+        }
+    }
+}
+
+/// Counts an open connection, whatever way it ends.
+struct Open(Rc<Local>);
+
+impl Open {
+    fn new(local: Rc<Local>) -> Self {
+        local.open.set(local.open.get() + 1);
+        Self(local)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+    }
+}
+
+/// The clock as delivery wants it.
+struct DeliveryClock {
+    started: Moment,
+}
+
+impl delivery::Clock for DeliveryClock {
+    fn monotonic(&self) -> Duration {
+        clock::now().since(self.started)
+    }
+
+    fn seconds(&self) -> u64 {
+        clock::unix_time().as_secs()
+    }
+}
