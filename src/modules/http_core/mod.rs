@@ -35,6 +35,7 @@ pub static MODULE: Module = Module {
             SectionRow::of::<Internal>(&[]),
             SectionRow::of::<ErrorPages>(&[]),
             SectionRow::of::<Root>(&[]),
+            SectionRow::of::<server_name::BucketSize>(&[]),
         ],
         commands: COMMANDS,
         variables: variables::VARIABLES,
