@@ -3,10 +3,10 @@
 //! A first word that names a command runs it; anything else is nginx's command line, in nginx's words. Adding a command
 //! is a file with a [`Command`] and a line in [`COMMANDS`].
 
-//mod check;
+mod check;
 //mod directives;
 //mod explain;
-//mod lint;
+mod lint;
 mod nginx;
 mod options;
 mod output;
@@ -26,7 +26,7 @@ struct Command {
 }
 
 /// All of them, in the order of the help.
-static COMMANDS: &[Command] = &[];
+static COMMANDS: &[Command] = &[check::COMMAND];
 
 /// The exit code of a command that was used wrongly.
 const WRONG_USE: u8 = 2;
