@@ -136,14 +136,11 @@ fn encode_head(
 
 /// Completes a path of this server to a URL.
 fn absolute(request: &Request, pages: &Pages, location: &Bytes) -> Bytes {
-    let host = match request.head.host() {
-        host if host.is_empty() || *pages.server_name_in_redirect => &request.server().name,
-        host => host,
-    };
     let local = request.connection.local;
-    let host = match (host.is_empty(), local) {
-        (true, Some(address)) => address.ip().to_string().into_bytes(),
-        _ => host.to_vec(),
+    let host = match (request.head.host(), local) {
+        _ if *pages.server_name_in_redirect => request.server().name.clone(),
+        (b"", Some(address)) => address.ip().to_string().into(),
+        (host, _) => Bytes::copy_from_slice(host),
     };
     let mut url = BytesMut::from(&b"http://"[..]);
     url.extend_from_slice(&host);

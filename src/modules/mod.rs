@@ -11,6 +11,7 @@ pub mod events;
 pub mod headers;
 pub mod http_core;
 pub mod index;
+pub mod log;
 pub mod not_modified;
 pub mod params;
 pub mod proxy;
@@ -28,6 +29,7 @@ pub static MODULES: &[Module] = &[
     core::MODULE,
     events::MODULE,
     http_core::MODULE,
+    log::MODULE,
     static_files::MODULE,
     autoindex::MODULE,
     index::MODULE,

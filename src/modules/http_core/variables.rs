@@ -16,20 +16,20 @@ pub(super) const VARIABLES: &[VariableRow] = &[
         "An argument of the request.",
     )
     .volatile(),
-    VariableRow::new("args", |r, _| Some(r.args.clone()), "The arguments, as they are.")
+    VariableRow::new("args", |r, _| some(&r.args), "The arguments, as they are.")
         .writable(|r, value| r.args = value),
-    VariableRow::new("query_string", |r, _| Some(r.args.clone()), "The same as `$args`.").volatile(),
+    VariableRow::new("query_string", |r, _| some(&r.args), "The same as `$args`.").volatile(),
     VariableRow::new(
         "is_args",
         |r, _| Some(Bytes::from_static(if r.args.is_empty() { b"" } else { b"?" })),
         "`?` if there are arguments.",
     )
     .volatile(),
-    VariableRow::new("uri", |r, _| Some(r.uri.clone()), "The path, decoded and normalized.").volatile(),
-    VariableRow::new("document_uri", |r, _| Some(r.uri.clone()), "The same as `$uri`.").volatile(),
+    VariableRow::new("uri", |r, _| some(&r.uri), "The path, decoded and normalized.").volatile(),
+    VariableRow::new("document_uri", |r, _| some(&r.uri), "The same as `$uri`.").volatile(),
     VariableRow::new("request_uri", |r, _| text(r.head.request_uri()), "The path and arguments as they were sent."),
     VariableRow::new("request", |r, _| text(r.head.request_line()), "The request line."),
-    VariableRow::new("request_method", |r, _| Some(r.method_name.clone()), "The method.").volatile(),
+    VariableRow::new("request_method", |r, _| some(&r.method_name), "The method.").volatile(),
     VariableRow::new("server_protocol", |r, _| text(r.head.protocol()), "`HTTP/1.0`, `HTTP/1.1` or `HTTP/2.0`."),
     VariableRow::new("scheme", |_, _| Some(Bytes::from_static(b"http")), "`http` or `https`."),
     VariableRow::new("https", |_, _| None, "`on` if the client speaks TLS."),
@@ -123,6 +123,11 @@ pub(super) const VARIABLES: &[VariableRow] = &[
 
 fn status(request: &Request, _: &str) -> Value {
     Some(format!("{:03}", request.error_status.unwrap_or(request.sent.status)).into())
+}
+
+/// What a request may lack: a bad one has neither method nor path.
+fn some(bytes: &Bytes) -> Value {
+    (!bytes.is_empty()).then(|| bytes.clone())
 }
 
 fn text(bytes: &[u8]) -> Value {
