@@ -14,6 +14,10 @@ pub(super) fn unknown(registry: &Registry, name: &str, context: Contexts, call: 
             let help = format!("it is allowed in: {allowed}; but Pushgate does not have it");
             return Diagnostic::emerg("context", message).at(call.at()).help(help);
         }
+        if !known.takes(call.len()) {
+            let message = format!("invalid number of arguments in \"{name}\" directive");
+            return Diagnostic::emerg("arity", message).at(call.at());
+        }
         let message = format!("\"{name}\" directive is not supported");
         return Diagnostic::emerg("unsupported-directive", message).at(call.at()).help(format!(
             "it belongs to nginx's module {}, which Pushgate knows but does not have; see docs/compatibility.md",
@@ -53,6 +57,8 @@ mod tests {
     #[test]
     fn known_but_not_here() {
         assert_eq!(findings("grpc_pass x;"), ["\"grpc_pass\" directive is not allowed here"]);
-        assert_eq!(findings("server { location / { grpc_pass x; } }"), ["\"grpc_pass\" directive is not supported"]);
+        let in_location = |directive: &str| findings(&format!("server {{ location / {{ {directive} }} }}"));
+        assert_eq!(in_location("grpc_pass x;"), ["\"grpc_pass\" directive is not supported"]);
+        assert_eq!(in_location("grpc_pass;"), ["invalid number of arguments in \"grpc_pass\" directive"]);
     }
 }
