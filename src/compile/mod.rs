@@ -196,7 +196,9 @@ impl Compiled {
 }
 
 fn first_name(server: &ServerDef) -> Bytes {
-    server.names.first().map_or_else(Bytes::new, |(_, written, _)| Bytes::copy_from_slice(written.as_bytes()))
+    // `.example.org` stands for the name without the dot.
+    let name = |written: &str| Bytes::copy_from_slice(written.strip_prefix('.').unwrap_or(written).as_bytes());
+    server.names.first().map_or_else(Bytes::new, |(_, written, _)| name(written))
 }
 
 fn compile_location(config: &Config, location: &LocationDef, tree: LocationTree) -> Location {

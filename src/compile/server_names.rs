@@ -50,8 +50,8 @@ impl<T: Copy + PartialEq> ServerNames<T> {
         self.exact.is_empty() && self.suffixes.is_empty() && self.prefixes.is_empty() && self.regexes.is_empty()
     }
 
-    /// The server of a name in lower case, with the captures if an expression found it.
-    pub fn find(&self, name: &Bytes) -> Option<(T, Option<Captures>)> {
+    /// The server of a name in lower case, with the expression that found it and its captures, if one did.
+    pub fn find(&self, name: &Bytes) -> Option<(T, Option<(&Regex, Captures)>)> {
         if let Some(server) = self.exact.get(&name[..]) {
             return Some((*server, None));
         }
@@ -76,13 +76,12 @@ impl<T: Copy + PartialEq> ServerNames<T> {
         memchr::memrchr_iter(b'.', name).find_map(|dot| self.prefixes.get(&name[..dot])).copied()
     }
 
-    fn by_regex(&self, name: &Bytes) -> Option<(T, Option<Captures>)> {
+    fn by_regex(&self, name: &Bytes) -> Option<(T, Option<(&Regex, Captures)>)> {
         // A match that is given up counts as none: the default server then answers.
-        let matched = |(regex, server): &(Regex, T)| match regex.captures(name) {
-            Ok(Some(captures)) => Some((*server, Some(captures))),
+        self.regexes.iter().find_map(|(regex, server)| match regex.captures(name) {
+            Ok(Some(captures)) => Some((*server, Some((regex, captures)))),
             Ok(None) | Err(_) => None,
-        };
-        self.regexes.iter().find_map(matched)
+        })
     }
 }
 

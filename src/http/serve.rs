@@ -155,8 +155,8 @@ fn begin(
     };
     let (server, captures) = found.unwrap_or((listener.default_server, None));
     let request = Request::new(Rc::clone(connection), Arc::clone(compiled), server, head, started);
-    if let Some(captures) = captures {
-        request.set_captures(captures);
+    if let Some((regex, captures)) = captures {
+        request.keep_captures(regex, captures);
     }
     request
 }
