@@ -53,7 +53,7 @@ impl Request {
         if let Some(status) = self.error_status {
             response.status = status;
         }
-        for module in crate::modules::MODULES {
+        for module in crate::modules::MODULES.iter().rev() {
             if let Some(filter) = module.filter {
                 filter(self, &mut response);
             }
@@ -278,7 +278,7 @@ impl Request {
     }
 
     /// The server's own page for a status, without a look at `error_page`.
-    pub(super) fn plain_page(&mut self, status: u16) -> Response {
+    pub fn plain_page(&mut self, status: u16) -> Response {
         super::error_page::built_in(self, status)
     }
 }

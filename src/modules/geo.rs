@@ -170,7 +170,7 @@ impl Geo {
 
     fn address(&self, request: &Request) -> Option<IpAddr> {
         let address = match self.source {
-            None => request.connection.peer.ip()?,
+            None => request.peer.ip()?,
             Some(variable) => std::str::from_utf8(&request.variable(variable)?).ok()?.parse().ok()?,
         };
         if self.table.proxies.is_empty() {

@@ -46,9 +46,9 @@ pub(super) const VARIABLES: &[VariableRow] = &[
         |r, _| Some(r.connection.local?.port().to_string().into()),
         "The port that the client connected to.",
     ),
-    VariableRow::new("remote_addr", |r, _| Some(r.connection.peer.text().into()), "The client's address."),
-    VariableRow::new("remote_port", remote_port, "The client's port."),
-    VariableRow::new("binary_remote_addr", binary_address, "The client's address in binary form."),
+    VariableRow::new("remote_addr", |r, _| Some(r.peer.text().into()), "The client's address.").volatile(),
+    VariableRow::new("remote_port", remote_port, "The client's port.").volatile(),
+    VariableRow::new("binary_remote_addr", binary_address, "The client's address in binary form.").volatile(),
     VariableRow::new("remote_user", |_, _| None, "The user of basic authentication."),
     VariableRow::new(
         "connection",
@@ -139,14 +139,14 @@ fn host(request: &Request, _: &str) -> Value {
 }
 
 fn remote_port(request: &Request, _: &str) -> Value {
-    match &request.connection.peer {
+    match &request.peer {
         Peer::Ip(address) => Some(address.port().to_string().into()),
         Peer::Unix(_) => Some(Bytes::new()),
     }
 }
 
 fn binary_address(request: &Request, _: &str) -> Value {
-    Some(match request.connection.peer.ip() {
+    Some(match request.peer.ip() {
         Some(std::net::IpAddr::V4(address)) => Bytes::copy_from_slice(&address.octets()),
         Some(std::net::IpAddr::V6(address)) => Bytes::copy_from_slice(&address.octets()),
         None => Bytes::from_static(b"unix:"),
