@@ -99,8 +99,7 @@ pub(super) const VARIABLES: &[VariableRow] = &[
     )
     .volatile(),
     VariableRow::new("request_id", request_id, "Sixteen random bytes in hexadecimal."),
-    VariableRow::new("status", |r, _| Some(format!("{:03}", r.sent.status).into()), "The status of the answer.")
-        .volatile(),
+    VariableRow::new("status", status, "The status of the answer.").volatile(),
     VariableRow::new(
         "body_bytes_sent",
         |r, _| Some(r.sent.body_bytes.to_string().into()),
@@ -125,6 +124,13 @@ pub(super) const VARIABLES: &[VariableRow] = &[
 /// What a request may lack: a bad one has neither method nor path.
 fn some(bytes: &Bytes) -> Value {
     (!bytes.is_empty()).then(|| bytes.clone())
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "a variable may have no value")]
+fn status(request: &Request, _: &str) -> Value {
+    // An error page knows the status that it is for.
+    let status = request.error_status.unwrap_or(request.sent.status);
+    Some(format!("{status:03}").into())
 }
 
 fn text(bytes: &[u8]) -> Value {
