@@ -50,7 +50,7 @@ impl<T: Copy + PartialEq> ServerNames<T> {
         self.exact.is_empty() && self.suffixes.is_empty() && self.prefixes.is_empty() && self.regexes.is_empty()
     }
 
-    /// The server of a name in lower case, with the expression that found it and its captures, if one did.
+    /// The server of a name in lower case, with the expression and its captures if one found it.
     pub fn find(&self, name: &Bytes) -> Option<(T, Option<(&Regex, Captures)>)> {
         if let Some(server) = self.exact.get(&name[..]) {
             return Some((*server, None));

@@ -18,8 +18,9 @@ pub const PRODUCT: &str = "pushgate";
 /// The same with its version.
 pub const PRODUCT_VERSION: &str = concat!("pushgate/", env!("CARGO_PKG_VERSION"));
 
-/// The statuses that close the connection without an answer: the client took too long, `return 444`, or it has gone.
-const CLOSING: [u16; 3] = [408, 444, 499];
+/// The statuses that end the connection without an answer: nginx's own for that, a client that took too long, and one
+/// that has gone.
+const SILENT: [u16; 3] = [444, 408, 499];
 
 /// The rows that this file brings.
 pub const COMMANDS: &[Directive] = &[Directive {
@@ -126,7 +127,7 @@ impl Special {
 impl Request {
     /// Turns a status into its page.
     pub(super) fn special(&mut self, status: u16) -> Special {
-        if CLOSING.contains(&status) {
+        if SILENT.contains(&status) {
             return Special::Page(Response { silent: true, ..Response::new(status) });
         }
         self.error_status = Some(pages::visible_status(status));
