@@ -5,7 +5,7 @@
 
 mod check;
 //mod directives;
-//mod explain;
+mod explain;
 mod lint;
 mod nginx;
 mod options;
@@ -26,7 +26,7 @@ struct Command {
 }
 
 /// All of them, in the order of the help.
-static COMMANDS: &[Command] = &[check::COMMAND];
+static COMMANDS: &[Command] = &[check::COMMAND, explain::COMMAND];
 
 /// The exit code of a command that was used wrongly.
 const WRONG_USE: u8 = 2;
