@@ -4,7 +4,7 @@
 //! is a file with a [`Command`] and a line in [`COMMANDS`].
 
 mod check;
-//mod directives;
+mod directives;
 mod explain;
 mod lint;
 mod nginx;
@@ -26,7 +26,7 @@ struct Command {
 }
 
 /// All of them, in the order of the help.
-static COMMANDS: &[Command] = &[check::COMMAND, explain::COMMAND];
+static COMMANDS: &[Command] = &[check::COMMAND, explain::COMMAND, directives::COMMAND];
 
 /// The exit code of a command that was used wrongly.
 const WRONG_USE: u8 = 2;
