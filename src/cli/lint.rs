@@ -67,7 +67,7 @@ fn shadowed_expressions(config: &Config, findings: &mut Vec<Diagnostic>) {
                         .help("of the expressions that fit, the first of the file is taken"),
                 );
             }
-            before.entry(regex.pattern()).or_insert((regex.is_caseless(), at));
+            before.entry(regex.pattern()).or_insert_with(|| (regex.is_caseless(), at));
             if fits_every_path.is_none() && fits_all(regex.pattern()) {
                 fits_every_path = Some(at);
             }
@@ -272,10 +272,7 @@ mod tests {
     #[test]
     fn rewriting_after_return() {
         check("location / { set $x 1; return 200; }", &[]);
-        check(
-            "location / { return 200;\nset $x 1; }",
-            &["unreachable-rewrite 2: this \"set\" is never reached"],
-        );
+        check("location / { return 200;\nset $x 1; }", &["unreachable-rewrite 2: this \"set\" is never reached"]);
     }
 
     #[test]

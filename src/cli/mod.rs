@@ -53,12 +53,12 @@ fn misused(command: &Command, wrong: &Wrong) -> ExitCode {
 
 fn help(name: Option<&str>) -> ExitCode {
     let Some(name) = name else {
-        output::print(&nginx::usage());
+        output::print(nginx::usage());
         return ExitCode::SUCCESS;
     };
     match COMMANDS.iter().find(|command| command.name == name) {
         Some(command) => {
-            output::print(&format!("Usage: pushgate {} {}\n", command.name, command.usage));
+            output::print(format!("Usage: pushgate {} {}\n", command.name, command.usage));
             ExitCode::SUCCESS
         }
         None => {

@@ -45,7 +45,8 @@ fn defaults_and_examples_load() {
     let mut problems = Vec::new();
     for row in Registry::get().directives() {
         let default = format!("{} {}", row.name, row.default);
-        let default = if row.body == Body::Block { format!("{} {{ {} }}", row.name, row.default) } else { default + ";" };
+        let default =
+            if row.body == Body::Block { format!("{} {{ {} }}", row.name, row.default) } else { default + ";" };
         let documented = doc(row);
         let examples = documented.lines().filter_map(|line| line.trim().strip_prefix("Example:"));
         let examples = examples.map(|line| line.trim().trim_matches('`').to_owned());
@@ -77,14 +78,16 @@ fn refusals(line: &str, context: Contexts) -> Vec<String> {
         Contexts::LIMIT_EXCEPT => location(&format!("limit_except GET {{ {line} }}")),
         _ => location(line),
     };
-    let options = LoadOptions { offline: true, prefix: "/p".into(), file: "/p/conf/x".into(), ..LoadOptions::default() };
+    let options =
+        LoadOptions { offline: true, prefix: "/p".into(), file: "/p/conf/x".into(), ..LoadOptions::default() };
     let config = load_text(options, text.as_bytes());
     let refusing = config.built.diagnostics.iter().filter(|finding| finding.severity.refuses() && !finding.late);
     refusing.map(|finding| finding.message.clone()).collect()
 }
 
 fn contexts(text: &str) -> Contexts {
-    let one = |name: &str| Contexts::all().iter().find(|context| context.names() == [name]).unwrap_or(Contexts::empty());
+    let one =
+        |name: &str| Contexts::all().iter().find(|context| context.names() == [name]).unwrap_or(Contexts::empty());
     text.split(", ").fold(Contexts::empty(), |all, name| all | one(name))
 }
 

@@ -5,7 +5,10 @@ use super::{Entry, Support, doc, syntax};
 /// A line for each.
 pub(super) fn list(entries: &[Entry]) -> String {
     let width = entries.iter().map(|entry| entry.name.len()).max().unwrap_or(0);
-    entries.iter().map(|entry| format!("{:<width$}  {:<11}  {}\n", entry.name, entry.status().0, entry.module)).collect()
+    entries
+        .iter()
+        .map(|entry| format!("{:<width$}  {:<11}  {}\n", entry.name, entry.status().0, entry.module))
+        .collect()
 }
 
 /// All that is known of each.

@@ -72,15 +72,17 @@ pub(super) fn holds(
 
 /// The `limit_except` block that holds for a method.
 fn limiting(config: &Config, number: usize, method: &str) -> Option<ScopeId> {
-    let inside = config.built.model.locations.iter().filter(|location| {
-        location.parent == Some(number) && matches!(location.kind, LocationKind::Nameless)
-    });
+    let inside = config
+        .built
+        .model
+        .locations
+        .iter()
+        .filter(|location| location.parent == Some(number) && matches!(location.kind, LocationKind::Nameless));
     inside.map(|location| location.scope).find(|id| {
         let scope = config.built.scope(*id);
         let written = scope.at.map(|at| config.built.sources.written(at)).unwrap_or_default();
-        let excepted = |word: &str| {
-            word.eq_ignore_ascii_case(method) || word.eq_ignore_ascii_case("GET") && method == "HEAD"
-        };
+        let excepted =
+            |word: &str| word.eq_ignore_ascii_case(method) || word.eq_ignore_ascii_case("GET") && method == "HEAD";
         scope.context == Contexts::LIMIT_EXCEPT && !written.split_ascii_whitespace().skip(1).any(excepted)
     })
 }

@@ -178,7 +178,9 @@ impl<'m> Level<'m> {
             Some(taken) if self.redirects => not_tried(format!("\"{}\" is meant", self.name(taken))),
             Some(taken) => match self.kind(taken) {
                 LocationKind::Exact(_) => not_tried("an exact location fits".to_owned()),
-                LocationKind::Prefix { no_regex: true, .. } => not_tried(format!("because of \"{}\"", self.name(taken))),
+                LocationKind::Prefix { no_regex: true, .. } => {
+                    not_tried(format!("because of \"{}\"", self.name(taken)))
+                }
                 LocationKind::Prefix { .. } if self.goes_on => {
                     not_tried(format!("a location inside \"{}\" fits", self.name(taken)))
                 }
@@ -215,13 +217,13 @@ mod tests {
         let text = format!("events {{}} http {{ server {{ {SERVER} }} }}");
         let options = LoadOptions { offline: true, ..LoadOptions::default() };
         let compiled = Compiled::new(load_text(options, text.as_bytes()));
-        let (_, candidates) = choose(&compiled, ServerId(0), &Bytes::from_static(path.as_bytes())).expect("all expressions are simple");
+        let (_, candidates) =
+            choose(&compiled, ServerId(0), &Bytes::from_static(path.as_bytes())).expect("all expressions are simple");
         let line = |candidate: &Candidate| {
             let mark = if candidate.taken { "* " } else { "" };
             format!("{mark}{}: {}", candidate.name, candidate.reason)
         };
-        let found: Vec<String> =
-            candidates.iter().filter(|candidate| candidate.depth == depth).map(line).collect();
+        let found: Vec<String> = candidates.iter().filter(|candidate| candidate.depth == depth).map(line).collect();
         assert_eq!(found, expected, "{path}");
     }
 

@@ -128,10 +128,7 @@ mod tests {
         check("http://x.a.org:81/", Ok((at, "a.org", "\"*.a.org\" is the longest wildcard at the front that fits")));
         check("http://www.x:81/", Ok((at, "a.org", "\"www.*\" is the longest wildcard at the end that fits")));
         check("http://box:81/", Ok((at, "~^b", "\"~^b\" is the first expression that matches")));
-        check(
-            "http://x:81/",
-            Ok((at, "first", "no server has the name \"x\"; it is the first server of the address")),
-        );
+        check("http://x:81/", Ok((at, "first", "no server has the name \"x\"; it is the first server of the address")));
         check("/", Ok((at, "~^b", "it is the one for requests without a host")));
     }
 
@@ -144,10 +141,7 @@ mod tests {
             Ok(("127.0.0.2:82", "c", "no server has the name \"127.0.0.2\"; it is the first server of the address")),
         );
         check("http://c:82/", Ok(("0.0.0.0:82", "c", "\"c\" is one of its names")));
-        check(
-            "http://c/",
-            Err("nothing listens on port 80; there are: 127.0.0.1:81, 0.0.0.0:82, 127.0.0.2:82"),
-        );
+        check("http://c/", Err("nothing listens on port 80; there are: 127.0.0.1:81, 0.0.0.0:82, 127.0.0.2:82"));
         check(
             "http://127.0.0.3:81/",
             Err("nothing listens on 127.0.0.3 port 81; there are: 127.0.0.1:81, 0.0.0.0:82, 127.0.0.2:82"),
