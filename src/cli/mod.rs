@@ -1,9 +1,10 @@
-//! The command line: nginx's own flags, and the commands `check`, `explain` and `directives`.
+//! The command line: nginx's own flags, and the commands `check`, `explain`, `directives` and `demo`.
 //!
 //! A first word that names a command runs it; anything else is nginx's command line, in nginx's words. Adding a command
 //! is a file with a [`Command`] and a line in [`COMMANDS`].
 
 mod check;
+mod demo;
 mod directives;
 mod explain;
 mod lint;
@@ -26,7 +27,7 @@ struct Command {
 }
 
 /// All of them, in the order of the help.
-static COMMANDS: &[Command] = &[check::COMMAND, explain::COMMAND, directives::COMMAND];
+static COMMANDS: &[Command] = &[demo::COMMAND, check::COMMAND, explain::COMMAND, directives::COMMAND];
 
 /// The exit code of a command that was used wrongly.
 const WRONG_USE: u8 = 2;
