@@ -85,12 +85,9 @@ fn fits_all(pattern: &str) -> bool {
 /// `return` on the server's level: it answers before a location is looked for.
 fn answered_before(config: &Config, findings: &mut Vec<Diagnostic>) {
     for server in &config.built.model.servers {
-        let scope = config.built.scope(server.scope);
-        let stops = |applied: &&Applied| matches!(applied.row.name, "return" | "rewrite" | "if" | "break");
         // Anything conditional before it may end the server's own rewriting first.
-        let Some(answers) = scope.applied.iter().find(stops).filter(|applied| applied.row.name == "return") else {
-            continue;
-        };
+        let first = first_rewrite(config.built.scope(server.scope));
+        let Some(answers) = first.filter(|applied| applied.row.name == "return") else { continue };
         let locations = server.locations.iter().map(|number| &config.built.model.locations[*number]);
         // A named one can still be reached by the error page of that answer.
         let mut unused = locations.filter(|location| !matches!(location.kind, LocationKind::Named(_)));
@@ -103,6 +100,11 @@ fn answered_before(config: &Config, findings: &mut Vec<Diagnostic>) {
             );
         }
     }
+}
+
+/// The first directive of a block that may answer, change the path, or end the block's rewriting.
+pub(super) fn first_rewrite(scope: &Scope) -> Option<&Applied> {
+    scope.applied.iter().find(|applied| matches!(applied.row.name, "return" | "rewrite" | "if" | "break"))
 }
 
 /// Rewriting after a `return` of the same block.

@@ -136,7 +136,8 @@ fn family(name: &'static str) -> &'static str {
     }
 }
 
-fn one_line(written: &str, row: &Directive) -> String {
+/// A directive as it was written, on one line.
+pub(super) fn one_line(written: &str, row: &Directive) -> String {
     let words: Vec<&str> = written.split_ascii_whitespace().collect();
     let end = if matches!(row.body, crate::config::Body::Block) { " { … }" } else { ";" };
     words.join(" ") + end
@@ -174,4 +175,82 @@ fn defaults(blocks: &[Block]) -> Vec<(&'static str, &'static str)> {
         defaults.extend(shown.map(|row| (row.name, row.default)));
     }
     defaults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{LoadOptions, load_text};
+
+    const CONFIG: &str = "
+        deny 10.0.0.1;
+        root /srv;
+        log_format x '$uri';
+        server {
+            listen 81;
+            set $a 1;
+            root /srv/www;
+            location /a/ {
+                set $a 2;
+                internal;
+                index a.html
+                      b.html;
+                location /a/b/ {
+                    alias /pics/;
+                    allow all;
+                    limit_except GET { deny all; }
+                }
+            }
+        }";
+
+    /// Checks what holds in a location, as `BLOCK > TEXT`, with a dash before what is replaced.
+    #[track_caller]
+    fn check(location: usize, method: &str, expected: &[&str]) {
+        let text = format!("events {{}} http {{ {CONFIG} }}");
+        let options = LoadOptions { offline: true, ..LoadOptions::default() };
+        let compiled = Compiled::new(load_text(options, text.as_bytes()));
+        assert!(compiled.config.is_good(), "{:?}", compiled.config.built.diagnostics);
+        let (blocks, _) = holds(&compiled, ServerId(0), Some(location), method);
+        let lines = blocks.iter().flat_map(|block| block.directives.iter().map(move |held| (block, held)));
+        let line = |(block, held): (&Block, &Held)| {
+            let mark = if held.replaced_by.is_some() { "- " } else { "" };
+            format!("{} > {mark}{}", block.name, held.text)
+        };
+        let found: Vec<String> = lines.map(line).collect();
+        assert_eq!(found, expected, "{location} {method}");
+    }
+
+    #[test]
+    fn an_outer_location() {
+        check(
+            0,
+            "GET",
+            &[
+                "location /a/ > set $a 2;",
+                "location /a/ > internal;",
+                "location /a/ > index a.html b.html;",
+                "server > listen 81;",
+                "server > set $a 1;",
+                "server > root /srv/www;",
+                "http > deny 10.0.0.1;",
+                "http > - root /srv;",
+            ],
+        );
+    }
+
+    #[test]
+    fn an_inner_location_inherits_settings_only() {
+        let outer = [
+            "location /a/ > index a.html b.html;",
+            "server > listen 81;",
+            "server > set $a 1;",
+            "server > - root /srv/www;",
+            "http > - deny 10.0.0.1;",
+            "http > - root /srv;",
+        ];
+        let own = ["location /a/b/ > alias /pics/;", "location /a/b/ > allow all;"];
+        check(1, "HEAD", &[&own[..], &outer].concat());
+        let own = ["limit_except GET > deny all;", "location /a/b/ > alias /pics/;", "location /a/b/ > - allow all;"];
+        check(1, "POST", &[&own[..], &outer].concat());
+    }
 }

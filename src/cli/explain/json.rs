@@ -60,6 +60,11 @@ pub(super) fn render(compiled: &Compiled, ask: &Ask, explanation: &Explanation) 
             "reason": chosen.reason,
             "at": place(compiled.config.built.scope(server.scope).at),
         },
+        "before": explanation.before.as_ref().map(|before| json!({
+            "text": before.text,
+            "at": place(Some(before.at)),
+            "answers": before.answers,
+        })),
         "location": location.map(|location| json!({
             "name": location.name,
             "reason": location.reason,

@@ -16,9 +16,9 @@ use std::process::ExitCode;
 use bytes::Bytes;
 
 use super::options::{Word, Words, Wrong, load_options, superfluous, unknown};
-use super::{Command, output};
-use crate::compile::{Compiled, LocationId};
-use crate::config::{self, LoadOptions};
+use super::{Command, lint, output};
+use crate::compile::{Compiled, LocationId, ServerId};
+use crate::config::{self, LoadOptions, Position};
 use crate::http::settings::Heads;
 use crate::http::wire::{host, uri};
 
@@ -176,10 +176,31 @@ struct Explanation {
     location: locations::Chosen,
     /// Every location that was considered, outer ones first.
     candidates: Vec<locations::Candidate>,
+    /// What of the server comes before any location.
+    before: Option<Before>,
     /// What holds there, from the inside.
     blocks: Vec<holds::Block>,
     /// What is not written there.
     defaults: Vec<(&'static str, &'static str)>,
+}
+
+/// Rewriting on the server's level.
+#[derive(Debug)]
+struct Before {
+    /// The first of it that may answer or change the path.
+    text: String,
+    at: Position,
+    /// Whether it answers every request.
+    answers: bool,
+}
+
+impl Before {
+    fn of(compiled: &Compiled, server: ServerId) -> Option<Self> {
+        let built = &compiled.config.built;
+        let first = lint::first_rewrite(built.scope(built.model.servers[server.0 as usize].scope))?;
+        let text = holds::one_line(&built.sources.written(first.at), first.row);
+        Some(Self { text, at: first.at, answers: first.row.name == "return" })
+    }
 }
 
 fn explain(options: LoadOptions, ask: &Ask) -> Result<(Compiled, Explanation), String> {
@@ -204,7 +225,8 @@ impl Explanation {
         let args = Bytes::copy_from_slice(normalized.args);
         let (location, candidates) = locations::choose(compiled, server.server, &path)?;
         let (blocks, defaults) = holds::holds(compiled, server.server, location.number(), &ask.method);
-        Ok(Self { server, path, args, location, candidates, blocks, defaults })
+        let before = Before::of(compiled, server.server);
+        Ok(Self { server, path, args, location, candidates, before, blocks, defaults })
     }
 
     /// The location whose settings hold.

@@ -49,6 +49,16 @@ impl Text<'_> {
         self.line(format_args!("{:<12}{}{listen_at}", "address", listener.address));
         self.line(format_args!("{:<12}{name}{server_at}", "server"));
         self.line(format_args!("{INDENT}{}", chosen.reason));
+        if let Some(before) = &explanation.before {
+            let at = self.place(Some(before.at));
+            let what = if before.answers {
+                "answers, so that no location is looked for"
+            } else {
+                "may change the path, or answer"
+            };
+            self.line(format_args!("{:<12}{}{at}", "at first", before.text));
+            self.line(format_args!("{INDENT}{what}"));
+        }
         for candidate in explanation.candidates.iter().filter(|candidate| candidate.taken) {
             let at = self.place(candidate.at);
             self.line(format_args!("{:<12}{}{at}", "location", candidate.name));
