@@ -32,7 +32,7 @@ const COMMANDS: &[Directive] = &[Directive {
     default: "index.html",
     doc: "The files that may stand for a folder, tried in order; the first that exists is answered with, by an \
           internal redirect to it. One that begins with a slash is a path of this server, and is not looked for. The \
-          whole list is inherited where a block names none.\n\nExample: `index index.$geo.html index.html;`",
+          whole list is inherited where a block names none.\n\nExample: `index index.$host.html index.html;`",
     file: file!(),
     apply: index,
     ..Directive::BASE
