@@ -113,6 +113,11 @@ impl Cx<'_> {
         self.builder.scope(self.scope).raw.peek::<S>()
     }
 
+    /// What another block has said of a section so far.
+    pub fn peek_in<S: Section>(&self, scope: ScopeId) -> Option<&S::Raw> {
+        self.builder.peek::<S>(scope)
+    }
+
     /// What an enclosing block, or this one, has said of a section: the nearest of the given kind.
     pub fn edit_around<S: Section>(&mut self, context: Contexts) -> Option<&mut S::Raw> {
         let scope = self.enclosing(context)?;

@@ -9,6 +9,7 @@ mod body;
 pub mod connection;
 pub mod content;
 pub mod error_page;
+pub mod hook;
 mod log_line;
 mod module;
 mod phases;
@@ -23,6 +24,6 @@ pub mod wire;
 
 pub use connection::{Connection, Peer, Stream};
 pub use module::{Filter, Handler, Jump, Module, Next, Phase};
-pub use request::{Kind, Request, Sent};
+pub use request::{Kind, Quoting, Request, Sent};
 pub use response::{Body, BodyStream, Detached, FileBody, Response, Takeover};
 pub use serve::{Site, is_disconnect, serve};

@@ -38,6 +38,9 @@ pub struct Response {
     pub close: bool,
     /// The head leaves without `Server` and `Date`, as nginx's module for websockets sends it.
     pub bare_head: bool,
+    /// The length is not told even where it is known, as nginx's modules answer that send what comes: the answer goes
+    /// in chunks.
+    pub untold_length: bool,
     /// `Transfer-Encoding` must not be used, nor `Content-Length` sent: the end of the connection is the end.
     pub until_close: bool,
 }
@@ -62,6 +65,9 @@ impl Response {
 
     /// The length of the body, if it is known before it is sent.
     pub fn length(&self) -> Option<u64> {
+        if self.untold_length {
+            return None;
+        }
         self.content_length.or_else(|| self.body.length())
     }
 }
