@@ -11,8 +11,8 @@ pub use locations::{Found, LocationTree, find as find_location};
 pub use server_names::ServerNames;
 
 use crate::config::{
-    Config, Diagnostic, ListenAddress, ListenOptions, LocationDef, LocationKind, ScopeId, ServerDef, Settings, Severity,
-    Variable,
+    Config, Diagnostic, ListenAddress, ListenOptions, LocationDef, LocationKind, ScopeId, ServerDef, Settings,
+    Severity, Variable,
 };
 use crate::http::{Handler, Module, Phase, content};
 

@@ -62,7 +62,7 @@ impl LoadOptions {
 
     /// A path as nginx completes it for `include`, and for files named in the configuration's own folder.
     pub fn conf_path(&self, path: &str) -> PathBuf {
-        self.file.parent().unwrap_or(Path::new("")).join(path)
+        self.file.parent().unwrap_or_else(|| Path::new("")).join(path)
     }
 }
 

@@ -15,6 +15,7 @@ mod module;
 mod phases;
 mod request;
 mod response;
+pub mod rewrite;
 pub mod root;
 mod send;
 mod serve;

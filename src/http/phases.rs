@@ -20,9 +20,12 @@ enum Stage {
 }
 
 /// What a stretch of phases ended with.
+#[allow(clippy::large_enum_variant, reason = "there is one answer a request: moving it is cheaper than allocating it")]
 enum Outcome {
     Answer(Response),
     Status(u16),
+    /// A redirect: its status and `Location`.
+    Redirect(u16, Bytes),
     Jump(Jump),
 }
 
@@ -31,20 +34,19 @@ impl Request {
     pub async fn run(&mut self) -> Response {
         let mut stage = Stage::Start;
         let mut response = loop {
-            let mut outcome = self.walk(stage).await;
-            if let Outcome::Status(status) = outcome {
-                outcome = match self.special(status) {
-                    Special::Page(response) => Outcome::Answer(response),
-                    Special::Jump(jump) => Outcome::Jump(jump),
-                };
-            }
-            match outcome {
+            let outcome = self.walk(stage).await;
+            let special = match outcome {
                 Outcome::Answer(response) => break response,
-                Outcome::Jump(jump) => match self.jump(jump) {
+                Outcome::Jump(jump) => Special::Jump(jump),
+                Outcome::Status(status) => self.special(status),
+                Outcome::Redirect(status, location) => self.special(status).at(location),
+            };
+            match special {
+                Special::Page(response) => break response,
+                Special::Jump(jump) => match self.jump(jump) {
                     Ok(next) => stage = next,
                     Err(status) => break self.plain_page(status),
                 },
-                Outcome::Status(status) => break self.plain_page(status),
             }
         };
         if let Some(status) = self.error_status {
@@ -158,6 +160,7 @@ impl Request {
     }
 
     /// Finds the location of the present URI.
+    #[allow(clippy::result_large_err, reason = "the error is an answer: see Outcome")]
     fn find(&mut self) -> Result<(), Outcome> {
         let compiled = std::sync::Arc::clone(&self.compiled);
         self.location_id = compiled.server_location(self.server_id);
@@ -190,22 +193,28 @@ impl Request {
     ) {
         let definition = location.0 as usize - compiled.servers.len();
         if let crate::config::LocationKind::Regex(regex) = &compiled.config.built.model.locations[definition].kind {
-            for (number, variable) in regex.named() {
-                self.set_variable(*variable, captures.get(*number));
-            }
+            self.keep_captures(regex, captures);
         }
-        self.captures = captures;
     }
 
     /// Makes a location the request's, if it may be.
+    #[allow(clippy::result_large_err, reason = "the error is an answer: see Outcome")]
     fn enter(&mut self, location: LocationId) -> Result<(), Outcome> {
         self.location_id = location;
         if !self.is_internal && self.settings::<super::access::Internal>().is_internal {
             return Err(Outcome::Status(404));
         }
+        self.limit();
         match self.refuse_long_body() {
             Some(status) => Err(Outcome::Status(status)),
             None => Ok(()),
+        }
+    }
+
+    /// Goes on to the settings of the location's `limit_except`, if that is about the method.
+    fn limit(&mut self) {
+        if let Some(location) = self.settings::<super::access::LimitExcept>().location(self.method) {
+            self.location_id = self.compiled.location_id(location);
         }
     }
 
@@ -249,6 +258,7 @@ impl Request {
         };
         self.is_internal = true;
         self.location_id = location;
+        self.limit();
         self.forget_notes();
         Ok(Stage::Rewrite)
     }
@@ -260,6 +270,7 @@ impl Request {
 }
 
 /// A handler's word, once it does not have to wait any more.
+#[allow(clippy::large_enum_variant, reason = "there is one answer a request: moving it is cheaper than allocating it")]
 enum Settled {
     Declined,
     Granted,
@@ -273,6 +284,7 @@ async fn settle(mut next: Next<'_>) -> Settled {
             Next::Granted => return Settled::Granted,
             Next::Answer(response) => return Settled::Ended(Outcome::Answer(response)),
             Next::Status(status) => return Settled::Ended(Outcome::Status(status)),
+            Next::Redirect { status, location } => return Settled::Ended(Outcome::Redirect(status, location)),
             Next::Jump(jump) => return Settled::Ended(Outcome::Jump(jump)),
             Next::Later(future) => future.await,
         };

@@ -11,13 +11,13 @@ use super::connection::Connection;
 use super::wire::head::RequestHead;
 use super::wire::method::Method;
 use crate::compile::{Compiled, Location, LocationId, Server, ServerId};
-use crate::config::value::Captures;
+use crate::config::value::{Captures, Regex};
 use crate::config::{Section, Value, VarId};
 use crate::server::clock::{self, Moment};
 use crate::server::log::{Level, LogSettings};
 
-/// Redirects inside the server that one request may make; nginx's number.
-const MAX_URI_CHANGES: u8 = 10;
+/// The redirect inside the server that ends a cycle; the ten before it are allowed, as in nginx.
+const MAX_URI_CHANGES: u8 = 11;
 
 /// A client's request, or a subrequest of one.
 pub struct Request {
@@ -39,8 +39,6 @@ pub struct Request {
     pub server_id: ServerId,
     /// The location; at first the one that stands for the server.
     pub location_id: LocationId,
-    /// What the last regular expression captured.
-    pub captures: Captures,
     /// Whether `internal` locations are open to it.
     pub is_internal: bool,
     /// How it hangs on another one.
@@ -56,6 +54,10 @@ pub struct Request {
     pub(super) method_replaced: bool,
     pub(super) is_error_page: bool,
     pub(super) must_close: bool,
+    /// Whether the location has to be found anew after the rewrite phase.
+    pub uri_changed: bool,
+    /// What the last regular expression captured; reading a `map` may change it.
+    captures: RefCell<Captures>,
     variables: Rc<RefCell<Variables>>,
     notes: Vec<Box<dyn Any>>,
 }
@@ -117,7 +119,6 @@ impl Request {
             args: head.args_bytes(),
             server_id,
             location_id,
-            captures: Captures::default(),
             is_internal: false,
             kind: Kind::Main,
             error_status: None,
@@ -128,6 +129,8 @@ impl Request {
             method_replaced: false,
             is_error_page: false,
             must_close: false,
+            uri_changed: false,
+            captures: RefCell::default(),
             variables: Rc::default(),
             notes: Vec::new(),
             head: Rc::new(head),
@@ -147,7 +150,6 @@ impl Request {
             args,
             server_id: self.server_id,
             location_id: self.compiled.server_location(self.server_id),
-            captures: self.captures.clone(),
             is_internal: true,
             kind: Kind::Subrequest,
             error_status: None,
@@ -158,6 +160,8 @@ impl Request {
             method_replaced: false,
             is_error_page: false,
             must_close: false,
+            uri_changed: false,
+            captures: self.captures.clone(),
             variables: Rc::clone(&self.variables),
             notes: Vec::new(),
         }
@@ -245,6 +249,42 @@ impl Request {
     /// How the present value of a variable was quoted; `None`: it may be anything.
     pub fn quoting(&self, id: VarId) -> Option<Quoting> {
         self.variables.borrow().quoted.iter().find(|(quoted, _)| *quoted == id).map(|(_, quoting)| *quoting)
+    }
+
+    /// Matches a text. What is captured stays for `$1` and its like, and goes to the variables that the expression
+    /// names. An error is a match that was given up, which is logged.
+    pub fn matches(&self, regex: &Regex, subject: &Bytes) -> Result<bool, pcre2::Error> {
+        match regex.captures(subject) {
+            Ok(None) => Ok(false),
+            Ok(Some(captures)) => {
+                self.keep_captures(regex, captures);
+                Ok(true)
+            }
+            Err(error) => {
+                let (code, subject) = (error.code(), subject.escape_ascii());
+                let message = format!("pcre2_match() failed: {code} on \"{subject}\" using \"{}\"", regex.pattern());
+                self.log(Level::Alert, &message);
+                Err(error)
+            }
+        }
+    }
+
+    /// Keeps what an expression captured.
+    pub(super) fn keep_captures(&self, regex: &Regex, captures: Captures) {
+        for (number, variable) in regex.named() {
+            self.variables.borrow_mut().put(variable.0 as usize, captures.get(*number));
+        }
+        self.set_captures(captures);
+    }
+
+    /// Replaces what was captured.
+    pub fn set_captures(&self, captures: Captures) {
+        self.captures.replace(captures);
+    }
+
+    /// What the last expression captured under a number.
+    pub fn capture(&self, number: usize) -> Value {
+        self.captures.borrow().get(number)
     }
 
     /// Lets variables that belong to a location be read anew, after a jump inside the server.

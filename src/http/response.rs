@@ -36,6 +36,8 @@ pub struct Response {
     pub content_length: Option<u64>,
     /// Whether the connection must end after it.
     pub close: bool,
+    /// Nothing is sent at all: the connection is closed.
+    pub silent: bool,
     /// The head leaves without `Server` and `Date`, as nginx's module for websockets sends it.
     pub bare_head: bool,
     /// The length is not told even where it is known, as nginx's modules answer that send what comes: the answer goes
@@ -133,7 +135,8 @@ impl Body {
             Self::Empty => Some(Bytes::new()),
             Self::Full(bytes) => Some(bytes),
             Self::File(body) => {
-                let length = usize::try_from(body.range.end - body.range.start).ok().filter(|length| *length <= limit)?;
+                let length =
+                    usize::try_from(body.range.end - body.range.start).ok().filter(|length| *length <= limit)?;
                 let mut bytes = vec![0; length];
                 std::os::unix::fs::FileExt::read_exact_at(&body.file, &mut bytes, body.range.start).ok()?;
                 Some(bytes.into())

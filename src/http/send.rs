@@ -90,9 +90,15 @@ fn encode_head(
     chunked: bool,
 ) -> Bytes {
     let pages = request.settings::<Pages>();
-    let location = response.location.as_ref().map(|location| absolute(request, pages, location));
+    // nginx completes a path where it writes its own headers; any other location stands among the listed ones.
+    let is_completed = |location: &&Bytes| location.first() == Some(&b'/') && *pages.absolute_redirect;
+    let location = response.location.as_ref();
+    let completed = location.filter(is_completed).map(|location| absolute(request, pages, location));
+    let listed_location = location.filter(|location| !is_completed(location)).map(|url| (&b"Location"[..], &url[..]));
     let mut date = date.borrow_mut();
-    let has_no_content = response.status == 304 || response.status == 204 || response.status < 200;
+    // A 304 keeps what `return 304 text;` gave it; that of a conditional request was given nothing.
+    let is_bare_304 = response.status == 304 && response.length() == Some(0);
+    let has_no_content = is_bare_304 || response.status == 204 || response.status < 200;
     let head = ResponseHead {
         status: response.status,
         status_line: None,
@@ -102,7 +108,7 @@ fn encode_head(
         charset: response.charset.as_deref().filter(|_| !has_no_content).unwrap_or_default(),
         content_length: length.filter(|_| !has_no_content),
         last_modified: response.last_modified,
-        location: location.as_deref(),
+        location: completed.as_deref(),
         chunked: chunked && !has_no_content,
         connection: after,
         vary: false,
@@ -111,15 +117,12 @@ fn encode_head(
     let ranges = (response.ranges && response.status == 200).then_some((&b"Accept-Ranges"[..], &b"bytes"[..]));
     let listed = response.headers.iter().map(|(name, value)| (&name[..], &value[..]));
     let mut bytes = Vec::new();
-    encode(&mut bytes, &head, etag.into_iter().chain(ranges).chain(listed));
+    encode(&mut bytes, &head, etag.into_iter().chain(ranges).chain(listed_location).chain(listed));
     bytes.into()
 }
 
-/// Completes a path of this server to a URL, as `absolute_redirect` and its like say.
+/// Completes a path of this server to a URL.
 fn absolute(request: &Request, pages: &Pages, location: &Bytes) -> Bytes {
-    if location.first() != Some(&b'/') || !*pages.absolute_redirect {
-        return location.clone();
-    }
     let host = match request.head.host() {
         host if host.is_empty() || *pages.server_name_in_redirect => &request.server().name,
         host => host,

@@ -95,8 +95,20 @@ const COMMANDS: &[Directive] = &[
         "the kernel places the threads",
         "Binds nginx's workers to cores.",
     ),
-    Directive::ignored("env", Contexts::MAIN, Args::ONE, "the environment is kept as it is", "Keeps a variable of the environment in nginx's workers."),
-    Directive::ignored("thread_pool", Contexts::MAIN, Args::between(2, 3), "files are read without a pool", "Names a pool of threads that read files in nginx."),
+    Directive::ignored(
+        "env",
+        Contexts::MAIN,
+        Args::ONE,
+        "the environment is kept as it is",
+        "Keeps a variable of the environment in nginx's workers.",
+    ),
+    Directive::ignored(
+        "thread_pool",
+        Contexts::MAIN,
+        Args::between(2, 3),
+        "files are read without a pool",
+        "Names a pool of threads that read files in nginx.",
+    ),
     Directive::ignored("ssl_engine", Contexts::MAIN, Args::ONE, "TLS is rustls's", "Names OpenSSL's hardware engine."),
     Directive {
         name: "events",
@@ -162,8 +174,9 @@ fn user(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
         return Ok(());
     }
     let name = call.text(0);
-    let (uid, mut gid) = sys::user_ids(&name)
-        .ok_or_else(|| Fault::new(format!("getpwnam(\"{name}\") failed")).word(0).help("create the user, or name one that exists"))?;
+    let (uid, mut gid) = sys::user_ids(&name).ok_or_else(|| {
+        Fault::new(format!("getpwnam(\"{name}\") failed")).word(0).help("create the user, or name one that exists")
+    })?;
     // Without a second word nginx takes the group of the same name.
     let group = if call.len() > 1 { call.text(1) } else { name.clone() };
     gid = sys::group_id(&group).or_else(|| (call.len() == 1).then_some(gid)).ok_or_else(|| {
@@ -174,7 +187,8 @@ fn user(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
 }
 
 /// The modules that are built in, by the names of their files in nginx's packages.
-const BUILT_IN: &[&str] = &["ngx_http_push_stream_module", "ngx_http_set_misc_module", "ngx_postgres_module", "ndk_http_module"];
+const BUILT_IN: &[&str] =
+    &["ngx_http_push_stream_module", "ngx_http_set_misc_module", "ngx_postgres_module", "ndk_http_module"];
 
 fn load_module(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
     let word = call.text(0);

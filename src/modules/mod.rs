@@ -2,11 +2,13 @@
 //!
 //! The list is in nginx's order, and the order is behaviour: handlers of a phase and filters run in it.
 
+pub mod access;
 pub mod core;
 pub mod events;
 pub mod http_core;
+pub mod rewrite;
 
 use crate::http::Module;
 
 /// All modules, in nginx's order.
-pub static MODULES: &[Module] = &[core::MODULE, events::MODULE, http_core::MODULE];
+pub static MODULES: &[Module] = &[core::MODULE, events::MODULE, http_core::MODULE, access::MODULE, rewrite::MODULE];

@@ -201,6 +201,7 @@ impl Pool {
         if let Some(kept) = shared.take_idle(preferred) {
             return Ok(kept);
         }
+        shared.make_room();
         match shared.admit()? {
             Admission::Open(slot) => shared.open(slot, preferred).await,
             Admission::Wait(turn, limit) => match timeout(limit, turn).await {
@@ -259,6 +260,19 @@ impl Shared {
                 return Some(Pooled(Some(held)));
             }
         }
+    }
+
+    /// Idle connections count too. If none of them is to the right server the oldest gives way.
+    fn make_room(&self) {
+        let oldest = {
+            let mut state = self.state.borrow_mut();
+            let is_full = self
+                .options
+                .keepalive
+                .is_some_and(|keepalive| state.open >= keepalive.max);
+            (is_full && !state.idle.is_empty()).then(|| state.idle.remove(0))
+        };
+        drop(oldest);
     }
 
     /// Whether one more connection may be opened, now or later.
@@ -603,7 +617,7 @@ mod tests {
 
     /// Lets the pool's own tasks finish; each step of theirs is one answer of the server.
     async fn until(what: impl Fn() -> bool) {
-        for _ in 0..500 {
+        for _ in 0..2000 {
             if what() {
                 return;
             }
@@ -648,7 +662,7 @@ mod tests {
             assert_eq!(pool.status().idle, 1);
 
             // What the server closed is not given out.
-            cluster.psql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'nginx'");
+            cluster.psql("select pg_terminate_backend(pid, 5000) from pg_stat_activity where application_name = 'nginx'");
             let mut fresh = pool.get().await.unwrap();
             assert_eq!(value(&mut fresh, "select 2").await, "2");
             drop(fresh);
@@ -792,6 +806,24 @@ mod tests {
                 names.push(value(&mut weighted.get().await.unwrap(), name).await);
             }
             assert_eq!(names, ["good", "good", "spare", "good"]);
+
+            // In turn, each by connections to its own; an idle one to the other server makes room.
+            let keepalive = Keepalive {
+                max: 1,
+                any_server: false,
+                ..KEEPALIVE
+            };
+            let servers = vec![
+                server(Arc::clone(&good)),
+                server(cluster.options("application_name=other")),
+            ];
+            let in_turn = pool(servers, Some(keepalive), None);
+            let mut names = Vec::new();
+            for _ in 0..3 {
+                names.push(value(&mut in_turn.get().await.unwrap(), name).await);
+            }
+            assert_eq!(names, ["good", "other", "good"]);
+            assert_eq!(in_turn.status().idle, 1);
 
             // Alone, a failing server is tried each time; two are left alone once both have failed.
             let alone = pool(vec![server(Arc::clone(&dead))], None, None);

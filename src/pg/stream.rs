@@ -182,7 +182,10 @@ fn tune(tcp: &TcpStream) -> io::Result<()> {
         .with_time(Duration::from_secs(15))
         .with_interval(Duration::from_secs(5))
         .with_retries(3);
-    socket2::SockRef::from(tcp).set_tcp_keepalive(&keepalive)
+    let socket = socket2::SockRef::from(tcp);
+    socket.set_tcp_keepalive(&keepalive)?;
+    // Keepalive asks only while nothing is under way.
+    socket.set_tcp_user_timeout(Some(Duration::from_secs(30)))
 }
 
 async fn client_config(options: &ConnectOptions) -> Result<ClientConfig, String> {

@@ -1,16 +1,14 @@
 //! A PostgreSQL of a test's own: a cluster in a temporary folder, on a free port of the loopback and a unix socket.
 
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use tempfile::TempDir;
 
 use super::conninfo::{ConnectOptions, parse_conninfo};
-
-const BIN: &str = "/usr/lib/postgresql/15/bin";
 
 /// Passwords are checked by SCRAM over TCP; the role `md5user` by md5, `plainuser` in clear text, and nobody by socket.
 const HBA: &str = "local all all trust\nhost all md5user 127.0.0.1/32 md5\nhost all plainuser 127.0.0.1/32 password\n\
@@ -140,59 +138,63 @@ impl Cluster {
         self.run_at("sh", &["-c", script], self.folder.path());
     }
 
-    fn run(&self, program: &str, arguments: &[&str]) -> Output {
-        self.run_at(&format!("{BIN}/{program}"), arguments, Path::new("/tmp"))
+    fn run(&self, name: &str, arguments: &[&str]) -> Output {
+        self.run_at(&program(name), arguments, Path::new("/tmp"))
     }
 
     fn run_at(&self, program: &str, arguments: &[&str], folder: &Path) -> Output {
-        let mut command = Command::new("setpriv");
-        command
-            .args([
-                "--reuid=postgres",
-                "--regid=postgres",
-                "--clear-groups",
-                program,
-            ])
-            .args(arguments);
+        let mut command = as_postgres(program);
+        command.args(arguments).current_dir(folder);
         // pg_ctl leaves the server behind with our pipes, which would then never end.
-        let starts = arguments.contains(&"start");
-        if starts {
-            command
-                .stdout(std::process::Stdio::null())
-                .stderr(std::process::Stdio::null());
-        }
-        command.current_dir(folder);
-        let output = if starts {
+        if arguments.contains(&"start") {
+            command.stdout(Stdio::null()).stderr(Stdio::null());
             let status = command.status().expect("it runs");
-            Output {
+            assert!(status.success(), "{program} {arguments:?}");
+            return Output {
                 status,
                 stdout: Vec::new(),
                 stderr: Vec::new(),
-            }
-        } else {
-            command.output().expect("it runs")
-        };
-        assert!(
-            output.status.success(),
-            "{program} {arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+            };
+        }
+        let output = command.output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{program} {arguments:?}: {said}");
         output
     }
+}
+
+/// PostgreSQL refuses to run as root, so root becomes somebody else.
+fn as_postgres(program: &str) -> Command {
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+    if !is_root {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args([
+        "--reuid=postgres",
+        "--regid=postgres",
+        "--clear-groups",
+        program,
+    ]);
+    command
+}
+
+/// A program of the newest PostgreSQL here.
+fn program(name: &str) -> String {
+    let found = glob::glob(&format!("/usr/lib/postgresql/*/bin/{name}")).expect("a good pattern");
+    let newest = found
+        .filter_map(Result::ok)
+        .max()
+        .expect("PostgreSQL is installed");
+    newest.display().to_string()
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
         let data = self.path("data").display().to_string();
+        let mut stop = as_postgres(&program("pg_ctl"));
         drop(
-            Command::new("setpriv")
-                .args([
-                    "--reuid=postgres",
-                    "--regid=postgres",
-                    "--clear-groups",
-                    &format!("{BIN}/pg_ctl"),
-                ])
-                .args(["-D", &data, "-m", "immediate", "-w", "stop"])
+            stop.args(["-D", &data, "-m", "immediate", "-w", "stop"])
                 .output(),
         );
     }

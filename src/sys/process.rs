@@ -110,6 +110,16 @@ fn check(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Lets a child end (by SIGINT) when the thread that starts it ends, however it ends.
+pub fn die_with_parent(command: &mut std::process::Command) {
+    // SAFETY: the closure runs between fork and exec and makes one system call with constant arguments.
+    unsafe {
+        std::os::unix::process::CommandExt::pre_exec(command, || {
+            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGINT))
+        });
+    }
+}
+
 /// Whether root runs the process.
 pub fn is_root() -> bool {
     // SAFETY: `geteuid` has no arguments and can't fail.

@@ -92,7 +92,7 @@ impl Source {
                 };
                 (request.variable(id), origin)
             }
-            Self::Capture(number) => (request.captures.get(usize::from(number)), Origin::Raw),
+            Self::Capture(number) => (request.capture(usize::from(number)), Origin::Raw),
         }
     }
 }

@@ -390,6 +390,13 @@ impl Connection {
     }
 
     async fn within_timeout(&mut self) -> Result<Option<Row>, Error> {
+        let result = self.advance_in_time().await;
+        // Who can't be understood once can't be trusted to be understood again.
+        self.broken |= matches!(result, Err(Error::Protocol(_)));
+        result
+    }
+
+    async fn advance_in_time(&mut self) -> Result<Option<Row>, Error> {
         let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
         match deadline {
             Some(deadline) => timeout_at(deadline, self.advance())

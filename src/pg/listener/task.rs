@@ -17,6 +17,9 @@ use super::{
 };
 use crate::pg::sql::{quote_identifier, quote_literal};
 
+/// So many notifications are passed on in one go.
+const BURST: usize = 256;
+
 /// So many commands go in one round trip; a string of them is one transaction.
 const BATCH: usize = 500;
 
@@ -175,6 +178,7 @@ impl Task {
         self.counters.connected.store(true, Relaxed);
         // Once all channels are listened to.
         let mut is_up = false;
+        let mut burst = 0_usize;
         loop {
             if round_trip.is_none() {
                 let batch = self.batch();
@@ -191,9 +195,15 @@ impl Task {
                 next_canary
             };
             tokio::select! {
-                biased;
                 message = poll_fn(|cx| connection.poll_message(cx)) => match message {
-                    Some(Ok(AsyncMessage::Notification(notification))) => self.deliver(&notification, &mut flight),
+                    Some(Ok(AsyncMessage::Notification(notification))) => {
+                        self.deliver(&notification, &mut flight);
+                        burst += 1;
+                        // In a storm the others on this thread want their turn too.
+                        if burst.is_multiple_of(BURST) {
+                            tokio::task::yield_now().await;
+                        }
+                    }
                     Some(Ok(_)) => {}
                     Some(Err(error)) => return Leave::Lost(describe(&error)),
                     None => return Leave::Lost("server closed the connection".to_owned()),
@@ -208,7 +218,7 @@ impl Task {
                     Some(command) => self.take(command),
                     None => return Leave::NoHandles,
                 },
-                () = sleep_until(canary_due), if self.options.canary.is_some() && is_up => {
+                () = sleep_until(canary_due), if self.options.canary.is_some() => {
                     if flight.since.is_some() {
                         return Leave::Lost("deaf: the canary notification did not come back".to_owned());
                     }

@@ -65,7 +65,7 @@ impl Ear {
 }
 
 async fn until(what: impl Fn() -> bool) {
-    for _ in 0..1000 {
+    for _ in 0..4000 {
         if what() {
             return;
         }
@@ -242,7 +242,7 @@ fn a_deaf_connection_is_found() {
         until(|| ear.listener.status().channels == 1).await;
         cluster.psql("notify c, 'x'");
         assert_eq!(ear.hear(1).await, ["c=x"]);
-        assert_eq!(ear.listener.status().reconnects, 1);
+        assert!(ear.listener.status().reconnects >= 1);
     });
 }
 

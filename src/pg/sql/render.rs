@@ -113,6 +113,38 @@ impl Template {
         }
     }
 
+    /// Pastes the values in as the original did: whoever can choose a value can choose the statement. For who must have
+    /// it (`postgres_unsafe_interpolation`); variables with a type stay parameters.
+    pub fn paste(&self, values: &[Value<'_>]) -> Result<Query, Refusal> {
+        let mut out = Output::default();
+        for token in &self.tokens {
+            for piece in self.pieces(token) {
+                let slot = match piece {
+                    Piece::Text(text) => {
+                        out.sql.push_str(text);
+                        continue;
+                    }
+                    Piece::Slot(slot) => slot,
+                };
+                let value = values.get(slot.variable).copied().unwrap_or_default();
+                let placed = match slot.role {
+                    Role::Bound(_) | Role::Identifier => out.place(slot.role, value),
+                    _ => std::str::from_utf8(value.bytes.unwrap_or_default())
+                        .map_err(|_| Reason::NotUtf8)
+                        .and_then(no_nul)
+                        .map(|text| out.sql.push_str(text)),
+                };
+                placed.map_err(|reason| self.refusal(slot, value, reason))?;
+            }
+        }
+        Ok(Query {
+            sql: out.sql,
+            params: out.params,
+            reusable: self.is_constant,
+            ..Query::default()
+        })
+    }
+
     fn query(&self, values: &[Value<'_>]) -> Result<Query, Refusal> {
         let mut out = Output::default();
         for token in &self.tokens {

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::future::Future;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -510,6 +510,46 @@ fn messages_of_a_client_wait_for_one_another() {
             world.diary.entries.borrow().last().unwrap(),
             "closed Client x true"
         );
+    });
+}
+
+#[test]
+fn one_who_takes_nothing_for_too_long_is_cut() {
+    world(Limits::default(), |world| async move {
+        let settings = Settings {
+            queue_bound: usize::MAX,
+            send_timeout: Duration::from_millis(200),
+            ..world.websocket()
+        };
+        let (_, client) = world.join(&["x"], settings);
+        let text = "t".repeat(1 << 20);
+        (0..16).for_each(|_| world.publish("x", &text));
+        world.diary_says(&["closed Slow x true"]).await;
+        world.is_empty().await;
+        assert_eq!(world.hub.dropped().slow_clients.count(), 1);
+        drop(client);
+    });
+}
+
+#[test]
+fn one_who_never_stops_sending_starves_nobody() {
+    world(Limits::default(), |world| async move {
+        let (_, mut flood) = world.join(&["flood"], world.websocket());
+        let pongs = b"\x8A\x80\0\0\0\0".repeat(10_000);
+        let stop = flood.try_clone().unwrap();
+        let flooding = std::thread::spawn(move || while flood.write_all(&pongs).is_ok() {});
+        let mut client = tungstenite(world.join(&["x"], world.websocket()).1).await;
+        for n in 0..100 {
+            world.publish("x", &n.to_string());
+            assert_eq!(next(&mut client).await, format!("x:{n}"));
+        }
+        assert!(!flooding.is_finished());
+        world.delivery.shutdown(Farewell::Plain);
+        assert_eq!(next(&mut client).await, "close");
+        stop.shutdown(std::net::Shutdown::Both).unwrap();
+        flooding.join().unwrap();
+        drop((client, stop));
+        world.is_empty().await;
     });
 }
 

@@ -298,6 +298,31 @@ fn unmask(part: &mut [u8], mut mask: [u8; 4], come: usize) {
     }
 }
 
+/// For the fuzzer: any bytes, cut in any way, must be judged as they are in one piece. The first byte says how they are cut.
+#[doc(hidden)]
+pub fn fuzz(data: &[u8]) {
+    let judge = |stream: &[u8], size: usize| {
+        let (mut decoder, mut all) = (Decoder::default(), Vec::new());
+        let mut stream = stream.to_vec();
+        for mut piece in stream.chunks_mut(size) {
+            while !piece.is_empty() {
+                match decoder.decode(piece, 1000) {
+                    Ok((taken, received)) => {
+                        all.extend(received);
+                        piece = &mut piece[taken..];
+                    }
+                    Err(violation) => return (all, Some(violation)),
+                }
+            }
+        }
+        (all, None)
+    };
+    if let Some((size, stream)) = data.split_first() {
+        let size = usize::from(*size).max(1);
+        assert_eq!(judge(stream, size), judge(stream, stream.len().max(1)));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -501,6 +526,21 @@ mod tests {
             cuts in proptest::collection::vec(0usize..64, 0..6),
         ) {
             prop_assert_eq!(decode(&[&stream]), decode(&cut(&stream, cuts)));
+        }
+
+        #[test]
+        fn what_looks_like_frames_is_judged_alike_too(
+            stream in proptest::collection::vec(
+                prop_oneof![
+                    proptest::sample::select(&[0x00, 0x01, 0x02, 0x80, 0x81, 0x82, 0x88, 0x89, 0x8A, 0xFE, 0xFF, 0xE2][..]),
+                    0x80u8..0x88,
+                    Just(0),
+                    any::<u8>(),
+                ],
+                0..80,
+            ),
+        ) {
+            fuzz(&stream);
         }
 
         #[test]
