@@ -247,6 +247,11 @@ impl Builder {
         self.scope(scope).raw.peek::<S>()
     }
 
+    /// What the block of a number says of a section.
+    pub fn peek_number<S: Section>(&self, number: usize) -> Option<&S::Raw> {
+        self.scopes.get(number)?.raw.peek::<S>()
+    }
+
     pub(super) fn scope_mut(&mut self, id: ScopeId) -> &mut Scope {
         &mut self.scopes[id.0 as usize]
     }

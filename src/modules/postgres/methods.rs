@@ -47,11 +47,6 @@ impl Methods {
     pub(super) fn suit(self, method: Method) -> bool {
         !self.are_named() || self.name(method)
     }
-
-    /// A method that both name.
-    pub(super) fn common(self, other: Self) -> Option<&'static str> {
-        METHODS.iter().find(|(_, method)| self.name(*method) && other.name(*method)).map(|(word, _)| *word)
-    }
 }
 
 /// The method that a word names in the modules of 2015 and 2018, in any case.

@@ -8,7 +8,7 @@ use super::reading::Reading;
 use super::server::{Servers, Upstream, conninfo_fault, error};
 use crate::compile::Compiled;
 use crate::config::value::Template;
-use crate::config::{Args, Call, Contexts, Cx, Directive, Fault, Merge, Section, Slot};
+use crate::config::{Args, Builder, Call, Contexts, Cx, Diagnostic, Directive, Fault, Merge, Position, Section, Slot};
 use crate::http::Request;
 use crate::http::content::Content;
 use crate::server::log::Level;
@@ -45,6 +45,7 @@ pub(super) enum To {
 #[derive(Debug, Default)]
 pub(super) struct RawPassing {
     to: Option<To>,
+    at: Option<Position>,
     /// The grammar of the upstream, if it is known.
     pub(super) reading: Option<Reading>,
 }
@@ -79,7 +80,7 @@ fn postgres_pass(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
         named(cx, call)?
     };
     let raw = cx.edit::<Passing>();
-    (raw.to, raw.reading) = (Some(to), reading);
+    (raw.to, raw.reading, raw.at) = (Some(to), reading, Some(call.at()));
     let ends_with_slash = cx.location().is_some_and(|location| location.name.ends_with('/'));
     let content = cx.edit::<Content>();
     content.handler = Some(super::run::handle);
@@ -131,4 +132,26 @@ pub(super) fn servers(request: &Request, reading: Reading) -> Result<Arc<Servers
         request.log(Level::Error, &message);
         500
     })
+}
+
+/// Names that no upstream has.
+pub(super) fn finish(builder: &mut Builder) {
+    let mut findings = Vec::new();
+    for scope in (0..builder.scopes.len()).filter_map(|number| builder.peek_number::<Passing>(number)) {
+        let Some(To::Name(template, name)) = &scope.to else { continue };
+        if template.constant().is_none() {
+            continue;
+        }
+        let is_postgres = |scope| builder.peek::<Upstream>(scope).is_some_and(|raw| raw.grammar().is_some());
+        let finding = match builder.model.upstream(name) {
+            None => Diagnostic::emerg("unknown-upstream", format!("no port in upstream \"{name}\"")),
+            Some((_, upstream)) if is_postgres(upstream.scope) => continue,
+            Some(_) => Diagnostic::emerg("not-postgres", format!("upstream \"{name}\" has no postgres_server")),
+        };
+        findings.push(match scope.at {
+            Some(at) => finding.at(at),
+            None => finding,
+        });
+    }
+    builder.diagnostics.extend(findings);
 }

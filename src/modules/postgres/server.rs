@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::value::{parse_msec, parse_number};
-use crate::config::{Args, Call, Contexts, Cx, Directive, Fault, Merge, Section, Slot, Status};
+use crate::config::{
+    Args, Builder, Call, Contexts, Cx, Diagnostic, Directive, Fault, Merge, Section, Severity, Slot, Status,
+};
 use crate::pg::conninfo::{self, ConninfoError, Grammar, ServerLine};
 use crate::pg::pool::{Keepalive, Overflow, PoolOptions, Queue};
 
@@ -168,11 +170,6 @@ impl Servers {
     /// Whether answers name the charset of the connection, as they do where an encoding was asked for.
     pub(super) fn names_charset(&self) -> bool {
         self.lines.iter().any(|line| line.connect.client_encoding.is_some())
-    }
-
-    /// Whether the connections are kept.
-    pub(super) fn keeps_connections(&self) -> bool {
-        self.keepalive.is_some()
     }
 }
 
@@ -347,4 +344,21 @@ pub(super) fn error(call: &Call<'_>, text: &str) -> Fault {
 /// The fault of a word that today's module knows nothing of.
 pub(super) fn additional(call: &Call<'_>, index: usize) -> Fault {
     error(call, &format!("invalid additional parameter \"{}\"", call.text(index))).word(index)
+}
+
+/// What `check` says of upstreams.
+pub(super) fn finish(builder: &mut Builder) {
+    let without = |scope| {
+        let raw = builder.peek::<Upstream>(scope)?;
+        (raw.keepalive.is_none() && raw.grammar() == Some(Grammar::Libpq)).then_some(())
+    };
+    let upstreams = builder.model.upstreams.iter().filter(|upstream| without(upstream.scope).is_some());
+    let findings: Vec<Diagnostic> = upstreams
+        .map(|upstream| {
+            let message = format!("upstream \"{}\" keeps no connections: every request logs in anew", upstream.name);
+            let finding = Diagnostic::new(Severity::Lint, "no-keepalive", message);
+            finding.near(builder.scope(upstream.scope).at).help("add: postgres_keepalive 8;")
+        })
+        .collect();
+    builder.diagnostics.extend(findings);
 }
