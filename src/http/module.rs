@@ -22,7 +22,7 @@ pub struct Module {
     pub apply: Option<fn(&Compiled, &'static Live)>,
     /// Its handlers, each with the phase it runs in.
     pub phases: &'static [(Phase, Handler)],
-    /// Changes answers on their way out. Filters run in the order of the list.
+    /// Changes answers on their way out.
     pub filter: Option<Filter>,
 }
 

@@ -4,8 +4,9 @@ use bytes::Bytes;
 
 use super::error_page::Special;
 use super::module::{Jump, Next, Phase};
-use super::request::Request;
+use super::request::{Request, Sent};
 use super::response::{Body, Response};
+use super::settings::Pages;
 use super::wire::escape::{Escape, escape};
 use crate::compile::{Found, LocationId, find_location};
 use crate::server::log::Level;
@@ -52,7 +53,7 @@ impl Request {
         if let Some(status) = self.error_status {
             response.status = status;
         }
-        for module in crate::modules::MODULES {
+        for module in crate::modules::MODULES.iter().rev() {
             if let Some(filter) = module.filter {
                 filter(self, &mut response);
             }
@@ -61,7 +62,20 @@ impl Request {
             response.content_length = response.length();
             response.body = Body::Empty;
         }
+        if !self.is_main() && *self.settings::<Pages>().log_subrequest {
+            self.log_subrequest(&response);
+        }
         response
+    }
+
+    /// Gives a subrequest a line of its own in the access log.
+    fn log_subrequest(&mut self, response: &Response) {
+        let length = response.length().unwrap_or_default();
+        self.sent = Sent { status: response.status, body_bytes: length, bytes: length };
+        let compiled = std::sync::Arc::clone(&self.compiled);
+        for handler in compiled.phases.of(Phase::Log) {
+            handler(self);
+        }
     }
 
     /// Walks the phases from a stage until something ends the walk.
@@ -264,7 +278,7 @@ impl Request {
     }
 
     /// The server's own page for a status, without a look at `error_page`.
-    pub(super) fn plain_page(&mut self, status: u16) -> Response {
+    pub fn plain_page(&mut self, status: u16) -> Response {
         super::error_page::built_in(self, status)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::connection::Connection;
+use super::connection::{Connection, Peer};
 use super::wire::head::RequestHead;
 use super::wire::method::Method;
 use crate::compile::{Compiled, Location, LocationId, Server, ServerId};
@@ -23,6 +23,8 @@ const MAX_URI_CHANGES: u8 = 11;
 pub struct Request {
     /// The connection it came by.
     pub connection: Rc<Connection>,
+    /// Who the client is: the connection's other end, or whom a trusted proxy names in its place.
+    pub peer: Peer,
     /// The configuration that holds for it, to its end.
     pub compiled: Arc<Compiled>,
     /// What the client sent.
@@ -112,6 +114,7 @@ impl Request {
     ) -> Self {
         let location_id = compiled.server_location(server_id);
         Self {
+            peer: connection.peer.clone(),
             connection,
             method: head.method(),
             method_name: method_name(&head),
@@ -142,6 +145,7 @@ impl Request {
     pub fn subrequest(&self, uri: Bytes, args: Bytes) -> Self {
         Self {
             connection: Rc::clone(&self.connection),
+            peer: self.peer.clone(),
             compiled: Arc::clone(&self.compiled),
             head: Rc::clone(&self.head),
             method: Method::Get,

@@ -104,7 +104,7 @@ fn rule(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
 
 /// The handler of the access phase.
 fn check(request: &mut Request) -> Next<'_> {
-    match request.settings::<Rules>().decide(&request.connection.peer) {
+    match request.settings::<Rules>().decide(&request.peer) {
         None => Next::Declined,
         Some(true) => Next::Granted,
         Some(false) => {

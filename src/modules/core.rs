@@ -1,8 +1,11 @@
 //! The process's own directives: ngx_core_module and what belongs to the whole file.
 
+use std::path::PathBuf;
+
 use crate::config::value::{Flag, Msec, Number, Path, Text, Value, parse_number};
 use crate::config::{
-    Args, Body, Call, Contexts, Cx, Declarations, Directive, Fault, Merge, Section, SectionRow, Slot, Status,
+    Args, Body, Builder, Call, Config, Contexts, Cx, Declarations, Directive, Fault, Merge, Section, SectionRow, Slot,
+    Status,
 };
 use crate::http::Module;
 use crate::server::log::{self, LogSettings};
@@ -32,6 +35,18 @@ settings! {
         "worker_rlimit_nofile" MAIN = "0" => pub open_files: Number,
         /// How long connections may last after the server was told to quit; 0: as long as they like.
         "worker_shutdown_timeout" MAIN = "0" => pub shutdown_timeout: Msec,
+    }
+}
+
+impl Process {
+    /// The file of the process's id: the configuration's, or else the one that the command line knows.
+    pub fn pid_file(config: &Config) -> PathBuf {
+        let options = &config.built.options;
+        let is_written = config.built.scope(Builder::MAIN).applied.iter().any(|applied| applied.row.name == "pid");
+        match &options.pid {
+            Some(path) if !is_written => path.clone(),
+            _ => options.prefix.join(&*config.main().get::<Self>().pid),
+        }
     }
 }
 

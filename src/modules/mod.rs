@@ -1,17 +1,52 @@
 //! One room for each nginx module.
 //!
-//! The list is in nginx's order, and the order is behaviour: handlers of a phase and filters run in it.
+//! The list is in nginx's order, and the order is behaviour: handlers of a phase and filters run from its end to its
+//! beginning, as in nginx.
 
 pub mod access;
+pub mod autoindex;
+pub mod charset;
 pub mod core;
 pub mod events;
+pub mod headers;
 pub mod http_core;
+pub mod index;
+pub mod log;
+pub mod not_modified;
+pub mod params;
 pub mod postgres;
+pub mod proxy;
+pub mod range;
+pub mod realip;
 pub mod rewrite;
 pub mod set_misc;
+pub mod static_files;
+pub mod try_files;
 pub mod upstream;
 
 use crate::http::Module;
 
 /// All modules, in nginx's order.
-pub static MODULES: &[Module] = &[core::MODULE, events::MODULE, http_core::MODULE, access::MODULE, rewrite::MODULE, upstream::MODULE, set_misc::MODULE, postgres::MODULE];
+#[rustfmt::skip]
+pub static MODULES: &[Module] = &[
+    core::MODULE,
+    events::MODULE,
+    http_core::MODULE,
+    log::MODULE,
+    static_files::MODULE,
+    autoindex::MODULE,
+    index::MODULE,
+    try_files::MODULE,
+    access::MODULE,
+    realip::MODULE,
+    rewrite::MODULE,
+    proxy::MODULE,
+    params::MODULE,
+    upstream::MODULE,
+    range::MODULE,
+    charset::MODULE,
+    headers::MODULE,
+    not_modified::MODULE,
+    set_misc::MODULE,
+    postgres::MODULE,
+];

@@ -68,7 +68,8 @@ fn start(compiled: &Arc<Compiled>) -> Result<Server, Failure> {
     if *process.daemon {
         sys::daemonize().map_err(|error| format!("daemon() failed ({})", reason(&error)))?;
     }
-    write_pid(&process.pid)?;
+    let pid: Arc<Path> = Process::pid_file(&compiled.config).into();
+    write_pid(&pid)?;
     if *process.open_files > 0
         && let Err(error) = sys::raise_file_limit(*process.open_files)
     {
@@ -76,7 +77,6 @@ fn start(compiled: &Arc<Compiled>) -> Result<Server, Failure> {
     }
     let live = Live::start(Arc::clone(compiled));
     log_panics(live);
-    let pid = Arc::clone(&process.pid.0);
     let workers = (0..workers).map(|number| spawn(live, number)).collect::<Result<Vec<_>, _>>()?;
     let mut server = Server { live, workers, listening: Vec::new(), pid };
     server.listen(bound);

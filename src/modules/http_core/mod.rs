@@ -39,6 +39,7 @@ pub static MODULE: Module = Module {
             SectionRow::of::<server_name::BucketSize>(&[]),
             SectionRow::of::<ErrorPages>(&[]),
             SectionRow::of::<Root>(&[]),
+            SectionRow::of::<server_name::BucketSize>(&[]),
         ],
         commands: COMMANDS,
         variables: variables::VARIABLES,
@@ -226,7 +227,7 @@ fn server(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
 fn finish(builder: &mut Builder) {
     if builder.model.events.is_none() && !builder.diagnostics.iter().any(|diagnostic| diagnostic.severity.refuses()) {
         let message = "no \"events\" section in configuration";
-        builder.diagnostics.push(Diagnostic::emerg("no-events", message).help("add: events { }"));
+        builder.diagnostics.push(Diagnostic::emerg("no-events", message).late().help("add: events { }"));
     }
     location::finish(builder);
     listen::finish(builder);

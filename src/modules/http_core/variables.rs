@@ -16,20 +16,20 @@ pub(super) const VARIABLES: &[VariableRow] = &[
         "An argument of the request.",
     )
     .volatile(),
-    VariableRow::new("args", |r, _| Some(r.args.clone()), "The arguments, as they are.")
+    VariableRow::new("args", |r, _| some(&r.args), "The arguments, as they are.")
         .writable(|r, value| r.args = value),
-    VariableRow::new("query_string", |r, _| Some(r.args.clone()), "The same as `$args`.").volatile(),
+    VariableRow::new("query_string", |r, _| some(&r.args), "The same as `$args`.").volatile(),
     VariableRow::new(
         "is_args",
         |r, _| Some(Bytes::from_static(if r.args.is_empty() { b"" } else { b"?" })),
         "`?` if there are arguments.",
     )
     .volatile(),
-    VariableRow::new("uri", |r, _| Some(r.uri.clone()), "The path, decoded and normalized.").volatile(),
-    VariableRow::new("document_uri", |r, _| Some(r.uri.clone()), "The same as `$uri`.").volatile(),
+    VariableRow::new("uri", |r, _| some(&r.uri), "The path, decoded and normalized.").volatile(),
+    VariableRow::new("document_uri", |r, _| some(&r.uri), "The same as `$uri`.").volatile(),
     VariableRow::new("request_uri", |r, _| text(r.head.request_uri()), "The path and arguments as they were sent."),
     VariableRow::new("request", |r, _| text(r.head.request_line()), "The request line."),
-    VariableRow::new("request_method", |r, _| Some(r.method_name.clone()), "The method.").volatile(),
+    VariableRow::new("request_method", |r, _| some(&r.method_name), "The method.").volatile(),
     VariableRow::new("server_protocol", |r, _| text(r.head.protocol()), "`HTTP/1.0`, `HTTP/1.1` or `HTTP/2.0`."),
     VariableRow::new("scheme", |_, _| Some(Bytes::from_static(b"http")), "`http` or `https`."),
     VariableRow::new("https", |_, _| None, "`on` if the client speaks TLS."),
@@ -46,9 +46,9 @@ pub(super) const VARIABLES: &[VariableRow] = &[
         |r, _| Some(r.connection.local?.port().to_string().into()),
         "The port that the client connected to.",
     ),
-    VariableRow::new("remote_addr", |r, _| Some(r.connection.peer.text().into()), "The client's address."),
-    VariableRow::new("remote_port", remote_port, "The client's port."),
-    VariableRow::new("binary_remote_addr", binary_address, "The client's address in binary form."),
+    VariableRow::new("remote_addr", |r, _| Some(r.peer.text().into()), "The client's address.").volatile(),
+    VariableRow::new("remote_port", remote_port, "The client's port.").volatile(),
+    VariableRow::new("binary_remote_addr", binary_address, "The client's address in binary form.").volatile(),
     VariableRow::new("remote_user", |_, _| None, "The user of basic authentication."),
     VariableRow::new(
         "connection",
@@ -122,6 +122,11 @@ pub(super) const VARIABLES: &[VariableRow] = &[
     VariableRow::new("limit_rate", |_, _| Some(Bytes::from_static(b"0")), "How fast the answer is sent."),
 ];
 
+/// What a request may lack: a bad one has neither method nor path.
+fn some(bytes: &Bytes) -> Value {
+    (!bytes.is_empty()).then(|| bytes.clone())
+}
+
 fn text(bytes: &[u8]) -> Value {
     Some(Bytes::copy_from_slice(bytes))
 }
@@ -134,14 +139,14 @@ fn host(request: &Request, _: &str) -> Value {
 }
 
 fn remote_port(request: &Request, _: &str) -> Value {
-    match &request.connection.peer {
+    match &request.peer {
         Peer::Ip(address) => Some(address.port().to_string().into()),
         Peer::Unix(_) => Some(Bytes::new()),
     }
 }
 
 fn binary_address(request: &Request, _: &str) -> Value {
-    Some(match request.connection.peer.ip() {
+    Some(match request.peer.ip() {
         Some(std::net::IpAddr::V4(address)) => Bytes::copy_from_slice(&address.octets()),
         Some(std::net::IpAddr::V6(address)) => Bytes::copy_from_slice(&address.octets()),
         None => Bytes::from_static(b"unix:"),

@@ -118,7 +118,7 @@ async fn answer(request: &mut Request) -> Result<Response, u16> {
         content_type: draft.content_type,
         charset: run.charset,
         body,
-        untold_length: true,
+        hides_length: true,
         ..Response::default()
     })
 }
