@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use crate::config::value::{Flag, Value, parse_network};
 use crate::config::{
-    Args, Call, Contexts, Cx, Declarations, Directive, Fault, Merge, Section, SectionRow, Slot, VariableRow,
+    Call, Contexts, Cx, Declarations, Directive, Fault, Merge, Section, SectionRow, Slot, VariableRow,
 };
 use crate::http::{Module, Next, Peer, Phase, Request};
 use crate::settings;

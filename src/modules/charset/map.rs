@@ -9,7 +9,7 @@ use crate::config::{Call, Cx, Fault, Merge, Section, Slot};
 
 /// One `charset_map` as written.
 #[derive(Clone, Debug)]
-pub struct Definition {
+pub(super) struct Definition {
     from: Vec<u8>,
     to: Vec<u8>,
     characters: Vec<(u8, Character)>,
@@ -20,7 +20,7 @@ pub(super) type Character = SmallVec<[u8; 4]>;
 
 /// The maps of the `http` block.
 #[derive(Clone, Debug)]
-pub struct Maps {
+pub(super) struct Maps {
     maps: Arc<[Both]>,
 }
 

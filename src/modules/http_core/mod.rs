@@ -39,7 +39,6 @@ pub static MODULE: Module = Module {
             SectionRow::of::<server_name::BucketSize>(&[]),
             SectionRow::of::<ErrorPages>(&[]),
             SectionRow::of::<Root>(&[]),
-            SectionRow::of::<server_name::BucketSize>(&[]),
         ],
         commands: COMMANDS,
         variables: variables::VARIABLES,
