@@ -8,6 +8,7 @@
 //! Differs from the originals: values never become SQL ([`crate::pg::sql`]), notifications reach all workers by one
 //! connection, the next server is tried where one fails, and what made the originals crash does not.
 
+mod escape;
 mod failure;
 mod listen;
 mod methods;
@@ -56,6 +57,7 @@ const COMMANDS: &[Directive] = &[
     output::COMMANDS[0],
     rewrite::COMMANDS[0],
     set::COMMANDS[0],
+    escape::COMMANDS[0],
     timeouts::COMMANDS[0],
     timeouts::COMMANDS[1],
 ];

@@ -277,6 +277,10 @@ impl Run {
         if !is_old {
             publish_facts(request, &result);
         }
+        // A blank query has no result at all, so that nothing is put into a form.
+        if result.is_whole && result.tag.is_empty() {
+            return Ok(());
+        }
         content_type(request, &plan.output, draft);
         if plan.output.is_single()
             && let Err(reason) = single(&result)
