@@ -179,10 +179,8 @@ fn a_client_that_goes_away_cancels_its_query() {
     let server = start(
         &postgres,
         r#"location = /slow { postgres_pass new; postgres_query "select 'leaves', pg_sleep(60)"; postgres_output json; }
-           location = /endless { postgres_pass new; postgres_output csv;
-               postgres_query "select i, 'leaves' from generate_series(1, 1000000000) i"; postgres_output csv; }"#
-            .replacen("postgres_output csv;\n", "\n", 1)
-            .as_str(),
+           location = /endless { postgres_pass new;
+               postgres_query "select 'leaves', generate_series(1, 1000000000)"; postgres_output csv; }"#,
     );
     let session = postgres.superuser_session();
     let active = || {
@@ -213,13 +211,11 @@ fn what_breaks_recovers() {
         r#"location = /end { postgres_pass new; postgres_query "select pg_terminate_backend(pg_backend_pid())"; }
            location = /cancel { postgres_pass new; postgres_query "select pg_cancel_backend(pg_backend_pid()), pg_sleep(1)"; }
            location = /slow { postgres_pass new; postgres_query "select pg_sleep(30)"; postgres_timeout 200ms; }
-           location = /broken { postgres_pass new; postgres_output json;
+           location = /broken { postgres_pass new;
                postgres_query "select 1 / (i - 200000) from generate_series(1, 300000) i"; postgres_output json; }
            location = /two { postgres_pass new; postgres_query "select 1; select 2"; }
            location = /copy { postgres_pass new; postgres_query "copy (select 1) to stdout"; }
-           location = /ok { postgres_pass new; postgres_query "select 1"; postgres_output value; }"#
-            .replacen("postgres_output json;\n", "\n", 1)
-            .as_str(),
+           location = /ok { postgres_pass new; postgres_query "select 1"; postgres_output value; }"#,
     );
     check(&server, "/end", 500, "");
     server.until_logged(&["terminating connection due to administrator command"]);

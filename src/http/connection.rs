@@ -17,6 +17,9 @@ use crate::server::clock::{self, Moment};
 /// How much is read at once.
 const READ_SIZE: usize = 4096;
 
+/// So much is read ahead while a handler works.
+const MAX_READ_AHEAD: usize = 64 * 1024;
+
 /// A client's connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -148,6 +151,18 @@ impl Connection {
             }
         };
         clock::timeout(timeout, read).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Waits until the client has gone, while a handler works for it. What it sends meanwhile is read ahead, up to a
+    /// bound; past it there is no telling.
+    pub async fn gone(&self) {
+        while self.buffer.borrow().len() < MAX_READ_AHEAD {
+            match self.fill(Duration::MAX).await {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return,
+            }
+        }
+        std::future::pending().await
     }
 
     /// Waits for the socket without holding memory: an idle connection has no buffer.

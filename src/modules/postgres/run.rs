@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,10 +40,25 @@ const CHUNK: usize = 32 * 1024;
 /// How long a LISTEN may await its confirmation where nothing else is said.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// nginx's status for a client that did not wait for its answer.
+const CLIENT_CLOSED: u16 = 499;
+
 /// The content handler.
 pub(super) fn handle(request: &mut Request) -> Next<'_> {
     Next::later(async move {
-        match answer(request).await {
+        let answered = match request.is_main() {
+            false => answer(request).await,
+            true => {
+                let connection = Rc::clone(&request.connection);
+                tokio::select! {
+                    biased;
+                    answered = answer(request) => answered,
+                    // The query is cancelled by being dropped.
+                    () = connection.gone() => Err(CLIENT_CLOSED),
+                }
+            }
+        };
+        match answered {
             Ok(response) => Next::Answer(response),
             Err(status) => Next::Status(status),
         }
