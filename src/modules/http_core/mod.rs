@@ -118,6 +118,7 @@ impl Directive {
 fn http(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
     let scope = cx.open(Contexts::HTTP, call);
     cx.model().http = Some(scope);
+    cx.model().http_end = Some(call.block_end());
     cx.walk(scope, call);
     Ok(())
 }
