@@ -23,11 +23,7 @@ impl Bystander {
     /// It is still served, and has got nothing from others.
     #[track_caller]
     fn is_well(&mut self, server: &Pushgate, after: &str) {
-        assert_eq!(
-            http::post(server.port(), "/publisher?id=bystander", after).status,
-            200,
-            "after {after}"
-        );
+        assert_eq!(http::post(server.port(), "/publisher?id=bystander", after).status, 200, "after {after}");
         assert_eq!(self.0.text(), after);
     }
 }
@@ -38,95 +34,32 @@ impl Bystander {
 fn bad_requests_are_refused() {
     let server = recipe::start(Postgres::shared());
     let mut bystander = Bystander::of(&server);
-    let post = |headers: &str, body: &str| {
-        format!("POST /publisher?id=x HTTP/1.1\r\nHost: a\r\n{headers}\r\n{body}")
-    };
+    let post = |headers: &str, body: &str| format!("POST /publisher?id=x HTTP/1.1\r\nHost: a\r\n{headers}\r\n{body}");
     let get = |headers: &str| format!("GET /publisher?id=x HTTP/1.1\r\n{headers}\r\n");
     let requests = [
         ("noise", "\u{1}\u{2}\u{3}\r\n\r\n".to_owned(), 400),
-        (
-            "a method in lower case",
-            "get / HTTP/1.1\r\nHost: a\r\n\r\n".into(),
-            400,
-        ),
-        (
-            "a version of the future",
-            "GET / HTTP/9.9\r\nHost: a\r\n\r\n".into(),
-            505,
-        ),
+        ("a method in lower case", "get / HTTP/1.1\r\nHost: a\r\n\r\n".into(), 400),
+        ("a version of the future", "GET / HTTP/9.9\r\nHost: a\r\n\r\n".into(), 505),
         ("no host", get(""), 400),
         ("two hosts", get("Host: a\r\nHost: b\r\n"), 400),
-        (
-            "NUL in the target",
-            "GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n".into(),
-            400,
-        ),
+        ("NUL in the target", "GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n".into(), 400),
         ("NUL in a header", get("Host: a\r\nX: a\0b\r\n"), 400),
-        (
-            "a target without an end",
-            format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(100_000)),
-            414,
-        ),
-        (
-            "a huge header",
-            get(&format!("Host: a\r\nX: {}\r\n", "x".repeat(100_000))),
-            400,
-        ),
-        (
-            "many headers",
-            get(&format!(
-                "Host: a\r\n{}",
-                "X: yyyyyyyyyyyyyyyy\r\n".repeat(20_000)
-            )),
-            400,
-        ),
-        (
-            "two lengths",
-            post("Content-Length: 1\r\nContent-Length: 2\r\n", "ab"),
-            400,
-        ),
-        (
-            "a length below zero",
-            post("Content-Length: -1\r\n", ""),
-            400,
-        ),
-        (
-            "a length beyond all numbers",
-            post("Content-Length: 99999999999999999999999\r\n", ""),
-            400,
-        ),
-        (
-            "a length and chunks",
-            post(
-                "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
-                "0\r\n\r\n",
-            ),
-            400,
-        ),
-        (
-            "an unknown coding",
-            post("Transfer-Encoding: magic\r\n", ""),
-            501,
-        ),
-        (
-            "a bad chunk",
-            post("Transfer-Encoding: chunked\r\n", "zz\r\nabc\r\n"),
-            400,
-        ),
-        (
-            "a body over the limit",
-            post("Content-Length: 2000000\r\n", ""),
-            413,
-        ),
+        ("a target without an end", format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(100_000)), 414),
+        ("a huge header", get(&format!("Host: a\r\nX: {}\r\n", "x".repeat(100_000))), 400),
+        ("many headers", get(&format!("Host: a\r\n{}", "X: yyyyyyyyyyyyyyyy\r\n".repeat(20_000))), 400),
+        ("two lengths", post("Content-Length: 1\r\nContent-Length: 2\r\n", "ab"), 400),
+        ("a length below zero", post("Content-Length: -1\r\n", ""), 400),
+        ("a length beyond all numbers", post("Content-Length: 99999999999999999999999\r\n", ""), 400),
+        ("a length and chunks", post("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"), 400),
+        ("an unknown coding", post("Transfer-Encoding: magic\r\n", ""), 501),
+        ("a bad chunk", post("Transfer-Encoding: chunked\r\n", "zz\r\nabc\r\n"), 400),
+        ("a body over the limit", post("Content-Length: 2000000\r\n", ""), 413),
     ];
     for (what, request, status) in requests {
         let answer = http::raw(server.port(), request.as_bytes());
         let answer = String::from_utf8_lossy(&answer);
         let line = answer.lines().next().unwrap_or_default();
-        assert!(
-            line.starts_with(&format!("HTTP/1.1 {status} ")),
-            "{what}: expected {status}, got {line:?}"
-        );
+        assert!(line.starts_with(&format!("HTTP/1.1 {status} ")), "{what}: expected {status}, got {line:?}");
         bystander.is_well(&server, what);
     }
 }
@@ -136,11 +69,7 @@ fn bad_handshakes_are_refused() {
     let server = recipe::start(Postgres::shared());
     let mut bystander = Bystander::of(&server);
     for (what, part, replacement) in [
-        (
-            "no key",
-            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
-            "",
-        ),
+        ("no key", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", ""),
         ("no version", "Sec-WebSocket-Version: 13\r\n", ""),
         ("no upgrade", "Upgrade: websocket\r\n", ""),
     ] {
@@ -158,11 +87,7 @@ fn bad_handshakes_are_refused() {
 /// A frame with a mask of zeros, whose data is therefore as it stands.
 fn masked(first: u8, data: &[u8]) -> Vec<u8> {
     let length = u8::try_from(data.len()).unwrap();
-    let head = if length < 126 {
-        vec![first, 0x80 | length]
-    } else {
-        vec![first, 0x80 | 126, 0, length]
-    };
+    let head = if length < 126 { vec![first, 0x80 | length] } else { vec![first, 0x80 | 126, 0, length] };
     [head.as_slice(), &[0; 4], data].concat()
 }
 
@@ -183,33 +108,18 @@ fn bad_frames_close_the_connection_with_a_code() {
         ("a ping too long", masked(0x89, &[b'x'; 126]), protocol),
         ("a close of one byte", masked(0x88, b"x"), protocol),
         ("text that is not UTF-8", masked(0x81, b"\xff\xfe"), &[1007]),
-        (
-            "more than memory holds",
-            vec![
-                0x82, 0xff, 0x7f, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0,
-            ],
-            &[1009],
-        ),
+        ("more than memory holds", vec![0x82, 0xff, 0x7f, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0], &[1009]),
         ("a continuation of nothing", masked(0x80, b"x"), sequence),
-        (
-            "a new message inside another",
-            [masked(0x01, b"a"), masked(0x81, b"b")].concat(),
-            sequence,
-        ),
+        ("a new message inside another", [masked(0x01, b"a"), masked(0x81, b"b")].concat(), sequence),
     ];
     for (what, bytes, codes) in frames {
         let mut client = recipe::client(&server, "frames");
         client.send_raw(&bytes);
         let (code, _) = client.closed();
-        assert!(
-            codes.contains(&code),
-            "{what}: closed with {code}, expected one of {codes:?}"
-        );
+        assert!(codes.contains(&code), "{what}: closed with {code}, expected one of {codes:?}");
         bystander.is_well(&server, what);
     }
-    wait::until("all of them have left the channel", || {
-        !told(&server, "frames").contains("\"subscribers\": 1")
-    });
+    wait::until("all of them have left the channel", || !told(&server, "frames").contains("\"subscribers\": 1"));
 }
 
 #[test]
@@ -217,13 +127,7 @@ fn frames_may_come_byte_by_byte() {
     let config = recipe::with("push_stream_client_publish_request /publish;", "");
     let server = recipe::start_with(Postgres::shared(), &config);
     let mut client = recipe::client(&server, "slowly");
-    for byte in [
-        masked(0x01, "при".as_bytes()),
-        masked(0x89, b"?"),
-        masked(0x80, "вет".as_bytes()),
-    ]
-    .concat()
-    {
+    for byte in [masked(0x01, "при".as_bytes()), masked(0x89, b"?"), masked(0x80, "вет".as_bytes())].concat() {
         client.send_raw(&[byte]);
     }
     assert_eq!(client.text(), "привет");
@@ -241,24 +145,17 @@ fn a_client_that_never_reads_costs_little_and_holds_nobody_back() {
     let server = recipe::start(Postgres::shared());
     let mut reader = recipe::client(&server, "stuck");
     let stuck = recipe::client(&server, "stuck");
-    SockRef::from(stuck.stream())
-        .set_recv_buffer_size(4096)
-        .unwrap();
+    SockRef::from(stuck.stream()).set_recv_buffer_size(4096).unwrap();
     let before = server.resident_kb();
     let message = "m".repeat(500_000);
     // 200 MB in all: far more than any bound on what may wait for one client.
     for _ in 0..400 {
-        assert_eq!(
-            http::post(server.port(), "/publisher?id=stuck", &message).status,
-            200
-        );
+        assert_eq!(http::post(server.port(), "/publisher?id=stuck", &message).status, 200);
         assert_eq!(reader.text().len(), message.len());
     }
     let grown = server.resident_kb().saturating_sub(before);
     assert!(grown < 64 * 1024, "memory grew by {grown} KB");
-    wait::until("the stuck client is closed", || {
-        told(&server, "stuck").contains("\"subscribers\": 1}")
-    });
+    wait::until("the stuck client is closed", || told(&server, "stuck").contains("\"subscribers\": 1}"));
     server.until_logged(&["slow"]);
 }
 
@@ -268,38 +165,27 @@ fn thousands_who_come_and_go_leave_nothing_behind() {
     let mut bystander = Bystander::of(&server);
     let round = |number: usize| {
         let id = |client: usize| format!("churn{}", (number + client) % 7);
-        let clients: Vec<Client> = (0..50)
-            .map(|client| recipe::client(&server, &id(client)))
-            .collect();
+        let clients: Vec<Client> = (0..50).map(|client| recipe::client(&server, &id(client))).collect();
         // A third says good-bye, a third just closes, a third resets the connection.
         for (number, client) in clients.into_iter().enumerate() {
             match number % 3 {
                 0 => client.leave(),
                 1 => drop(client),
-                _ => SockRef::from(client.stream())
-                    .set_linger(Some(Duration::ZERO))
-                    .unwrap(),
+                _ => SockRef::from(client.stream()).set_linger(Some(Duration::ZERO)).unwrap(),
             }
         }
-        for half in [
-            "",
-            "GET /websocket?id=churn0 HTTP/1.1\r\nHost: a\r\n",
-            "GET",
-        ] {
+        for half in ["", "GET /websocket?id=churn0 HTTP/1.1\r\nHost: a\r\n", "GET"] {
             std::io::Write::write_all(&mut http::connect(server.port()), half.as_bytes()).unwrap();
         }
     };
     // Buffers and pools that grow once are no leak.
     (0..10).for_each(round);
-    let settled =
-        || (0..7).all(|id| !told(&server, &format!("churn{id}")).contains("\"subscribers\": 1"));
+    let settled = || (0..7).all(|id| !told(&server, &format!("churn{id}")).contains("\"subscribers\": 1"));
     wait::until("the first have left", settled);
     let (descriptors, memory) = (server.descriptors(), server.resident_kb());
     (0..50).for_each(round);
     wait::until("all have left", settled);
-    wait::until("their descriptors are closed", || {
-        server.descriptors() <= descriptors + 4
-    });
+    wait::until("their descriptors are closed", || server.descriptors() <= descriptors + 4);
     let grown = server.resident_kb().saturating_sub(memory);
     assert!(grown < 8 * 1024, "memory grew by {grown} KB");
     bystander.is_well(&server, "thousands of others");
@@ -335,32 +221,20 @@ fn ids_can_not_inject_sql() {
 fn values_in_a_query_can_not_inject_sql() {
     let postgres = Postgres::shared();
     let session = postgres.session();
-    session.rows("create table victim_of_values (id int, said text); insert into victim_of_values values (1, 'secret')");
+    session
+        .rows("create table victim_of_values (id int, said text); insert into victim_of_values values (1, 'secret')");
     let insert = "insert into victim_of_values values (2, '$request_body') returning said";
     let lookup = r#"location =/lookup { postgres_pass ngx; postgres_query "select said from victim_of_values where id = $arg_n"; }
         location =/admin {"#;
     let config = recipe::with("select now()", insert).replace("location =/admin {", lookup);
     let server = recipe::start_with(postgres, &config);
     let mut client = recipe::client(&server, "values");
-    for text in [
-        "x'); drop table victim_of_values; --",
-        "\\'); drop table victim_of_values; --",
-        "''",
-        "\\",
-    ] {
+    for text in ["x'); drop table victim_of_values; --", "\\'); drop table victim_of_values; --", "''", "\\"] {
         client.send(text);
         assert_eq!(client.text(), text);
     }
-    assert_eq!(
-        http::get(server.port(), "/lookup?n=1").body.trim(),
-        "secret"
-    );
-    for number in [
-        "0/**/or/**/true",
-        "1;drop/**/table/**/victim_of_values",
-        "1--",
-        "1'",
-    ] {
+    assert_eq!(http::get(server.port(), "/lookup?n=1").body.trim(), "secret");
+    for number in ["0/**/or/**/true", "1;drop/**/table/**/victim_of_values", "1--", "1'"] {
         let answer = http::get(server.port(), &format!("/lookup?n={number}"));
         assert_eq!(answer.status, 400, "{number}: {}", answer.body);
         server.until_logged(&["[error]", number]);

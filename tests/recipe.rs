@@ -12,8 +12,7 @@ use support::{http, recipe, wait};
 /// A bare `select now()` as PostgreSQL writes it.
 #[track_caller]
 fn assert_is_time(text: &str) {
-    let pattern =
-        regex::Regex::new(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?[+-]\d\d(:\d\d)?$").unwrap();
+    let pattern = regex::Regex::new(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?[+-]\d\d(:\d\d)?$").unwrap();
     assert!(pattern.is_match(text), "not a time: {text:?}");
 }
 
@@ -23,9 +22,7 @@ fn assert_is_time(text: &str) {
 fn the_handshake_is_accepted_by_a_library() {
     let server = recipe::start(Postgres::shared());
     let session = Postgres::shared().session();
-    let mut client = Client::try_connect(server.port(), "/websocket?id=handshake", &[])
-        .ok()
-        .unwrap();
+    let mut client = Client::try_connect(server.port(), "/websocket?id=handshake", &[]).ok().unwrap();
     client.until_listening(&session, "handshake");
     client.leave();
 }
@@ -33,10 +30,7 @@ fn the_handshake_is_accepted_by_a_library() {
 #[test]
 fn connecting_does_not_wait_for_the_subscribe_request() {
     let postgres = Postgres::shared();
-    let server = recipe::start_with(
-        postgres,
-        &recipe::with("listen $channel", "select pg_sleep(5), 'slow hook'"),
-    );
+    let server = recipe::start_with(postgres, &recipe::with("listen $channel", "select pg_sleep(5), 'slow hook'"));
     let session = postgres.superuser_session();
     let client = recipe::client(&server, "slow");
     // The query still runs now, or is still to come: the client was accepted before its end.
@@ -50,16 +44,10 @@ fn connecting_does_not_wait_for_the_subscribe_request() {
 
 #[test]
 fn a_failing_subscribe_request_is_logged_and_does_not_refuse_the_client() {
-    let server = recipe::start_with(
-        Postgres::shared(),
-        &recipe::with("listen $channel", "select 1/0"),
-    );
+    let server = recipe::start_with(Postgres::shared(), &recipe::with("listen $channel", "select 1/0"));
     let mut client = recipe::client(&server, "fails");
     server.until_logged(&["[error]", "fails", "22012"]);
-    assert_eq!(
-        http::post(server.port(), "/publisher?id=fails", "still here").status,
-        200
-    );
+    assert_eq!(http::post(server.port(), "/publisher?id=fails", "still here").status, 200);
     assert_eq!(client.text(), "still here");
 }
 
@@ -98,17 +86,8 @@ fn payloads_arrive_as_they_are_and_in_order() {
     let mut client = recipe::client(&server, "payloads");
     client.until_listening(&session, "payloads");
     let long = "x".repeat(7999);
-    let payloads = [
-        "same",
-        "same",
-        "same",
-        "",
-        "привет, 世界 🙂",
-        "{\"a\": \"b\\\\c\"}",
-        "line\r\nline\ttab",
-        "it's",
-        &long,
-    ];
+    let payloads =
+        ["same", "same", "same", "", "привет, 世界 🙂", "{\"a\": \"b\\\\c\"}", "line\r\nline\ttab", "it's", &long];
     for payload in payloads {
         session.notify("payloads", payload);
     }
@@ -129,10 +108,7 @@ fn payloads_arrive_as_they_are_and_in_order() {
 #[test]
 fn the_answer_of_the_publish_request_goes_to_all_once() {
     let server = recipe::start(Postgres::shared());
-    let (mut sender, mut other) = (
-        recipe::client(&server, "answer"),
-        recipe::client(&server, "answer"),
-    );
+    let (mut sender, mut other) = (recipe::client(&server, "answer"), recipe::client(&server, "answer"));
     let mut elsewhere = recipe::client(&server, "answer-elsewhere");
     sender.send("anything");
     let answer = sender.text();
@@ -145,8 +121,7 @@ fn the_answer_of_the_publish_request_goes_to_all_once() {
 
 #[test]
 fn the_frame_is_the_body_of_a_post_request() {
-    let query =
-        "select $request_method::text || ' ' || $arg_id::text || ' ' || $request_body::text";
+    let query = "select $request_method::text || ' ' || $arg_id::text || ' ' || $request_body::text";
     let server = recipe::start_with(Postgres::shared(), &recipe::with("select now()", query));
     let mut client = recipe::client(&server, "body");
     for text in ["hello", "it's; \"quoted\" \\ привет", "x"] {
@@ -157,36 +132,21 @@ fn the_frame_is_the_body_of_a_post_request() {
 
 #[test]
 fn nothing_is_published_when_the_publish_request_fails() {
-    let server = recipe::start_with(
-        Postgres::shared(),
-        &recipe::with("select now()", "select 1/0"),
-    );
-    let (mut sender, mut other) = (
-        recipe::client(&server, "failing"),
-        recipe::client(&server, "failing"),
-    );
+    let server = recipe::start_with(Postgres::shared(), &recipe::with("select now()", "select 1/0"));
+    let (mut sender, mut other) = (recipe::client(&server, "failing"), recipe::client(&server, "failing"));
     sender.send("anything");
     server.until_logged(&["[error]", "22012"]);
     sender.silent();
     other.silent();
-    assert_eq!(
-        http::post(server.port(), "/publisher?id=failing", "alive").status,
-        200
-    );
-    assert_eq!(
-        (sender.text(), other.text()),
-        ("alive".into(), "alive".into())
-    );
+    assert_eq!(http::post(server.port(), "/publisher?id=failing", "alive").status, 200);
+    assert_eq!((sender.text(), other.text()), ("alive".into(), "alive".into()));
 }
 
 #[test]
 fn without_a_publish_request_the_frame_itself_is_published() {
     let config = recipe::with("push_stream_client_publish_request /publish;", "");
     let server = recipe::start_with(Postgres::shared(), &config);
-    let (mut sender, mut other) = (
-        recipe::client(&server, "frame"),
-        recipe::client(&server, "frame"),
-    );
+    let (mut sender, mut other) = (recipe::client(&server, "frame"), recipe::client(&server, "frame"));
     for text in ["hello", "привет", &"y".repeat(20_000)] {
         sender.send(text);
         assert_eq!(sender.text(), text);
@@ -201,15 +161,10 @@ fn without_a_publish_request_the_frame_itself_is_published() {
 #[test]
 fn a_channel_stays_listened_to_until_its_last_client_leaves() {
     let postgres = Postgres::private();
-    postgres
-        .superuser_session()
-        .rows("alter role test set log_statement = 'all'");
+    postgres.superuser_session().rows("alter role test set log_statement = 'all'");
     let server = recipe::start(&postgres);
     let session = postgres.session();
-    let (mut first, mut second) = (
-        recipe::client(&server, "leave"),
-        recipe::client(&server, "leave"),
-    );
+    let (mut first, mut second) = (recipe::client(&server, "leave"), recipe::client(&server, "leave"));
     let mut third = recipe::client(&server, "leave");
     first.until_listening(&session, "leave");
     third.until_listening(&session, "leave");
@@ -220,17 +175,11 @@ fn a_channel_stays_listened_to_until_its_last_client_leaves() {
     // Without a word: the connection is just closed.
     drop(third);
     wait::until("the server has seen both leave", || {
-        http::get(server.port(), "/publisher?id=leave")
-            .body
-            .contains("\"subscribers\": 1")
+        http::get(server.port(), "/publisher?id=leave").body.contains("\"subscribers\": 1")
     });
     session.notify("leave", "still here");
     assert_eq!(second.text(), "still here");
-    assert!(
-        !unlistened(),
-        "a client is still on the channel:\n{}",
-        postgres.log()
-    );
+    assert!(!unlistened(), "a client is still on the channel:\n{}", postgres.log());
 
     second.leave();
     wait::until("the channel is no longer listened to", unlistened);
@@ -269,10 +218,7 @@ fn the_publisher_publishes_and_tells() {
     assert_eq!((answer.status, answer.body), (200, info(3)));
     assert_eq!(client.text(), "with information");
 
-    assert_eq!(
-        http::request(port, "DELETE", "/publisher?id=news", "", "").status,
-        405
-    );
+    assert_eq!(http::request(port, "DELETE", "/publisher?id=news", "", "").status, 405);
     let answer = http::request(port, "DELETE", "/admin?id=news", "", "");
     assert_eq!(answer.status, 200);
     assert_eq!(client.text(), "Channel deleted");
@@ -282,15 +228,9 @@ fn the_publisher_publishes_and_tells() {
 #[test]
 fn the_publisher_is_for_those_who_are_allowed() {
     let allowed = "allow 127.0.0.1/16;";
-    let server = recipe::start_with(
-        Postgres::shared(),
-        &recipe::with(allowed, "allow 10.0.0.0/8;"),
-    );
+    let server = recipe::start_with(Postgres::shared(), &recipe::with(allowed, "allow 10.0.0.0/8;"));
     let mut client = recipe::client(&server, "denied");
-    assert_eq!(
-        http::post(server.port(), "/publisher?id=denied", "no").status,
-        403
-    );
+    assert_eq!(http::post(server.port(), "/publisher?id=denied", "no").status, 403);
     assert_eq!(http::get(server.port(), "/publisher?id=denied").status, 403);
     client.silent();
 }
@@ -299,16 +239,8 @@ fn the_publisher_is_for_those_who_are_allowed() {
 fn internal_locations_are_not_found_from_outside() {
     let server = recipe::start(Postgres::shared());
     for location in ["/subscribe", "/unsubscribe", "/publish"] {
-        assert_eq!(
-            http::get(server.port(), &format!("{location}?id=x")).status,
-            404,
-            "{location}"
-        );
-        assert_eq!(
-            http::post(server.port(), &format!("{location}?id=x"), "x").status,
-            404,
-            "{location}"
-        );
+        assert_eq!(http::get(server.port(), &format!("{location}?id=x")).status, 404, "{location}");
+        assert_eq!(http::post(server.port(), &format!("{location}?id=x"), "x").status, 404, "{location}");
     }
 }
 
@@ -367,10 +299,7 @@ fn an_id_that_can_not_be_listened_to_is_refused_with_the_reason() {
     let id = "k".repeat(64);
     let (code, reason) = recipe::client(&server, &id).closed();
     assert_eq!(code, 1008);
-    assert!(
-        reason.contains("63"),
-        "the reason names the limit: {reason:?}"
-    );
+    assert!(reason.contains("63"), "the reason names the limit: {reason:?}");
     server.until_logged(&["[error]", &id, "63"]);
 
     // 32 letters, 64 bytes.
@@ -383,11 +312,7 @@ fn a_missing_id_is_answered_as_by_the_original() {
     for target in ["/publisher", "/publisher?id="] {
         let answer = http::post(server.port(), target, "x");
         assert_eq!(answer.status, 400, "{target}");
-        assert_eq!(
-            answer.header("X-Nginx-PushStream-Explain"),
-            Some("No channel id provided."),
-            "{target}"
-        );
+        assert_eq!(answer.header("X-Nginx-PushStream-Explain"), Some("No channel id provided."), "{target}");
     }
 }
 
@@ -401,9 +326,7 @@ fn nobody_notices_a_restart_of_postgres() {
         let postgres = Postgres::private();
         let server = recipe::start(&postgres);
         let id = |number: usize| format!("crowd{}", number % 20);
-        let mut clients: Vec<Client> = (0..CROWD)
-            .map(|number| recipe::client(&server, &id(number)))
-            .collect();
+        let mut clients: Vec<Client> = (0..CROWD).map(|number| recipe::client(&server, &id(number))).collect();
         let session = postgres.session();
         for (number, client) in clients.iter_mut().enumerate() {
             client.until_listening(&session, &id(number));
@@ -417,22 +340,9 @@ fn nobody_notices_a_restart_of_postgres() {
             client.until_listening(&session, &id(number));
         }
         let took = back.elapsed();
-        assert!(
-            took < Duration::from_secs(2),
-            "{mode:?}: listening to all again took {took:?}"
-        );
-        assert_eq!(
-            server.logged(&["connection", "lost"]),
-            1,
-            "{mode:?}: said once:\n{}",
-            server.log()
-        );
-        assert_eq!(
-            server.logged(&["listening again"]),
-            1,
-            "{mode:?}: said once:\n{}",
-            server.log()
-        );
+        assert!(took < Duration::from_secs(2), "{mode:?}: listening to all again took {took:?}");
+        assert_eq!(server.logged(&["connection", "lost"]), 1, "{mode:?}: said once:\n{}", server.log());
+        assert_eq!(server.logged(&["listening again"]), 1, "{mode:?}: said once:\n{}", server.log());
     }
 }
 
@@ -442,10 +352,7 @@ fn postgres_may_be_absent_at_the_start() {
     let server = recipe::start(&postgres);
     let mut client = recipe::client(&server, "early");
     server.until_logged(&["127.0.0.1", &postgres.port().to_string(), "refused"]);
-    assert_eq!(
-        http::post(server.port(), "/publisher?id=early", "without a database").status,
-        200
-    );
+    assert_eq!(http::post(server.port(), "/publisher?id=early", "without a database").status, 200);
     assert_eq!(client.text(), "without a database");
 
     postgres.start();

@@ -16,17 +16,12 @@ use support::{http, recipe, wait};
 
 /// The recipe with one more location, `/version`, that tells which configuration answers.
 fn version(number: u32) -> String {
-    recipe::with(
-        "location =/admin {",
-        &format!("location =/version {{ return 200 {number}; }}\nlocation =/admin {{"),
-    )
+    recipe::with("location =/admin {", &format!("location =/version {{ return 200 {number}; }}\nlocation =/admin {{"))
 }
 
 #[track_caller]
 fn until_version(server: &Pushgate, number: u32) {
-    wait::until("the new configuration answers", || {
-        http::get(server.port(), "/version").body == number.to_string()
-    });
+    wait::until("the new configuration answers", || http::get(server.port(), "/version").body == number.to_string());
 }
 
 #[test]
@@ -34,9 +29,7 @@ fn websockets_stay_over_reloads() {
     let server = recipe::start_with(Postgres::shared(), &version(0));
     let session = Postgres::shared().session();
     let id = |number: usize| format!("reload{}", number % 10);
-    let mut clients: Vec<Client> = (0..50)
-        .map(|number| recipe::client(&server, &id(number)))
-        .collect();
+    let mut clients: Vec<Client> = (0..50).map(|number| recipe::client(&server, &id(number))).collect();
     for (number, client) in clients.iter_mut().enumerate() {
         client.until_listening(&session, &id(number));
     }
@@ -46,15 +39,7 @@ fn websockets_stay_over_reloads() {
         until_version(&server, number);
         for channel in 0..10 {
             session.notify(&id(channel), "by NOTIFY");
-            assert_eq!(
-                http::post(
-                    server.port(),
-                    &format!("/publisher?id={}", id(channel)),
-                    "by HTTP"
-                )
-                .status,
-                200
-            );
+            assert_eq!(http::post(server.port(), &format!("/publisher?id={}", id(channel)), "by HTTP").status, 200);
         }
         for client in &mut clients {
             let mut came = Vec::new();
@@ -102,16 +87,9 @@ fn stored_messages_stay_over_a_reload() {
     let config = recipe::with(publisher, "push_stream_store_messages on;");
     let server = recipe::start_with(Postgres::shared(), &config);
     for number in 1..=3 {
-        http::post(
-            server.port(),
-            "/publisher?id=stored",
-            &format!("message {number}"),
-        );
+        http::post(server.port(), "/publisher?id=stored", &format!("message {number}"));
     }
-    server.configure(&config.replace(
-        "location =/admin {",
-        "location =/version { return 200 1; } location =/admin {",
-    ));
+    server.configure(&config.replace("location =/admin {", "location =/version { return 200 1; } location =/admin {"));
     server.signal("HUP");
     until_version(&server, 1);
     let told = http::get(server.port(), "/publisher?id=stored").body;
@@ -153,41 +131,19 @@ fn a_broken_configuration_changes_nothing() {
     client.until_listening(&session, "broken");
 
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let listen_taken = format!(
-        "listen {}; listen 127.0.0.1:%%PORT%%",
-        taken.local_addr().unwrap()
-    );
+    let listen_taken = format!("listen {}; listen 127.0.0.1:%%PORT%%", taken.local_addr().unwrap());
     let broken = [
-        (
-            "unknown directive",
-            version(2).replace("push_stream_channels_path", "push_stream_chanels_path"),
-        ),
-        (
-            "unexpected end of file",
-            version(2).trim_end().trim_end_matches('}').to_owned(),
-        ),
-        (
-            "invalid port",
-            version(2).replace(
-                "listen 127.0.0.1:",
-                "listen 127.0.0.1:99999; listen 127.0.0.1:",
-            ),
-        ),
-        (
-            "Address already in use",
-            version(2).replace("listen 127.0.0.1:%%PORT%%", &listen_taken),
-        ),
+        ("unknown directive", version(2).replace("push_stream_channels_path", "push_stream_chanels_path")),
+        ("unexpected end of file", version(2).trim_end().trim_end_matches('}').to_owned()),
+        ("invalid port", version(2).replace("listen 127.0.0.1:", "listen 127.0.0.1:99999; listen 127.0.0.1:")),
+        ("Address already in use", version(2).replace("listen 127.0.0.1:%%PORT%%", &listen_taken)),
     ];
     for (message, config) in broken {
         server.configure(&config);
         server.signal("HUP");
         server.until_logged(&["[emerg]", message]);
         assert!(server.runs());
-        assert_eq!(
-            http::get(server.port(), "/version").body,
-            "1",
-            "after: {message}"
-        );
+        assert_eq!(http::get(server.port(), "/version").body, "1", "after: {message}");
         session.notify("broken", message);
         assert_eq!(client.text(), message);
     }
@@ -200,9 +156,7 @@ fn a_broken_configuration_changes_nothing() {
 fn logs_are_reopened() {
     let server = recipe::start_with(Postgres::shared(), &version(1));
     http::get(server.port(), "/version?before");
-    wait::until("the request is logged", || {
-        server.read("logs/access.log").contains("?before")
-    });
+    wait::until("the request is logged", || server.read("logs/access.log").contains("?before"));
     server.rename("logs/access.log", "logs/access.log.1");
     server.rename("logs/error.log", "logs/error.log.1");
     server.signal("USR1");
@@ -238,17 +192,13 @@ fn quit_lets_a_request_end() {
     assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
 
     server.signal("QUIT");
-    wait::until("new connections are refused", || {
-        std::net::TcpStream::connect(("127.0.0.1", server.port())).is_err()
-    });
+    wait::until("new connections are refused", || std::net::TcpStream::connect(("127.0.0.1", server.port())).is_err());
     assert!(server.runs());
     request.write_all(b"body").unwrap();
     let mut answer = String::new();
     request.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    let status = server
-        .wait(wait::PATIENCE)
-        .expect("it ends after the last request");
+    let status = server.wait(wait::PATIENCE).expect("it ends after the last request");
     assert_eq!(status.code(), Some(0));
     assert_eq!(server.read("logs/nginx.pid"), "", "the pid file is removed");
 }
@@ -259,9 +209,7 @@ fn term_and_int_end_at_once() {
         let mut server = recipe::start(Postgres::shared());
         let clients: Vec<Client> = (0..10).map(|_| recipe::client(&server, "term")).collect();
         server.signal(signal);
-        let status = server
-            .wait(Duration::from_secs(3))
-            .unwrap_or_else(|| panic!("it does not end on SIG{signal}"));
+        let status = server.wait(Duration::from_secs(3)).unwrap_or_else(|| panic!("it does not end on SIG{signal}"));
         assert_eq!(status.code(), Some(0));
         assert_eq!(server.read("logs/nginx.pid"), "", "the pid file is removed");
         drop(clients);

@@ -11,10 +11,8 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// Rooms under `src/modules` that others may import, and why.
-const SHARED_ROOMS: &[(&str, &str)] = &[(
-    "upstream",
-    "the blocks and settings that all have in common which talk to servers behind us",
-)];
+const SHARED_ROOMS: &[(&str, &str)] =
+    &[("upstream", "the blocks and settings that all have in common which talk to servers behind us")];
 
 /// Files that may be longer than [`LONG`], and why.
 const LONG_FILES: &[(&str, &str)] = &[];
@@ -26,16 +24,11 @@ const LONG: usize = 600;
 fn the_parser_knows_no_directive() {
     let names = directive_names();
     let quoted = Regex::new(r#""([a-z][a-z0-9_]*)""#).unwrap();
-    hold(
-        "the parser knows nginx's grammar, not its directives",
-        |source, line| {
-            let of_parser = source.path.starts_with("parser/src");
-            let found = quoted
-                .captures_iter(line)
-                .find(|found| names.contains(&found[1]))?;
-            of_parser.then(|| format!("names the directive {}", &found[0]))
-        },
-    );
+    hold("the parser knows nginx's grammar, not its directives", |source, line| {
+        let of_parser = source.path.starts_with("parser/src");
+        let found = quoted.captures_iter(line).find(|found| names.contains(&found[1]))?;
+        of_parser.then(|| format!("names the directive {}", &found[0]))
+    });
 }
 
 #[test]
@@ -52,14 +45,10 @@ fn the_engines_know_neither_http_nor_configuration() {
 
 #[test]
 fn http_and_compile_name_no_room() {
-    hold_imports(
-        "what all modules have in common goes through the list in modules/mod.rs",
-        |source, path| {
-            let common =
-                source.path.starts_with("src/http") || source.path.starts_with("src/compile");
-            Some(common && room(path).is_some())
-        },
-    );
+    hold_imports("what all modules have in common goes through the list in modules/mod.rs", |source, path| {
+        let common = source.path.starts_with("src/http") || source.path.starts_with("src/compile");
+        Some(common && room(path).is_some())
+    });
 }
 
 #[test]
@@ -67,10 +56,7 @@ fn rooms_import_no_other_room() {
     hold_imports(
         "a module knows no other module's inside; share a room by SHARED_ROOMS in tests/tidy.rs",
         |source, path| {
-            let own = source
-                .module
-                .get(1)
-                .filter(|_| source.module[0] == "modules")?;
+            let own = source.module.get(1).filter(|_| source.module[0] == "modules")?;
             let other = room(path)?;
             Some(own != other && !SHARED_ROOMS.iter().any(|(shared, _)| shared == other))
         },
@@ -79,67 +65,42 @@ fn rooms_import_no_other_room() {
 
 #[test]
 fn only_config_reads_configuration() {
-    hold(
-        "configuration is read by src/config alone",
-        |source, line| {
-            let elsewhere =
-                source.path.starts_with("src/") && !source.path.starts_with("src/config/");
-            (elsewhere && line.contains("pushgate_parser")).then(|| "uses the parser".into())
-        },
-    );
+    hold("configuration is read by src/config alone", |source, line| {
+        let elsewhere = source.path.starts_with("src/") && !source.path.starts_with("src/config/");
+        (elsewhere && line.contains("pushgate_parser")).then(|| "uses the parser".into())
+    });
 }
 
 #[test]
 fn only_the_clock_reads_the_time() {
     let now = Regex::new(r"\b(Instant|SystemTime)::now\b").unwrap();
-    hold(
-        "time comes from server/clock.rs, or is an argument",
-        |source, line| {
-            let elsewhere = source.path.starts_with("src/") && source.path != "src/server/clock.rs";
-            now.find(line)
-                .filter(|_| elsewhere)
-                .map(|found| format!("calls {}", found.as_str()))
-        },
-    );
+    hold("time comes from server/clock.rs, or is an argument", |source, line| {
+        let elsewhere = source.path.starts_with("src/") && source.path != "src/server/clock.rs";
+        now.find(line).filter(|_| elsewhere).map(|found| format!("calls {}", found.as_str()))
+    });
 }
 
 #[test]
 fn unsafe_is_in_sys() {
-    let keyword =
-        Regex::new(r"\bunsafe\s*(\{|fn\b|impl\b|trait\b|extern\b)|allow\(unsafe_code").unwrap();
+    let keyword = Regex::new(r"\bunsafe\s*(\{|fn\b|impl\b|trait\b|extern\b)|allow\(unsafe_code").unwrap();
     hold("unsafe code is in src/sys alone", |source, line| {
-        (!source.path.starts_with("src/sys/") && keyword.is_match(line))
-            .then(|| "has unsafe code".into())
+        (!source.path.starts_with("src/sys/") && keyword.is_match(line)).then(|| "has unsafe code".into())
     });
 }
 
 #[test]
 fn nothing_is_left_to_do() {
     let stub = Regex::new(r"\b(todo|unimplemented|dbg)!").unwrap();
-    hold("a stub is not a step", |_, line| {
-        stub.find(line)
-            .map(|found| format!("has {}", found.as_str()))
-    });
+    hold("a stub is not a step", |_, line| stub.find(line).map(|found| format!("has {}", found.as_str())));
 }
 
 #[test]
 fn every_file_says_what_it_is() {
     let mut problems = String::new();
-    for source in sources()
-        .iter()
-        .filter(|source| !source.text.starts_with("//! "))
-    {
-        writeln!(
-            problems,
-            "{}: does not begin with a `//!` comment",
-            source.path
-        )
-        .unwrap();
+    for source in sources().iter().filter(|source| !source.text.starts_with("//! ")) {
+        writeln!(problems, "{}: does not begin with a `//!` comment", source.path).unwrap();
     }
-    assert!(
-        problems.is_empty(),
-        "every file begins with what it is for:\n{problems}"
-    );
+    assert!(problems.is_empty(), "every file begins with what it is for:\n{problems}");
 }
 
 #[test]
@@ -149,25 +110,13 @@ fn files_are_not_long() {
         let lines = source.without_tests().lines().count();
         let listed = LONG_FILES.iter().any(|(path, _)| *path == source.path);
         if lines >= LONG && !listed {
-            writeln!(
-                problems,
-                "{}: {lines} lines; split it by feature, or list it in LONG_FILES",
-                source.path
-            )
-            .unwrap();
+            writeln!(problems, "{}: {lines} lines; split it by feature, or list it in LONG_FILES", source.path)
+                .unwrap();
         } else if lines < LONG && listed {
-            writeln!(
-                problems,
-                "{}: is not long any more; strike it from LONG_FILES",
-                source.path
-            )
-            .unwrap();
+            writeln!(problems, "{}: is not long any more; strike it from LONG_FILES", source.path).unwrap();
         }
     }
-    assert!(
-        problems.is_empty(),
-        "a file is under {LONG} lines:\n{problems}"
-    );
+    assert!(problems.is_empty(), "a file is under {LONG} lines:\n{problems}");
 }
 
 #[test]
@@ -180,9 +129,7 @@ fn exceptions_exist() {
 
 #[test]
 fn lines_have_no_trailing_space() {
-    let ours = [
-        "rs", "toml", "md", "html", "js", "css", "conf", "yml", "sh", "dev", "run",
-    ];
+    let ours = ["rs", "toml", "md", "html", "js", "css", "conf", "yml", "sh", "dev", "run"];
     let mut problems = String::new();
     for path in files() {
         let name = path.rsplit(['.', '/']).next().unwrap_or_default();
@@ -191,18 +138,11 @@ fn lines_have_no_trailing_space() {
             continue;
         }
         let text = std::fs::read_to_string(root().join(&path)).unwrap();
-        for (number, line) in text
-            .lines()
-            .enumerate()
-            .filter(|(_, line)| line.ends_with([' ', '\t', '\r']))
-        {
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| line.ends_with([' ', '\t', '\r'])) {
             writeln!(problems, "{path}:{}: {line:?}", number + 1).unwrap();
         }
     }
-    assert!(
-        problems.is_empty(),
-        "lines end with what is seen:\n{problems}"
-    );
+    assert!(problems.is_empty(), "lines end with what is seen:\n{problems}");
 }
 
 /// One Rust file.
@@ -216,41 +156,23 @@ struct Source {
 impl Source {
     fn read(path: String) -> Self {
         let text = std::fs::read_to_string(root().join(&path)).unwrap();
-        let inner = path
-            .strip_prefix("src/")
-            .unwrap_or_default()
-            .trim_end_matches(".rs");
+        let inner = path.strip_prefix("src/").unwrap_or_default().trim_end_matches(".rs");
         let inner = inner.trim_end_matches("mod").trim_end_matches('/');
-        let module = inner
-            .split('/')
-            .filter(|part| !part.is_empty())
-            .map(str::to_owned)
-            .collect();
+        let module = inner.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
         Self { path, module, text }
     }
 
     /// Up to the tests at the foot.
     fn without_tests(&self) -> &str {
-        self.text
-            .split("\n#[cfg(test)]\nmod ")
-            .next()
-            .unwrap_or_default()
+        self.text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default()
     }
 
     /// The text without tests and comments, line by line.
     fn code(&self) -> String {
         let line = |line: &str| {
-            if line.trim_start().starts_with("//") {
-                String::new()
-            } else {
-                line.to_owned()
-            }
+            if line.trim_start().starts_with("//") { String::new() } else { line.to_owned() }
         };
-        self.without_tests()
-            .lines()
-            .map(line)
-            .collect::<Vec<_>>()
-            .join("\n")
+        self.without_tests().lines().map(line).collect::<Vec<_>>().join("\n")
     }
 
     /// Every path of the crate that the code names, with the number of its line.
@@ -299,9 +221,7 @@ fn expand<'a>(text: &'a str, prefix: &mut Vec<String>, out: &mut Vec<Vec<String>
         }
         return rest.strip_prefix('}').unwrap_or_default();
     }
-    let end = text
-        .find(|c: char| !c.is_alphanumeric() && c != '_')
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
     if end == 0 {
         out.push(prefix.clone());
         return text;
@@ -325,42 +245,24 @@ fn room(path: &[String]) -> Option<&String> {
 /// Names that can only be directives: those in the recorded cases that have an underscore, and the best known without.
 fn directive_names() -> BTreeSet<String> {
     let name = Regex::new(r"(?m)^\s*([a-z0-9]+(?:_[a-z0-9]+)+)[ ;]").unwrap();
-    let well_known = [
-        "http", "events", "server", "location", "upstream", "listen", "root", "map", "geo",
-        "types", "include",
-    ];
+    let well_known =
+        ["http", "events", "server", "location", "upstream", "listen", "root", "map", "geo", "types", "include"];
     let mut names: BTreeSet<String> = well_known.into_iter().map(str::to_owned).collect();
-    for path in files()
-        .iter()
-        .filter(|path| path.starts_with("tests/conformance/cases/") && path.ends_with(".toml"))
-    {
+    for path in files().iter().filter(|path| path.starts_with("tests/conformance/cases/") && path.ends_with(".toml")) {
         let text = std::fs::read_to_string(root().join(path)).unwrap();
         names.extend(name.captures_iter(&text).map(|found| found[1].to_owned()));
     }
-    assert!(
-        names.contains("push_stream_subscriber"),
-        "the recorded cases are under tests/conformance/cases"
-    );
+    assert!(names.contains("push_stream_subscriber"), "the recorded cases are under tests/conformance/cases");
     names
 }
 
 /// Every line of code keeps a rule: `broken` tells what is wrong with one.
 fn hold(rule: &str, broken: impl Fn(&Source, &str) -> Option<String>) {
     let mut problems = String::new();
-    for source in sources()
-        .iter()
-        .filter(|source| source.path != "tests/tidy.rs")
-    {
+    for source in sources().iter().filter(|source| source.path != "tests/tidy.rs") {
         for (number, line) in source.code().lines().enumerate() {
             if let Some(what) = broken(source, line) {
-                writeln!(
-                    problems,
-                    "{}:{}: {what}: {}",
-                    source.path,
-                    number + 1,
-                    line.trim()
-                )
-                .unwrap();
+                writeln!(problems, "{}:{}: {what}: {}", source.path, number + 1, line.trim()).unwrap();
             }
         }
     }
@@ -370,19 +272,10 @@ fn hold(rule: &str, broken: impl Fn(&Source, &str) -> Option<String>) {
 /// Every path that the server's code names keeps a rule.
 fn hold_imports(rule: &str, broken: impl Fn(&Source, &[String]) -> Option<bool>) {
     let mut problems = String::new();
-    for source in sources()
-        .iter()
-        .filter(|source| source.path.starts_with("src/"))
-    {
+    for source in sources().iter().filter(|source| source.path.starts_with("src/")) {
         for (number, path) in source.imports() {
             if broken(source, &path) == Some(true) {
-                writeln!(
-                    problems,
-                    "{}:{number}: names crate::{}",
-                    source.path,
-                    path.join("::")
-                )
-                .unwrap();
+                writeln!(problems, "{}:{number}: names crate::{}", source.path, path.join("::")).unwrap();
             }
         }
     }
@@ -394,11 +287,7 @@ fn root() -> PathBuf {
 }
 
 fn sources() -> Vec<Source> {
-    files()
-        .into_iter()
-        .filter(|path| path.ends_with(".rs"))
-        .map(Source::read)
-        .collect()
+    files().into_iter().filter(|path| path.ends_with(".rs")).map(Source::read).collect()
 }
 
 /// All our files, as paths from the root of the project, sorted.
@@ -413,12 +302,7 @@ fn files() -> Vec<String> {
                     walk(root, &path, out);
                 }
             } else {
-                out.push(
-                    path.strip_prefix(root)
-                        .unwrap()
-                        .to_string_lossy()
-                        .into_owned(),
-                );
+                out.push(path.strip_prefix(root).unwrap().to_string_lossy().into_owned());
             }
         }
     }
@@ -434,29 +318,13 @@ fn paths_are_read_as_the_compiler_does() {
         let mut source = Source::read("src/lib.rs".into());
         source.module = path.split("::").map(str::to_owned).collect();
         source.text = text.into();
-        let paths: Vec<String> = source
-            .imports()
-            .into_iter()
-            .map(|(_, path)| path.join("::"))
-            .collect();
+        let paths: Vec<String> = source.imports().into_iter().map(|(_, path)| path.join("::")).collect();
         assert_eq!(paths, expected, "{text}");
     };
     check("hub", "use crate::http::Request;", &["http::Request"]);
-    check(
-        "hub::channel",
-        "use super::{Message, shard::Shard};",
-        &["hub::Message", "hub::shard::Shard"],
-    );
-    check(
-        "hub",
-        "use crate::{\n    config::{Flag, size as s},\n    pg,\n};",
-        &["config::Flag", "config::size", "pg"],
-    );
-    check(
-        "modules::a::b",
-        "let x = super::super::c::run(1);",
-        &["modules::c::run"],
-    );
+    check("hub::channel", "use super::{Message, shard::Shard};", &["hub::Message", "hub::shard::Shard"]);
+    check("hub", "use crate::{\n    config::{Flag, size as s},\n    pg,\n};", &["config::Flag", "config::size", "pg"]);
+    check("modules::a::b", "let x = super::super::c::run(1);", &["modules::c::run"]);
     check("modules", "use crate::modules::*; // x", &["modules"]);
     check("modules", "// crate::http::no", &[]);
 }

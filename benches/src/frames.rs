@@ -66,13 +66,7 @@ pub(crate) struct Verifier {
 impl Verifier {
     /// Expects `next` to be the first message.
     pub(crate) fn starting_at(next: u64) -> Self {
-        Self {
-            next,
-            missing: BTreeSet::new(),
-            partial: Vec::new(),
-            faults: Faults::default(),
-            closed: false,
-        }
+        Self { next, missing: BTreeSet::new(), partial: Vec::new(), faults: Faults::default(), closed: false }
     }
 
     /// Takes what the socket gave; returns how many messages that completed, duplicates apart.
@@ -173,22 +167,12 @@ impl<'a> Frame<'a> {
         let (&first_byte, &second_byte) = (bytes.first()?, bytes.get(1)?);
         // A server's frames are not masked: a masked one would get an impossible length here, and end as a loss.
         let (header, size): (usize, usize) = match second_byte {
-            126 => (
-                4,
-                usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)),
-            ),
-            127 => (
-                10,
-                usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)).ok()?,
-            ),
+            126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
+            127 => (10, usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)).ok()?),
             size => (2, usize::from(size)),
         };
         let len = header.checked_add(size)?;
-        Some(Self {
-            first_byte,
-            payload: bytes.get(header..len)?,
-            len,
-        })
+        Some(Self { first_byte, payload: bytes.get(header..len)?, len })
     }
 }
 
@@ -205,11 +189,7 @@ fn number(payload: &[u8]) -> Option<u64> {
 }
 
 fn decimal(digits: &[u8]) -> Option<u64> {
-    digits.iter().try_fold(0, |sum, digit| {
-        digit
-            .is_ascii_digit()
-            .then(|| sum * 10 + u64::from(digit - b'0'))
-    })
+    digits.iter().try_fold(0, |sum, digit| digit.is_ascii_digit().then(|| sum * 10 + u64::from(digit - b'0')))
 }
 
 #[cfg(test)]
@@ -238,23 +218,10 @@ mod tests {
     /// `lost duplicated disordered malformed`.
     fn check(numbers: &[u64], expected: &str) {
         let mut verifier = Verifier::starting_at(0);
-        let bytes: Vec<u8> = numbers
-            .iter()
-            .flat_map(|&number| frame(number, 20))
-            .collect();
+        let bytes: Vec<u8> = numbers.iter().flat_map(|&number| frame(number, 20)).collect();
         let fresh = verifier.read(&bytes);
-        let Faults {
-            lost,
-            duplicated,
-            disordered,
-            malformed,
-            disconnected: _,
-        } = verifier.finish(5);
-        assert_eq!(
-            format!("{fresh}: {lost} {duplicated} {disordered} {malformed}"),
-            expected,
-            "{numbers:?}"
-        );
+        let Faults { lost, duplicated, disordered, malformed, disconnected: _ } = verifier.finish(5);
+        assert_eq!(format!("{fresh}: {lost} {duplicated} {disordered} {malformed}"), expected, "{numbers:?}");
     }
 
     #[test]
@@ -271,27 +238,16 @@ mod tests {
 
     #[test]
     fn any_cut_of_the_stream_reads_the_same() {
-        let bytes: Vec<u8> = [
-            (7, 17),
-            (8, 100),
-            (9, 125),
-            (10, 126),
-            (11, 1024),
-            (12, 65_536),
-        ]
-        .into_iter()
-        .flat_map(|(number, size)| frame(number, size))
-        .collect();
+        let bytes: Vec<u8> = [(7, 17), (8, 100), (9, 125), (10, 126), (11, 1024), (12, 65_536)]
+            .into_iter()
+            .flat_map(|(number, size)| frame(number, size))
+            .collect();
         for piece in [1, 2, 3, 7, 64, 1000, 65_537, bytes.len()] {
             let mut verifier = Verifier::starting_at(7);
             let fresh: u64 = bytes.chunks(piece).map(|piece| verifier.read(piece)).sum();
             assert!(verifier.partial.is_empty(), "in pieces of {piece}");
             // A size of five digits has room for 65,536.
-            assert_eq!(
-                (fresh, verifier.finish(13)),
-                (6, Faults::default()),
-                "in pieces of {piece}"
-            );
+            assert_eq!((fresh, verifier.finish(13)), (6, Faults::default()), "in pieces of {piece}");
         }
     }
 
@@ -301,11 +257,7 @@ mod tests {
         for cut in 0..=bytes.len() {
             let mut verifier = Verifier::starting_at(0);
             let fresh = verifier.read(&bytes[..cut]) + verifier.read(&bytes[cut..]);
-            assert_eq!(
-                (fresh, verifier.finish(2)),
-                (2, Faults::default()),
-                "cut at {cut}"
-            );
+            assert_eq!((fresh, verifier.finish(2)), (2, Faults::default()), "cut at {cut}");
         }
     }
 

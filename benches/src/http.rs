@@ -38,21 +38,13 @@ impl Answer {
         for (name, value) in lines.filter_map(|line| line.split_once(':')) {
             if name.eq_ignore_ascii_case("content-length") {
                 body = Some(value.trim().parse::<usize>()?);
-            } else if name.eq_ignore_ascii_case("connection")
-                && value.trim().eq_ignore_ascii_case("close")
-            {
-                return Err(
-                    format!("the server closes a keep-alive connection ({status_line})").into(),
-                );
+            } else if name.eq_ignore_ascii_case("connection") && value.trim().eq_ignore_ascii_case("close") {
+                return Err(format!("the server closes a keep-alive connection ({status_line})").into());
             }
         }
         let body = body.ok_or_else(|| format!("no content-length ({status_line})"))?;
         let len = end + 4 + body;
-        Ok((len <= bytes.len()).then_some(Self {
-            status,
-            head: end + 4,
-            len,
-        }))
+        Ok((len <= bytes.len()).then_some(Self { status, head: end + 4, len }))
     }
 }
 
@@ -69,27 +61,16 @@ impl Publisher {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         stream.set_write_timeout(Some(Duration::from_secs(10)))?;
-        Ok(Self {
-            stream,
-            answers: Vec::new(),
-        })
+        Ok(Self { stream, answers: Vec::new() })
     }
 
     /// Publishes the messages of these numbers to channel `bench`, all in one write (a pipeline keeps their order), and waits
     /// for nothing.
-    pub(crate) fn publish(
-        &mut self,
-        numbers: Range<u64>,
-        size: usize,
-    ) -> Result<(), Box<dyn Error>> {
+    pub(crate) fn publish(&mut self, numbers: Range<u64>, size: usize) -> Result<(), Box<dyn Error>> {
         let mut requests = Vec::new();
         for number in numbers {
             let body = payload(number, size);
-            write!(
-                requests,
-                "POST /pub?id=bench HTTP/1.1\r\nHost: bench\r\nContent-Length: {}\r\n\r\n",
-                body.len()
-            )?;
+            write!(requests, "POST /pub?id=bench HTTP/1.1\r\nHost: bench\r\nContent-Length: {}\r\n\r\n", body.len())?;
             requests.extend(body);
         }
         Ok(self.stream.write_all(&requests)?)
@@ -103,21 +84,15 @@ impl Publisher {
                     break answer;
                 }
                 let mut piece = [0; 4096];
-                let n = self
-                    .stream
-                    .read(&mut piece)
-                    .map_err(|error| format!("no answer to a publication: {error}"))?;
+                let n = self.stream.read(&mut piece).map_err(|error| format!("no answer to a publication: {error}"))?;
                 if n == 0 {
                     return Err("the server closed the publisher's connection".into());
                 }
                 self.answers.extend_from_slice(&piece[..n]);
             };
             if !(200..300).contains(&answer.status) {
-                let text =
-                    String::from_utf8_lossy(&self.answers[answer.head..answer.len]).into_owned();
-                return Err(
-                    format!("a publication was answered {} {text:?}", answer.status).into(),
-                );
+                let text = String::from_utf8_lossy(&self.answers[answer.head..answer.len]).into_owned();
+                return Err(format!("a publication was answered {} {text:?}", answer.status).into());
             }
             self.answers.drain(..answer.len);
         }
@@ -140,10 +115,7 @@ mod tests {
 
     #[test]
     fn an_answer_ends_where_it_says() {
-        check(
-            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1",
-            "200 38 40",
-        );
+        check("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1", "200 38 40");
         check("HTTP/1.1 200 OK\r\ncontent-length:2\r\n\r\no", "more");
         check("HTTP/1.1 200 OK\r\nContent-Le", "more");
         check("HTTP/1.1 204 No Content\r\n\r\n", "204 27 27");
@@ -152,14 +124,8 @@ mod tests {
 
     #[test]
     fn what_would_spoil_the_measurement_is_an_error() {
-        check(
-            "HTTP/1.0 200 OK\r\n\r\n",
-            r#"not an answer: "HTTP/1.0 200 OK""#,
-        );
-        check(
-            "HTTP/1.1 200 OK\r\n\r\nto the end",
-            "no content-length (HTTP/1.1 200 OK)",
-        );
+        check("HTTP/1.0 200 OK\r\n\r\n", r#"not an answer: "HTTP/1.0 200 OK""#);
+        check("HTTP/1.1 200 OK\r\n\r\nto the end", "no content-length (HTTP/1.1 200 OK)");
         check(
             "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
             "the server closes a keep-alive connection (HTTP/1.1 200 OK)",

@@ -17,8 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Handshakes under way at a time: fewer than any server's listen queue holds.
 const HANDSHAKES: usize = 256;
 
-const HANDSHAKE: &[u8] =
-    b"GET /ws/bench HTTP/1.1\r\nHost: bench\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+const HANDSHAKE: &[u8] = b"GET /ws/bench HTTP/1.1\r\nHost: bench\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 /// What RFC 6455 says that a server makes of that key.
 const ACCEPT: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
@@ -34,11 +33,7 @@ struct Reactor {
 
 impl Reactor {
     fn new() -> io::Result<Self> {
-        Ok(Self {
-            poll: Poll::new()?,
-            events: Events::with_capacity(1024),
-            buffer: vec![0; 256 * 1024],
-        })
+        Ok(Self { poll: Poll::new()?, events: Events::with_capacity(1024), buffer: vec![0; 256 * 1024] })
     }
 
     /// Connects (on the loopback that does not wait), sends `request`, and from then on watches for answers.
@@ -48,17 +43,12 @@ impl Reactor {
         stream.write_all(request)?;
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
-        self.poll
-            .registry()
-            .register(&mut stream, Token(token), Interest::READABLE)?;
+        self.poll.registry().register(&mut stream, Token(token), Interest::READABLE)?;
         Ok(stream)
     }
 
     fn wait(&mut self) -> io::Result<()> {
-        match self
-            .poll
-            .poll(&mut self.events, Some(Duration::from_millis(100)))
-        {
+        match self.poll.poll(&mut self.events, Some(Duration::from_millis(100))) {
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
             result => result,
         }
@@ -135,22 +125,14 @@ impl Subscribers {
             let token = self.connections.len();
             let stream = self.reactor.connect(self.server, HANDSHAKE, token)?;
             let verifier = Verifier::starting_at(next);
-            self.connections.push(Subscriber {
-                stream,
-                state: State::Handshake(Vec::new()),
-                verifier,
-            });
+            self.connections.push(Subscriber { stream, state: State::Handshake(Vec::new()), verifier });
             let wanted = self.connections.len().saturating_sub(HANDSHAKES);
             self.run(|progress| progress.open >= wanted)?;
         }
         let all = self.connections.len();
         self.run(|progress| progress.open >= all)?;
         if self.progress.open < all {
-            return Err(format!(
-                "{} of {all} handshakes without an answer",
-                all - self.progress.open
-            )
-            .into());
+            return Err(format!("{} of {all} handshakes without an answer", all - self.progress.open).into());
         }
         Ok(())
     }
@@ -171,11 +153,7 @@ impl Subscribers {
         let all = self.connections.len();
         self.run(|progress| progress.ended >= all)?;
         if self.progress.ended < all {
-            return Err(format!(
-                "{} of {all} connections not closed by the server",
-                all - self.progress.ended
-            )
-            .into());
+            return Err(format!("{} of {all} connections not closed by the server", all - self.progress.ended).into());
         }
         Ok(())
     }
@@ -227,11 +205,7 @@ impl Subscriber {
         if matches!(self.state, State::Ended) {
             return Ok(());
         }
-        let Self {
-            stream,
-            state,
-            verifier,
-        } = self;
+        let Self { stream, state, verifier } = self;
         let mut refusal = None;
         let alive = drain(stream, buffer, |bytes| match state {
             State::Open | State::Ended => progress.messages += verifier.read(bytes),
@@ -272,27 +246,17 @@ fn upgraded(bytes: &[u8]) -> Result<Option<usize>, Box<dyn Error>> {
     let head = &bytes[..end];
     if !head.starts_with(b"HTTP/1.1 101 ") || memmem::find(head, ACCEPT).is_none() {
         let first = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
-        return Err(format!(
-            "the upgrade was answered {:?}",
-            String::from_utf8_lossy(first)
-        )
-        .into());
+        return Err(format!("the upgrade was answered {:?}", String::from_utf8_lossy(first)).into());
     }
     Ok(Some(end + 4))
 }
 
 /// Sends `total` requests for `/ok` over `connections` keep-alive connections, one at a time on each, and checks each answer.
-pub(crate) fn request(
-    server: SocketAddr,
-    connections: usize,
-    total: u64,
-) -> Result<(), Box<dyn Error>> {
+pub(crate) fn request(server: SocketAddr, connections: usize, total: u64) -> Result<(), Box<dyn Error>> {
     const REQUEST: &[u8] = b"GET /ok HTTP/1.1\r\nHost: bench\r\n\r\n";
     let mut reactor = Reactor::new()?;
     let connect = |token| Ok((reactor.connect(server, REQUEST, token)?, Vec::new()));
-    let mut streams = (0..connections)
-        .map(connect)
-        .collect::<io::Result<Vec<_>>>()?;
+    let mut streams = (0..connections).map(connect).collect::<io::Result<Vec<_>>>()?;
     let mut sent = connections as u64;
     let mut answered = 0;
     let mut last = Instant::now();
@@ -305,18 +269,14 @@ pub(crate) fn request(
             let Some((stream, answer)) = streams.get_mut(event.token().0) else {
                 continue;
             };
-            if !drain(stream, &mut reactor.buffer, |bytes| {
-                answer.extend_from_slice(bytes)
-            }) {
+            if !drain(stream, &mut reactor.buffer, |bytes| answer.extend_from_slice(bytes)) {
                 return Err("the server closed a keep-alive connection".into());
             }
             let Some(Answer { status, head, len }) = Answer::parse(answer)? else {
                 continue;
             };
             if status != 200 || &answer[head..] != b"ok" || len != answer.len() {
-                return Err(
-                    format!("/ok was answered {:?}", String::from_utf8_lossy(answer)).into(),
-                );
+                return Err(format!("/ok was answered {:?}", String::from_utf8_lossy(answer)).into());
             }
             answer.clear();
             answered += 1;
@@ -347,12 +307,7 @@ mod tests {
     }
 
     /// Upgrades a connection for each entry of `frames`, and sends it that.
-    fn serve(
-        frames: Vec<Vec<u8>>,
-    ) -> (
-        SocketAddr,
-        std::thread::JoinHandle<Vec<std::net::TcpStream>>,
-    ) {
+    fn serve(frames: Vec<Vec<u8>>) -> (SocketAddr, std::thread::JoinHandle<Vec<std::net::TcpStream>>) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let serve = move |frames: Vec<u8>| {
@@ -360,18 +315,11 @@ mod tests {
             let mut request = vec![0; HANDSHAKE.len()];
             stream.read_exact(&mut request).unwrap();
             assert_eq!(request, HANDSHAKE);
-            stream
-                .write_all(b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: ")
-                .unwrap();
-            stream
-                .write_all(&[ACCEPT, b"\r\n\r\n", &frames].concat())
-                .unwrap();
+            stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: ").unwrap();
+            stream.write_all(&[ACCEPT, b"\r\n\r\n", &frames].concat()).unwrap();
             stream
         };
-        (
-            address,
-            std::thread::spawn(|| frames.into_iter().map(serve).collect()),
-        )
+        (address, std::thread::spawn(|| frames.into_iter().map(serve).collect()))
     }
 
     fn text(number: u64) -> Vec<u8> {
@@ -386,10 +334,7 @@ mod tests {
         let mut subscribers = Subscribers::new(server).unwrap();
         subscribers.open(3, 0).unwrap();
         assert!(subscribers.receive(2).unwrap());
-        let expected = Faults {
-            duplicated: 1,
-            ..Faults::default()
-        };
+        let expected = Faults { duplicated: 1, ..Faults::default() };
         assert_eq!(subscribers.finish(2).unwrap(), expected);
         drop(thread.join());
     }
@@ -401,13 +346,7 @@ mod tests {
         subscribers.open(2, 0).unwrap();
         drop(thread.join());
         assert!(!subscribers.receive(2).unwrap());
-        let Faults {
-            lost,
-            duplicated,
-            disordered,
-            malformed,
-            disconnected,
-        } = subscribers.finish(2).unwrap();
+        let Faults { lost, duplicated, disordered, malformed, disconnected } = subscribers.finish(2).unwrap();
         assert_eq!((lost, duplicated, disordered, malformed), (2, 0, 0, 0));
         assert!(disconnected > 0);
     }
@@ -421,9 +360,6 @@ mod tests {
             "HTTP/1.1 101 Switching Protocols\r\n\r\n",
             r#"the upgrade was answered "HTTP/1.1 101 Switching Protocols""#,
         );
-        check(
-            "HTTP/1.1 403 Forbidden\r\n\r\n",
-            r#"the upgrade was answered "HTTP/1.1 403 Forbidden""#,
-        );
+        check("HTTP/1.1 403 Forbidden\r\n\r\n", r#"the upgrade was answered "HTTP/1.1 403 Forbidden""#);
     }
 }

@@ -22,10 +22,7 @@ use crate::rows::{Bench, ROWS, Session};
 use crate::server::{CONNECTIONS, Side};
 
 fn main() -> ExitCode {
-    match Options::parse(std::env::args().skip(1))
-        .map_err(Into::into)
-        .and_then(|options| run(&options))
-    {
+    match Options::parse(std::env::args().skip(1)).map_err(Into::into).and_then(|options| run(&options)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -43,35 +40,16 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     }
     let files = raise_file_limit().min(CONNECTIONS);
     if files < options.subscribers as u64 + 100 {
-        return Err(format!(
-            "{} subscribers need more open files than the {files} allowed",
-            options.subscribers
-        )
-        .into());
+        return Err(format!("{} subscribers need more open files than the {files} allowed", options.subscribers).into());
     }
-    let bench = Bench {
-        options,
-        cores: Cores::divide()?,
-        perf: Perf::is_supported(),
-    };
-    let mut report = Report {
-        rows: options.rows.clone(),
-        subscribers: options.subscribers,
-        perf: bench.perf,
-        ..Report::default()
-    };
+    let bench = Bench { options, cores: Cores::divide()?, perf: Perf::is_supported() };
+    let mut report =
+        Report { rows: options.rows.clone(), subscribers: options.subscribers, perf: bench.perf, ..Report::default() };
     report.conditions = conditions(&bench);
-    for session in Session::ALL
-        .into_iter()
-        .filter(|&session| options.rows.iter().any(|row| row.session == session))
-    {
+    for session in Session::ALL.into_iter().filter(|&session| options.rows.iter().any(|row| row.session == session)) {
         measure(&bench, session, &mut report);
     }
-    let text = if options.json {
-        format!("{:#}\n", report.json())
-    } else {
-        report.markdown()
-    };
+    let text = if options.json { format!("{:#}\n", report.json()) } else { report.markdown() };
     io::stdout().write_all(text.as_bytes())?;
     Ok(report.is_good())
 }
@@ -84,16 +62,10 @@ fn measure(bench: &Bench<'_>, session: Session, report: &mut Report) {
             if failed.contains(&side) {
                 continue;
             }
-            tell(&format!(
-                "{session:?} {run}/{}: {}",
-                bench.options.runs,
-                side.name()
-            ));
+            tell(&format!("{session:?} {run}/{}: {}", bench.options.runs, side.name()));
             let mut faults = Faults::default();
             let result = bench.run(session, side, &mut faults);
-            if matches!(session, Session::Fanout | Session::Workers)
-                && (result.is_ok() || faults.total() > 0)
-            {
+            if matches!(session, Session::Fanout | Session::Workers) && (result.is_ok() || faults.total() > 0) {
                 *report.faults.entry(side).or_default() += faults;
             }
             match result {
@@ -103,17 +75,8 @@ fn measure(bench: &Bench<'_>, session: Session, report: &mut Report) {
                     }
                 }
                 Err(error) => {
-                    let names = bench
-                        .options
-                        .rows
-                        .iter()
-                        .filter(|row| row.session == session)
-                        .map(|row| row.name);
-                    let failure = format!(
-                        "{}, {}: {error}",
-                        side.name(),
-                        names.collect::<Vec<_>>().join(", ")
-                    );
+                    let names = bench.options.rows.iter().filter(|row| row.session == session).map(|row| row.name);
+                    let failure = format!("{}, {}: {error}", side.name(), names.collect::<Vec<_>>().join(", "));
                     tell(&failure);
                     report.failures.push(failure);
                     failed.push(side);
@@ -125,11 +88,7 @@ fn measure(bench: &Bench<'_>, session: Session, report: &mut Report) {
 
 fn conditions(bench: &Bench<'_>) -> Vec<String> {
     let proc = |name: &str| fs::read_to_string(format!("/proc/{name}")).unwrap_or_default();
-    let load = proc("loadavg")
-        .split_whitespace()
-        .next()
-        .unwrap_or("?")
-        .to_owned();
+    let load = proc("loadavg").split_whitespace().next().unwrap_or("?").to_owned();
     vec![
         format!(
             "kernel {}, load {load} before the run; {}; medians of {} runs (least-most), the servers by turns",
@@ -140,19 +99,13 @@ fn conditions(bench: &Bench<'_>) -> Vec<String> {
         format!(
             "{} cores for a server with several workers; user-space instructions: {}",
             bench.cores.count(),
-            if bench.perf {
-                "by `perf stat`"
-            } else {
-                "not supported here (`perf stat -e instructions:u`)"
-            }
+            if bench.perf { "by `perf stat`" } else { "not supported here (`perf stat -e instructions:u`)" }
         ),
     ]
 }
 
 fn help() -> String {
-    let rows = ROWS
-        .iter()
-        .map(|row| format!("  {:<14}{}\n", row.name, row.work.replace("{n}", "N")));
+    let rows = ROWS.iter().map(|row| format!("  {:<14}{}\n", row.name, row.work.replace("{n}", "N")));
     format!("{USAGE}\nrows:\n{}", rows.collect::<String>())
 }
 

@@ -56,11 +56,7 @@ impl Options {
         let mut names = Vec::new();
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
-            let mut value = || {
-                arguments
-                    .next()
-                    .ok_or_else(|| format!("{argument} needs a value"))
-            };
+            let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
             match argument.as_str() {
                 "--pushgate" => options.programs.pushgate = PathBuf::from(value()?),
                 "--nginx" => options.programs.nginx = PathBuf::from(value()?),
@@ -73,17 +69,12 @@ impl Options {
                 option if option.starts_with('-') => {
                     return Err(format!("unknown option \"{option}\""));
                 }
-                name if name == "all" || ROWS.iter().any(|row| row.name == name) => {
-                    names.push(argument)
-                }
+                name if name == "all" || ROWS.iter().any(|row| row.name == name) => names.push(argument),
                 name => return Err(format!("unknown row \"{name}\"")),
             }
         }
         let all = names.is_empty() || names.iter().any(|name| name == "all");
-        options.rows = ROWS
-            .iter()
-            .filter(|row| all || names.iter().any(|name| name == row.name))
-            .collect();
+        options.rows = ROWS.iter().filter(|row| all || names.iter().any(|name| name == row.name)).collect();
         if options.runs == 0 {
             options.runs = if options.quick { 1 } else { 3 };
         }
@@ -109,11 +100,7 @@ mod tests {
         let seen = match Options::parse(arguments.split_whitespace().map(str::to_owned)) {
             Ok(options) => {
                 let rows: Vec<&str> = options.rows.iter().map(|row| row.name).collect();
-                let rows = if rows.len() == ROWS.len() {
-                    "all".to_owned()
-                } else {
-                    rows.join(" ")
-                };
+                let rows = if rows.len() == ROWS.len() { "all".to_owned() } else { rows.join(" ") };
                 format!("{rows}; {} x {}", options.runs, options.subscribers)
             }
             Err(error) => error,

@@ -22,13 +22,8 @@ impl Tree {
         while let Some(&pid) = pids.get(next) {
             next += 1;
             for thread in threads(pid) {
-                let children = fs::read_to_string(format!("/proc/{pid}/task/{thread}/children"))
-                    .unwrap_or_default();
-                pids.extend(
-                    children
-                        .split_whitespace()
-                        .filter_map(|child| child.parse::<u32>().ok()),
-                );
+                let children = fs::read_to_string(format!("/proc/{pid}/task/{thread}/children")).unwrap_or_default();
+                pids.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
             }
         }
         pids
@@ -38,15 +33,12 @@ impl Tree {
     pub(crate) fn cpu(self) -> Cpu {
         let mut cpu = Cpu::default();
         for pid in self.pids() {
-            cpu.user_ticks += fs::read_to_string(format!("/proc/{pid}/stat"))
-                .ok()
-                .and_then(|stat| user_ticks(&stat))
-                .unwrap_or(0);
+            cpu.user_ticks +=
+                fs::read_to_string(format!("/proc/{pid}/stat")).ok().and_then(|stat| user_ticks(&stat)).unwrap_or(0);
             for thread in threads(pid) {
                 let path = format!("/proc/{pid}/task/{thread}/schedstat");
-                let run = fs::read_to_string(path)
-                    .ok()
-                    .and_then(|stat| stat.split_whitespace().next()?.parse::<u64>().ok());
+                let run =
+                    fs::read_to_string(path).ok().and_then(|stat| stat.split_whitespace().next()?.parse::<u64>().ok());
                 cpu.threads.insert(thread, run.unwrap_or(0));
             }
         }
@@ -102,9 +94,7 @@ pub(crate) struct Cpu {
 impl Cpu {
     /// User and system time since `earlier`. A thread that has ended in between is not counted: servers keep theirs.
     pub(crate) fn since(&self, earlier: &Self) -> Duration {
-        let used = |(thread, run): (&u32, &u64)| {
-            run.saturating_sub(earlier.threads.get(thread).copied().unwrap_or(0))
-        };
+        let used = |(thread, run): (&u32, &u64)| run.saturating_sub(earlier.threads.get(thread).copied().unwrap_or(0));
         Duration::from_nanos(self.threads.iter().map(used).sum())
     }
 
@@ -128,20 +118,13 @@ impl Cores {
     pub(crate) fn divide() -> Result<Self, Box<dyn Error>> {
         let all = sched_getaffinity(None)?;
         let mut usable = (0..CpuSet::MAX_CPU).filter(|&core| all.is_set(core));
-        let cores = Self {
-            all,
-            apart: usable.next().zip(usable.next()),
-        };
+        let cores = Self { all, apart: usable.next().zip(usable.next()) };
         cores.generate()?;
         Ok(cores)
     }
 
     /// Starts a server on its core, or, if it is to use all of them, on any.
-    pub(crate) fn spawn(
-        &self,
-        command: &mut Command,
-        everywhere: bool,
-    ) -> Result<std::process::Child, Box<dyn Error>> {
+    pub(crate) fn spawn(&self, command: &mut Command, everywhere: bool) -> Result<std::process::Child, Box<dyn Error>> {
         match self.apart {
             Some((server, _)) if !everywhere => sched_setaffinity(None, &only(server))?,
             _ => sched_setaffinity(None, &self.all)?,
@@ -180,15 +163,7 @@ pub(crate) fn raise_file_limit() -> u64 {
     let wanted = limit.maximum.unwrap_or(1 << 20).max(1 << 16);
     // Beyond the hard limit only with the privilege, else up to it.
     for maximum in [Some(wanted), limit.maximum] {
-        if setrlimit(
-            Resource::Nofile,
-            Rlimit {
-                current: maximum,
-                maximum,
-            },
-        )
-        .is_ok()
-        {
+        if setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok() {
             break;
         }
     }
@@ -201,9 +176,7 @@ pub(crate) struct Perf(std::process::Child);
 impl Perf {
     /// Whether this machine counts instructions at all.
     pub(crate) fn is_supported() -> bool {
-        let output = Command::new("perf")
-            .args(["stat", "-x,", "-e", "instructions:u", "true"])
-            .output();
+        let output = Command::new("perf").args(["stat", "-x,", "-e", "instructions:u", "true"]).output();
         output.is_ok_and(|output| instructions(&String::from_utf8_lossy(&output.stderr)).is_some())
     }
 
@@ -231,22 +204,14 @@ impl Perf {
 
 /// The count in a line of `perf stat -x,`; `None` for `<not supported>` and `<not counted>`.
 fn instructions(text: &str) -> Option<u64> {
-    text.lines()
-        .find(|line| line.contains("instructions"))?
-        .split(',')
-        .next()?
-        .parse()
-        .ok()
+    text.lines().find(|line| line.contains("instructions"))?.split(',').next()?.parse().ok()
 }
 
 fn threads(pid: u32) -> Vec<u32> {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return Vec::new();
     };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect()
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 fn signal(pid: u32, signal: Signal) {
@@ -258,8 +223,7 @@ fn signal(pid: u32, signal: Signal) {
 
 /// A zombie has ended: its parent (we) only has not looked yet.
 fn is_running(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| field(&stat, 3).is_some_and(|state| state != "Z"))
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| field(&stat, 3).is_some_and(|state| state != "Z"))
 }
 
 fn only(core: usize) -> CpuSet {
@@ -300,9 +264,7 @@ mod tests {
     #[test]
     fn the_rollup_gives_bytes() {
         assert_eq!(
-            pss(
-                "5627-7ffc ---p 0 00:00 0 [rollup]\nRss:    1724 kB\nPss:     319 kB\nPss_Dirty: 1 kB\n"
-            ),
+            pss("5627-7ffc ---p 0 00:00 0 [rollup]\nRss:    1724 kB\nPss:     319 kB\nPss_Dirty: 1 kB\n"),
             Some(319 * 1024)
         );
         assert_eq!(pss("Rss: 1 kB\n"), None);
@@ -310,14 +272,8 @@ mod tests {
 
     #[test]
     fn perf_counts_or_says_that_it_can_not() {
-        assert_eq!(
-            instructions("123456,,instructions:u,1000,100.00,,\n"),
-            Some(123_456)
-        );
-        assert_eq!(
-            instructions("# started\n<not supported>,,instructions:u,0,100.00,,\n"),
-            None
-        );
+        assert_eq!(instructions("123456,,instructions:u,1000,100.00,,\n"), Some(123_456));
+        assert_eq!(instructions("# started\n<not supported>,,instructions:u,0,100.00,,\n"), None);
         assert_eq!(instructions(""), None);
     }
 
@@ -327,10 +283,7 @@ mod tests {
         let before = tree.cpu();
         let start = Instant::now();
         while tree.cpu().since(&before) < Duration::from_millis(5) {
-            assert!(
-                start.elapsed() < Duration::from_secs(20),
-                "busy, and no CPU time seen"
-            );
+            assert!(start.elapsed() < Duration::from_secs(20), "busy, and no CPU time seen");
         }
         assert!(tree.memory() > 100_000);
     }

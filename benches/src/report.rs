@@ -45,16 +45,8 @@ impl Summary {
         sorted.sort_by(f64::total_cmp);
         let middle = sorted.len() / 2;
         let upper = *sorted.get(middle)?;
-        let median = if sorted.len().is_multiple_of(2) {
-            (sorted[middle - 1] + upper) / 2.0
-        } else {
-            upper
-        };
-        Some(Self {
-            median,
-            min: *sorted.first()?,
-            max: *sorted.last()?,
-        })
+        let median = if sorted.len().is_multiple_of(2) { (sorted[middle - 1] + upper) / 2.0 } else { upper };
+        Some(Self { median, min: *sorted.first()?, max: *sorted.last()? })
     }
 
     fn cell(self, unit: Unit) -> String {
@@ -62,12 +54,7 @@ impl Summary {
         if self.min == self.max {
             return median.trim_end().to_owned();
         }
-        format!(
-            "{} ({}-{})",
-            median.trim_end(),
-            unit.number(self.min),
-            unit.number(self.max)
-        )
+        format!("{} ({}-{})", median.trim_end(), unit.number(self.min), unit.number(self.max))
     }
 
     fn json(self, samples: &[f64]) -> Value {
@@ -101,9 +88,7 @@ impl Target {
             Self::AtMost(limit) => ("at most", limit),
             Self::Below(limit) => ("under", limit),
         };
-        format!("{words} {limit} {}", unit.name())
-            .trim_end()
-            .to_owned()
+        format!("{words} {limit} {}", unit.name()).trim_end().to_owned()
     }
 
     /// `None` where there is no target or no number to hold against it.
@@ -129,11 +114,7 @@ struct Line<'a> {
 impl Report {
     /// Whether everything could be measured, and nothing of Pushgate's was lost.
     pub(crate) fn is_good(&self) -> bool {
-        self.failures.is_empty()
-            && self
-                .faults
-                .get(&Side::Pushgate)
-                .is_none_or(|faults| faults.total() == 0)
+        self.failures.is_empty() && self.faults.get(&Side::Pushgate).is_none_or(|faults| faults.total() == 0)
     }
 
     /// The table, with the conditions above and the failures below.
@@ -149,18 +130,13 @@ impl Report {
                 self.work(line.row),
                 cell(line.pushgate),
                 cell(line.peer),
-                line.ratio
-                    .map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
+                line.ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
                 line.row.target.text(unit),
                 reached(line.row.target, line.reached).to_owned(),
             ]);
         }
         if !self.faults.is_empty() {
-            let cell = |side| {
-                self.faults
-                    .get(&side)
-                    .map_or_else(|| "-".to_owned(), faults_cell)
-            };
+            let cell = |side| self.faults.get(&side).map_or_else(|| "-".to_owned(), faults_cell);
             text += &table_row([
                 INTEGRITY.to_owned(),
                 cell(Side::Pushgate),
@@ -187,8 +163,7 @@ impl Report {
 
     /// The same, with every single run.
     pub(crate) fn json(&self) -> Value {
-        let side =
-            |side: Option<(Summary, &[f64])>| side.map(|(summary, samples)| summary.json(samples));
+        let side = |side: Option<(Summary, &[f64])>| side.map(|(summary, samples)| summary.json(samples));
         let rows: Vec<Value> = self
             .lines()
             .map(|line| {
@@ -234,26 +209,14 @@ impl Report {
                 .zip(peer)
                 .map(|((ours, _), (theirs, _))| ours.median / theirs.median)
                 .filter(|ratio| ratio.is_finite());
-            let reached = row
-                .target
-                .is_reached(pushgate.map(|(summary, _)| summary.median), ratio);
-            Line {
-                row,
-                pushgate,
-                peer,
-                ratio,
-                reached,
-            }
+            let reached = row.target.is_reached(pushgate.map(|(summary, _)| summary.median), ratio);
+            Line { row, pushgate, peer, ratio, reached }
         })
     }
 
     /// What stands for a number that there is not.
     fn absent(&self, unit: Unit) -> String {
-        let absent = if unit == Unit::Instructions && !self.perf {
-            "not supported"
-        } else {
-            "-"
-        };
+        let absent = if unit == Unit::Instructions && !self.perf { "not supported" } else { "-" };
         absent.to_owned()
     }
 
@@ -283,25 +246,14 @@ fn faults_cell(faults: &Faults) -> String {
         (faults.malformed, "malformed"),
         (faults.disconnected, "disconnected"),
     ];
-    let seen: Vec<String> = parts
-        .iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, name)| format!("{count} {name}"))
-        .collect();
-    if seen.is_empty() {
-        "none".to_owned()
-    } else {
-        seen.join(", ")
-    }
+    let seen: Vec<String> =
+        parts.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();
+    if seen.is_empty() { "none".to_owned() } else { seen.join(", ") }
 }
 
 /// `10000` as `10,000`.
 fn thousands(number: usize) -> String {
-    if number < 1000 {
-        number.to_string()
-    } else {
-        format!("{},{:03}", thousands(number / 1000), number % 1000)
-    }
+    if number < 1000 { number.to_string() } else { format!("{},{:03}", thousands(number / 1000), number % 1000) }
 }
 
 #[cfg(test)]
@@ -319,17 +271,9 @@ mod tests {
         let row = row(name);
         let samples = [(Side::Pushgate, pushgate), (Side::Peer, peer)]
             .map(|(side, samples)| ((row.name, side), samples.to_vec()));
-        let report = Report {
-            rows: vec![row],
-            subscribers: 10_000,
-            samples: samples.into(),
-            ..Report::default()
-        };
+        let report = Report { rows: vec![row], subscribers: 10_000, samples: samples.into(), ..Report::default() };
         let text = report.markdown();
-        let line = text
-            .lines()
-            .find(|line| line.starts_with("| ") && !line.starts_with("| work"))
-            .unwrap();
+        let line = text.lines().find(|line| line.starts_with("| ") && !line.starts_with("| work")).unwrap();
         let (_, numbers) = line.strip_prefix("| ").unwrap().split_once(" | ").unwrap();
         assert_eq!(numbers, expected);
     }
@@ -342,74 +286,29 @@ mod tests {
             &[10.0, 9.0, 11.0],
             "8.00 us (7.00-9.00) | 10.00 us (9.00-11.00) | 0.80 | ratio at most 0.90 | yes |",
         );
-        check(
-            "fanout",
-            &[9.5],
-            &[10.0],
-            "9.50 us | 10.00 us | 0.95 | ratio at most 0.90 | **no** |",
-        );
-        check(
-            "instructions",
-            &[135.0],
-            &[1640.0],
-            "135 | 1640 | 0.08 | at most 300 | yes |",
-        );
-        check(
-            "memory",
-            &[1000.0, 1500.0],
-            &[],
-            "1250 B (1000-1500) | - | - | at most 1200 B | **no** |",
-        );
-        check(
-            "check",
-            &[100.0],
-            &[1.0],
-            "100 ms | 1.00 ms | 100.00 | under 100 ms | **no** |",
-        );
-        check(
-            "fanout",
-            &[7.0],
-            &[],
-            "7.00 us | - | - | ratio at most 0.90 | - |",
-        );
+        check("fanout", &[9.5], &[10.0], "9.50 us | 10.00 us | 0.95 | ratio at most 0.90 | **no** |");
+        check("instructions", &[135.0], &[1640.0], "135 | 1640 | 0.08 | at most 300 | yes |");
+        check("memory", &[1000.0, 1500.0], &[], "1250 B (1000-1500) | - | - | at most 1200 B | **no** |");
+        check("check", &[100.0], &[1.0], "100 ms | 1.00 ms | 100.00 | under 100 ms | **no** |");
+        check("fanout", &[7.0], &[], "7.00 us | - | - | ratio at most 0.90 | - |");
         check("burst", &[3.0], &[9.0], "3.00 us | 9.00 us | 0.33 |  |  |");
     }
 
     #[test]
     fn a_loss_of_ours_spoils_the_report_and_one_of_the_peer_does_not() {
-        let faulty = |side| Report {
-            faults: [(
-                side,
-                Faults {
-                    lost: 2,
-                    ..Faults::default()
-                },
-            )]
-            .into(),
-            ..Report::default()
-        };
+        let faulty =
+            |side| Report { faults: [(side, Faults { lost: 2, ..Faults::default() })].into(), ..Report::default() };
         assert!(Report::default().is_good());
         assert!(faulty(Side::Peer).is_good());
         assert!(!faulty(Side::Pushgate).is_good());
-        assert!(
-            faulty(Side::Pushgate)
-                .markdown()
-                .contains("| 2 lost | - | - | none | **no** |")
-        );
+        assert!(faulty(Side::Pushgate).markdown().contains("| 2 lost | - | - | none | **no** |"));
     }
 
     #[test]
     fn a_failure_spoils_the_report_and_is_told() {
-        let report = Report {
-            failures: vec!["Pushgate: does not start".to_owned()],
-            ..Report::default()
-        };
+        let report = Report { failures: vec!["Pushgate: does not start".to_owned()], ..Report::default() };
         assert!(!report.is_good());
-        assert!(
-            report
-                .markdown()
-                .ends_with("Not measured:\n\n- Pushgate: does not start\n")
-        );
+        assert!(report.markdown().ends_with("Not measured:\n\n- Pushgate: does not start\n"));
         assert_eq!(report.json()["failures"][0], "Pushgate: does not start");
     }
 
@@ -417,10 +316,7 @@ mod tests {
     fn thousands_are_set_apart() {
         assert_eq!(
             ["999", "10,000", "1,000,007"],
-            [999, 10_000, 1_000_007]
-                .map(thousands)
-                .each_ref()
-                .map(String::as_str)
+            [999, 10_000, 1_000_007].map(thousands).each_ref().map(String::as_str)
         );
     }
 }

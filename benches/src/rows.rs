@@ -68,13 +68,7 @@ pub(crate) enum Session {
 
 impl Session {
     /// In the order of the run.
-    pub(crate) const ALL: [Self; 5] = [
-        Self::Fanout,
-        Self::Workers,
-        Self::Connect,
-        Self::Return,
-        Self::Check,
-    ];
+    pub(crate) const ALL: [Self; 5] = [Self::Fanout, Self::Workers, Self::Connect, Self::Return, Self::Check];
 }
 
 /// All rows, in the table's order: those of issue 2 first.
@@ -166,12 +160,7 @@ pub(crate) type Numbers = Vec<(&'static str, f64)>;
 
 impl Bench<'_> {
     /// One run of `session`; what went wrong with messages is added to `faults`, even if the run fails.
-    pub(crate) fn run(
-        &self,
-        session: Session,
-        side: Side,
-        faults: &mut Faults,
-    ) -> Result<Numbers, Box<dyn Error>> {
+    pub(crate) fn run(&self, session: Session, side: Side, faults: &mut Faults) -> Result<Numbers, Box<dyn Error>> {
         match session {
             Session::Fanout => self.fanout(side, faults),
             Session::Workers => self.workers(side, faults),
@@ -224,17 +213,11 @@ impl Bench<'_> {
         }
         if self.wants("kilobyte") {
             channel.send(1, 1, 1024, faults)?;
-            numbers.push((
-                "kilobyte",
-                channel.measure(self.amount(10, 40), 1, 1024, faults)?.all,
-            ));
+            numbers.push(("kilobyte", channel.measure(self.amount(10, 40), 1, 1024, faults)?.all));
         }
         if self.wants("burst") {
             channel.send(1, 16, 100, faults)?;
-            numbers.push((
-                "burst",
-                channel.measure(self.amount(2, 5), 16, 100, faults)?.all,
-            ));
+            numbers.push(("burst", channel.measure(self.amount(2, 5), 16, 100, faults)?.all));
         }
         *faults += channel.finish()?;
         Ok(numbers)
@@ -268,10 +251,7 @@ impl Bench<'_> {
         }
         server.tree.settle();
         let cpu = server.tree.cpu().since(&before);
-        Ok(vec![(
-            "connect",
-            micros(cpu) / (waves as f64 * WAVE as f64),
-        )])
+        Ok(vec![("connect", micros(cpu) / (waves as f64 * WAVE as f64))])
     }
 
     fn requests(&self, side: Side) -> Result<Numbers, Box<dyn Error>> {
@@ -287,10 +267,8 @@ impl Bench<'_> {
 
     /// One check is soon done: several in each run.
     fn check(&self, side: Side) -> Result<Numbers, Box<dyn Error>> {
-        let check = |_| {
-            server::check(side, &self.options.programs, &self.cores)
-                .map(|took| ("check", micros(took) / 1000.0))
-        };
+        let check =
+            |_| server::check(side, &self.options.programs, &self.cores).map(|took| ("check", micros(took) / 1000.0));
         (0..self.amount(1, 5)).map(check).collect()
     }
 }
@@ -313,13 +291,7 @@ struct Channel<'a> {
 impl<'a> Channel<'a> {
     fn open(server: &'a Server) -> Result<Self, Box<dyn Error>> {
         let publisher = Publisher::connect(server.address)?;
-        Ok(Self {
-            server,
-            publisher,
-            subscribers: Subscribers::new(server.address)?,
-            count: 0,
-            next: 0,
-        })
+        Ok(Self { server, publisher, subscribers: Subscribers::new(server.address)?, count: 0, next: 0 })
     }
 
     fn subscribe(&mut self, count: usize) -> Result<(), Box<dyn Error>> {
@@ -328,13 +300,7 @@ impl<'a> Channel<'a> {
     }
 
     /// Publishes `bursts` times `burst` messages, each burst when all have the one before; returns the number of deliveries.
-    fn send(
-        &mut self,
-        bursts: u64,
-        burst: u64,
-        size: usize,
-        faults: &mut Faults,
-    ) -> Result<f64, Box<dyn Error>> {
+    fn send(&mut self, bursts: u64, burst: u64, size: usize, faults: &mut Faults) -> Result<f64, Box<dyn Error>> {
         assert!(size >= HEAD, "a message has room for its number");
         for _ in 0..bursts {
             let end = self.next + burst;
@@ -342,17 +308,12 @@ impl<'a> Channel<'a> {
             self.next = end;
             if !self.subscribers.receive(burst)? {
                 // The subscribers are of no use any more: take the account of them now.
-                let subscribers = std::mem::replace(
-                    &mut self.subscribers,
-                    Subscribers::new(self.server.address)?,
-                );
+                let subscribers = std::mem::replace(&mut self.subscribers, Subscribers::new(self.server.address)?);
                 let seen = subscribers.finish(end)?;
                 *faults += seen;
-                return Err(format!(
-                    "messages don't arrive: {} lost, {} disconnected",
-                    seen.lost, seen.disconnected
-                )
-                .into());
+                return Err(
+                    format!("messages don't arrive: {} lost, {} disconnected", seen.lost, seen.disconnected).into()
+                );
             }
             self.publisher.answers(burst)?;
         }

@@ -70,34 +70,15 @@ impl Server {
         cores: &Cores,
         workers: usize,
     ) -> Result<Self, Box<dyn Error>> {
-        let folder = tempfile::Builder::new()
-            .prefix("pushgate-bench-")
-            .tempdir()?;
+        let folder = tempfile::Builder::new().prefix("pushgate-bench-").tempdir()?;
         let address = free_address()?;
         let prefix = folder.path();
-        fs::write(
-            prefix.join("nginx.conf"),
-            configuration(side, programs, prefix, address, workers),
-        )?;
+        fs::write(prefix.join("nginx.conf"), configuration(side, programs, prefix, address, workers))?;
         let mut command = Command::new(program(side, programs)?);
-        command
-            .arg("-p")
-            .arg(prefix)
-            .arg("-c")
-            .arg(prefix.join("nginx.conf"))
-            .arg("-e")
-            .arg(prefix.join("error.log"));
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(prefix.join("stderr"))?);
+        command.arg("-p").arg(prefix).arg("-c").arg(prefix.join("nginx.conf")).arg("-e").arg(prefix.join("error.log"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(prefix.join("stderr"))?);
         let child = cores.spawn(&mut command, workers > 1)?;
-        let mut server = Self {
-            address,
-            tree: Tree(child.id()),
-            child,
-            folder,
-        };
+        let mut server = Self { address, tree: Tree(child.id()), child, folder };
         server.wait_until_ready()?;
         Ok(server)
     }
@@ -121,12 +102,8 @@ impl Server {
     /// The last thing that it said.
     fn complaint(&self) -> String {
         let prefix = self.folder.path();
-        let said = ["stderr", "error.log"]
-            .map(|name| fs::read_to_string(prefix.join(name)).unwrap_or_default());
-        let last = said
-            .iter()
-            .flat_map(|text| text.lines())
-            .rfind(|line| !line.trim().is_empty());
+        let said = ["stderr", "error.log"].map(|name| fs::read_to_string(prefix.join(name)).unwrap_or_default());
+        let last = said.iter().flat_map(|text| text.lines()).rfind(|line| !line.trim().is_empty());
         last.map_or_else(|| "it said nothing".to_owned(), str::to_owned)
     }
 }
@@ -140,45 +117,23 @@ impl Drop for Server {
 }
 
 /// How long the side takes to check a configuration of [`LINES`] lines (the peer: `nginx -t`).
-pub(crate) fn check(
-    side: Side,
-    programs: &Programs,
-    cores: &Cores,
-) -> Result<Duration, Box<dyn Error>> {
-    let folder = tempfile::Builder::new()
-        .prefix("pushgate-bench-")
-        .tempdir()?;
+pub(crate) fn check(side: Side, programs: &Programs, cores: &Cores) -> Result<Duration, Box<dyn Error>> {
+    let folder = tempfile::Builder::new().prefix("pushgate-bench-").tempdir()?;
     let file = folder.path().join("nginx.conf");
-    fs::write(
-        &file,
-        long_configuration(side, programs, folder.path(), free_address()?),
-    )?;
+    fs::write(&file, long_configuration(side, programs, folder.path(), free_address()?))?;
     let mut command = Command::new(program(side, programs)?);
     match side {
         Side::Pushgate => command.arg("check").arg(&file),
-        Side::Peer => command
-            .arg("-t")
-            .arg("-p")
-            .arg(folder.path())
-            .arg("-c")
-            .arg(&file),
+        Side::Peer => command.arg("-t").arg("-p").arg(folder.path()).arg("-c").arg(&file),
     };
     let (stdout, stderr) = (folder.path().join("stdout"), folder.path().join("stderr"));
-    command
-        .stdin(Stdio::null())
-        .stdout(File::create(&stdout)?)
-        .stderr(File::create(&stderr)?);
+    command.stdin(Stdio::null()).stdout(File::create(&stdout)?).stderr(File::create(&stderr)?);
     let start = Instant::now();
     let status = cores.spawn(&mut command, false)?.wait()?;
     let took = start.elapsed();
     if !status.success() {
-        let said = [stdout, stderr]
-            .map(|file| fs::read_to_string(file).unwrap_or_default())
-            .concat();
-        let first = said
-            .lines()
-            .find(|line| !line.trim().is_empty())
-            .unwrap_or("it said nothing");
+        let said = [stdout, stderr].map(|file| fs::read_to_string(file).unwrap_or_default()).concat();
+        let first = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
         return Err(format!("finds fault with the {LINES} lines: {status}; {first}").into());
     }
     Ok(took)
@@ -201,19 +156,8 @@ fn free_address() -> Result<SocketAddr, Box<dyn Error>> {
 }
 
 /// What both have in common, around the locations for channels, which differ.
-fn configuration(
-    side: Side,
-    programs: &Programs,
-    prefix: &Path,
-    listen: SocketAddr,
-    workers: usize,
-) -> String {
-    let Channels {
-        load,
-        http,
-        subscriber,
-        publisher,
-    } = Channels::of(side, programs, prefix);
+fn configuration(side: Side, programs: &Programs, prefix: &Path, listen: SocketAddr, workers: usize) -> String {
+    let Channels { load, http, subscriber, publisher } = Channels::of(side, programs, prefix);
     let user = user();
     let prefix = prefix.display();
     format!(
@@ -278,26 +222,12 @@ fn nginx_folders(prefix: &Path) -> String {
 
 /// A server started by root keeps root, for the folder is ours alone.
 fn user() -> &'static str {
-    if rustix::process::geteuid().is_root() {
-        "user root;"
-    } else {
-        ""
-    }
+    if rustix::process::geteuid().is_root() { "user root;" } else { "" }
 }
 
 /// Two hundred and fifty sites as people write them, and comments up to [`LINES`] lines.
-fn long_configuration(
-    side: Side,
-    programs: &Programs,
-    prefix: &Path,
-    listen: SocketAddr,
-) -> String {
-    let Channels {
-        load,
-        http,
-        subscriber,
-        publisher,
-    } = Channels::of(side, programs, prefix);
+fn long_configuration(side: Side, programs: &Programs, prefix: &Path, listen: SocketAddr) -> String {
+    let Channels { load, http, subscriber, publisher } = Channels::of(side, programs, prefix);
     let mut text = format!(
         "{load}\npid {}/server.pid;\nerror_log stderr;\nevents {{ worker_connections 1024; }}\nhttp {{\n    {http}\n    access_log off;\n",
         prefix.display()
@@ -354,37 +284,22 @@ mod tests {
     use super::*;
 
     fn programs() -> Programs {
-        Programs {
-            pushgate: "/no/pushgate".into(),
-            nginx: "/no/nginx".into(),
-            nchan: "/no/nchan.so".into(),
-        }
+        Programs { pushgate: "/no/pushgate".into(), nginx: "/no/nginx".into(), nchan: "/no/nchan.so".into() }
     }
 
     #[test]
     fn the_long_configuration_has_its_lines_and_closes_its_blocks() {
         for side in Side::BOTH {
-            let text = long_configuration(
-                side,
-                &programs(),
-                Path::new("/p"),
-                "127.0.0.1:1".parse().unwrap(),
-            );
+            let text = long_configuration(side, &programs(), Path::new("/p"), "127.0.0.1:1".parse().unwrap());
             assert_eq!(text.lines().count(), LINES, "{side:?}");
-            assert_eq!(
-                text.matches('{').count(),
-                text.matches('}').count(),
-                "{side:?}"
-            );
+            assert_eq!(text.matches('{').count(), text.matches('}').count(), "{side:?}");
         }
     }
 
     #[test]
     fn a_server_that_is_not_there_is_said_so() {
         let cores = Cores::divide().unwrap();
-        let error = Server::start(Side::Pushgate, &programs(), &cores, 1)
-            .err()
-            .unwrap();
+        let error = Server::start(Side::Pushgate, &programs(), &cores, 1).err().unwrap();
         assert_eq!(error.to_string(), "there is no /no/pushgate");
     }
 
@@ -392,17 +307,8 @@ mod tests {
     fn a_server_that_does_not_start_is_quoted() {
         let cores = Cores::divide().unwrap();
         // sh takes the unknown flag for an error, says so, and ends.
-        let programs = Programs {
-            pushgate: "/bin/sh".into(),
-            ..programs()
-        };
-        let error = Server::start(Side::Pushgate, &programs, &cores, 1)
-            .err()
-            .unwrap()
-            .to_string();
-        assert!(
-            error.starts_with("does not start: exit status: "),
-            "{error}"
-        );
+        let programs = Programs { pushgate: "/bin/sh".into(), ..programs() };
+        let error = Server::start(Side::Pushgate, &programs, &cores, 1).err().unwrap().to_string();
+        assert!(error.starts_with("does not start: exit status: "), "{error}");
     }
 }

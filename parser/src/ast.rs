@@ -18,9 +18,7 @@ impl Ast {
     /// All errors, those within blocks too, in the order in which nginx would meet them; it reports
     /// the first.
     pub fn errors(&self) -> impl Iterator<Item = &SyntaxError> {
-        Errors {
-            pending: vec![self.items.iter()],
-        }
+        Errors { pending: vec![self.items.iter()] }
     }
 }
 
@@ -118,10 +116,7 @@ pub struct Span {
 
 impl Span {
     pub(crate) fn new(start: usize, end: usize) -> Self {
-        Self {
-            start: offset(start),
-            end: offset(end),
-        }
+        Self { start: offset(start), end: offset(end) }
     }
 }
 
@@ -142,9 +137,7 @@ impl<'a> Iterator for Errors<'a> {
         loop {
             match self.pending.last_mut()?.next() {
                 Some(Item::Error(error)) => return Some(error),
-                Some(Item::Directive(directive)) => {
-                    self.pending.extend(directive.block().map(<[_]>::iter))
-                }
+                Some(Item::Directive(directive)) => self.pending.extend(directive.block().map(<[_]>::iter)),
                 Some(Item::Comment(_)) => {}
                 None => drop(self.pending.pop()),
             }

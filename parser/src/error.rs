@@ -49,11 +49,9 @@ impl SyntaxErrorKind {
             Self::EndOfParameter => ("unexpected end of parameter, expecting \";\"", b"", ""),
             Self::BlockInParameter => ("block directives are not supported in -g option", b"", ""),
             Self::TooLong(beginning) => ("too long parameter \"", beginning, "...\" started"),
-            Self::TooLongString(quote) => (
-                "too long parameter, probably missing terminating \"",
-                &[*quote],
-                "\" character",
-            ),
+            Self::TooLongString(quote) => {
+                ("too long parameter, probably missing terminating \"", &[*quote], "\" character")
+            }
             Self::TooDeep => {
                 return format!("blocks are nested more than {MAX_DEPTH} deep").into_bytes();
             }

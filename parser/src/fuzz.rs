@@ -14,14 +14,8 @@ pub fn check(source: &[u8]) {
     for ast in [&ast, &parse_parameter(source)] {
         check_spans(&ast.items, source, Span::new(0, source.len()));
         if let Some(error) = ast.errors().next() {
-            let line_feeds = source
-                .iter()
-                .take(error.offset as usize)
-                .filter(|&&byte| byte == b'\n');
-            assert_eq!(
-                LineIndex::new(source).line(error.offset) as usize,
-                1 + line_feeds.count()
-            );
+            let line_feeds = source.iter().take(error.offset as usize).filter(|&&byte| byte == b'\n');
+            assert_eq!(LineIndex::new(source).line(error.offset) as usize, 1 + line_feeds.count());
         }
     }
 
@@ -38,39 +32,19 @@ fn check_spans(items: &[Item], source: &[u8], within: Span) {
     for item in items {
         match item {
             Item::Directive(directive) => {
-                let Directive {
-                    name,
-                    args,
-                    body,
-                    end,
-                    span,
-                } = directive;
-                assert!(
-                    from <= span.start && span.end <= within.end,
-                    "{span:?} is in {within:?} and behind {from}"
-                );
+                let Directive { name, args, body, end, span } = directive;
+                assert!(from <= span.start && span.end <= within.end, "{span:?} is in {within:?} and behind {from}");
                 assert_eq!(name.span.start, span.start);
                 let mut last = span.start;
                 for word in [name].into_iter().chain(args) {
-                    assert!(
-                        last <= word.span.start
-                            && word.span.start < word.span.end
-                            && word.span.end <= *end
-                    );
+                    assert!(last <= word.span.start && word.span.start < word.span.end && word.span.end <= *end);
                     last = word.span.end;
                 }
                 match body {
                     Body::Semicolon => assert_eq!((byte(*end), span.end), (Some(b';'), end + 1)),
                     Body::Block(items) => {
                         assert_eq!(byte(*end), Some(b'{'));
-                        check_spans(
-                            items,
-                            source,
-                            Span {
-                                start: end + 1,
-                                end: span.end,
-                            },
-                        );
+                        check_spans(items, source, Span { start: end + 1, end: span.end });
                     }
                 }
                 from = span.end;
@@ -153,7 +127,7 @@ mod tests {
     }
 
     const PIECES: &[&str] = &[
-        ";", "{", "}", ")", "(", "\"", "'", "#", "\\", "$", "${", " ", "\n", "\r\n", "\t", "a",
-        "n", "t", "b c;", "d {", "\\n", "\\\"", "é", "\0",
+        ";", "{", "}", ")", "(", "\"", "'", "#", "\\", "$", "${", " ", "\n", "\r\n", "\t", "a", "n", "t", "b c;",
+        "d {", "\\n", "\\\"", "é", "\0",
     ];
 }

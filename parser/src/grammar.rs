@@ -62,19 +62,13 @@ fn rest_of_line(input: &[u8]) -> Parsed<'_> {
 fn quoted<'a>(quote: &'static str) -> impl FnMut(&'a [u8]) -> Parsed<'a> {
     move |input| {
         let plain = take_while1(|byte| byte != b'\\' && !quote.as_bytes().contains(&byte));
-        delimited(
-            tag(quote),
-            recognize(many0_count(alt((plain, pair)))),
-            opt(tag(quote)),
-        )
-        .parse(input)
+        delimited(tag(quote), recognize(many0_count(alt((plain, pair)))), opt(tag(quote))).parse(input)
     }
 }
 
 /// A bare word ends before white space, `;`, or a `{` that is not part of `${`.
 fn bare(input: &[u8]) -> Parsed<'_> {
-    let plain =
-        take_while1(|byte| !is_white_space(byte) && !matches!(byte, b';' | b'{' | b'\\' | b'$'));
+    let plain = take_while1(|byte| !is_white_space(byte) && !matches!(byte, b';' | b'{' | b'\\' | b'$'));
     recognize(many1_count(alt((plain, pair, variable)))).parse(input)
 }
 
@@ -94,11 +88,7 @@ mod tests {
 
     #[track_caller]
     fn check(source: &str, expected: RawToken<'_>, rest: &str) {
-        assert_eq!(
-            token(source.as_bytes()),
-            Ok((rest.as_bytes(), expected)),
-            "{source}"
-        );
+        assert_eq!(token(source.as_bytes()), Ok((rest.as_bytes(), expected)), "{source}");
     }
 
     #[test]
@@ -117,11 +107,7 @@ mod tests {
 
     #[test]
     fn a_string_ends_at_its_own_quote() {
-        check(
-            r#""a 'b' {;}# \" c"d"#,
-            RawToken::Double(br#"a 'b' {;}# \" c"#),
-            "d",
-        );
+        check(r#""a 'b' {;}# \" c"d"#, RawToken::Double(br#"a 'b' {;}# \" c"#), "d");
         check(r#"'a "b" \' c';"#, RawToken::Single(br#"a "b" \' c"#), ";");
         check(r#""\\";"#, RawToken::Double(br"\\"), ";");
         check("\"\"", RawToken::Double(b""), "");

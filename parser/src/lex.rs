@@ -38,12 +38,7 @@ pub(crate) struct Lexer<'a> {
 impl<'a> Lexer<'a> {
     /// A file goes through nginx's buffer; the text of `-g` does not.
     pub(crate) fn new(source: &'a [u8], is_file: bool) -> Self {
-        Self {
-            source,
-            rest: source,
-            is_file,
-            is_behind_string: false,
-        }
+        Self { source, rest: source, is_file, is_behind_string: false }
     }
 
     /// The next token; at the end of the source, always its end.
@@ -76,10 +71,7 @@ impl<'a> Lexer<'a> {
         }
         let byte = *self.rest.first()?;
         let is_expected = is_white_space(byte) || matches!(byte, b';' | b'{' | b')');
-        (!is_expected).then(|| SyntaxError {
-            offset: offset(self.place()),
-            kind: SyntaxErrorKind::Unexpected(byte),
-        })
+        (!is_expected).then(|| SyntaxError { offset: offset(self.place()), kind: SyntaxErrorKind::Unexpected(byte) })
     }
 
     fn comment(&self, start: usize, text: &[u8]) -> Token {
@@ -99,21 +91,14 @@ impl<'a> Lexer<'a> {
 
         if !self.fits(inside, raw.len()) {
             let kind = SyntaxErrorKind::TooLongString(byte);
-            return Token::BadWord(SyntaxError {
-                offset: offset(start),
-                kind,
-            });
+            return Token::BadWord(SyntaxError { offset: offset(start), kind });
         }
         // nginx notices the next token only when it sees its first byte: the quote and one white
         // space take room, too.
         if !self.fits(inside, end - inside + self.white_space_ahead()) {
             return Token::BadWord(self.too_long(start, inside));
         }
-        Token::Word(Word {
-            value: unescape(raw),
-            span: Span::new(start, end),
-            quote,
-        })
+        Token::Word(Word { value: unescape(raw), span: Span::new(start, end), quote })
     }
 
     fn bare(&self, start: usize, raw: &[u8]) -> Token {
@@ -121,11 +106,7 @@ impl<'a> Lexer<'a> {
             return Token::BadWord(self.too_long(start, start));
         }
         let span = Span::new(start, start + raw.len());
-        Token::Word(Word {
-            value: unescape(raw),
-            span,
-            quote: Quote::None,
-        })
+        Token::Word(Word { value: unescape(raw), span, quote: Quote::None })
     }
 
     /// nginx gives up when its buffer holds nothing but one token and there is more to read.
@@ -138,16 +119,8 @@ impl<'a> Lexer<'a> {
     }
 
     fn too_long(&self, start: usize, inside: usize) -> SyntaxError {
-        let beginning = self
-            .source
-            .get(inside..)
-            .and_then(<[u8]>::first_chunk)
-            .copied()
-            .unwrap_or_default();
-        SyntaxError {
-            offset: offset(start),
-            kind: SyntaxErrorKind::TooLong(beginning),
-        }
+        let beginning = self.source.get(inside..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default();
+        SyntaxError { offset: offset(start), kind: SyntaxErrorKind::TooLong(beginning) }
     }
 
     fn place(&self) -> usize {
@@ -229,10 +202,7 @@ mod tests {
 
     #[test]
     fn only_some_bytes_may_follow_a_string() {
-        check(
-            "\"a\";'b'{\"c\"\t'd')e",
-            "Double a, ;, Single b, {, Double c, Single d, None )e",
-        );
+        check("\"a\";'b'{\"c\"\t'd')e", "Double a, ;, Single b, {, Double c, Single d, None )e");
         check("\"a\"b ;", "Double a, unexpected \"b\" at 3, None b, ;");
         check("'a'}", "Single a, unexpected \"}\" at 3, }");
         check("'a'#c", "Single a, unexpected \"#\" at 3, #c");
@@ -250,44 +220,18 @@ mod tests {
     /// to be shorter than the buffer, unless the file ends there.
     #[test]
     fn a_token_fits_into_the_buffer() {
-        let long = |before: &str, length: usize, after: &str| {
-            format!("{before}{}{after}", "x".repeat(length))
-        };
+        let long = |before: &str, length: usize, after: &str| format!("{before}{}{after}", "x".repeat(length));
 
-        check(
-            &long("a /", 4094, ";b;"),
-            "None a, 4095 bytes, ;, None b, ;",
-        );
-        check(
-            &long("a /", 4093, " ;b;"),
-            "None a, 4094 bytes, ;, None b, ;",
-        );
-        check(
-            &long("a /", 4094, " ;b;"),
-            r#"None a, too long parameter "/xxxxxxxxx..." started at 2, ;, None b, ;"#,
-        );
-        check(
-            &long("a /", 4095, ";b;"),
-            r#"None a, too long parameter "/xxxxxxxxx..." started at 2, ;, None b, ;"#,
-        );
+        check(&long("a /", 4094, ";b;"), "None a, 4095 bytes, ;, None b, ;");
+        check(&long("a /", 4093, " ;b;"), "None a, 4094 bytes, ;, None b, ;");
+        check(&long("a /", 4094, " ;b;"), r#"None a, too long parameter "/xxxxxxxxx..." started at 2, ;, None b, ;"#);
+        check(&long("a /", 4095, ";b;"), r#"None a, too long parameter "/xxxxxxxxx..." started at 2, ;, None b, ;"#);
         check(&long("a ", 4096, ""), "None a, 4096 bytes");
 
-        check(
-            &long("a '", 4094, "';b;"),
-            "None a, 4094 bytes, ;, None b, ;",
-        );
-        check(
-            &long("a '", 4093, "' ;b;"),
-            "None a, 4093 bytes, ;, None b, ;",
-        );
-        check(
-            &long("a '", 4094, "' ;b;"),
-            r#"None a, too long parameter "xxxxxxxxxx..." started at 2, ;, None b, ;"#,
-        );
-        check(
-            &long("a '", 4095, "';b;"),
-            r#"None a, too long parameter "xxxxxxxxxx..." started at 2, ;, None b, ;"#,
-        );
+        check(&long("a '", 4094, "';b;"), "None a, 4094 bytes, ;, None b, ;");
+        check(&long("a '", 4093, "' ;b;"), "None a, 4093 bytes, ;, None b, ;");
+        check(&long("a '", 4094, "' ;b;"), r#"None a, too long parameter "xxxxxxxxxx..." started at 2, ;, None b, ;"#);
+        check(&long("a '", 4095, "';b;"), r#"None a, too long parameter "xxxxxxxxxx..." started at 2, ;, None b, ;"#);
         check(
             &long("a '", 4096, "';b;"),
             r#"None a, too long parameter, probably missing terminating "'" character at 2, ;, None b, ;"#,
@@ -310,9 +254,6 @@ mod tests {
     #[test]
     fn the_command_line_has_no_limit() {
         let source = format!("a '{0}' /{0};", "x".repeat(10_000));
-        assert_eq!(
-            tokens(source.as_bytes(), false),
-            "None a, 10000 bytes, 10001 bytes, ;"
-        );
+        assert_eq!(tokens(source.as_bytes(), false), "None a, 10000 bytes, 10001 bytes, ;");
     }
 }

@@ -24,11 +24,7 @@ pub struct Position {
 impl LineIndex {
     /// Finds the lines of `source`. The other functions are to be called with the same source.
     pub fn new(source: &[u8]) -> Self {
-        Self {
-            starts: memchr_iter(b'\n', source)
-                .map(|line_feed| offset(line_feed + 1))
-                .collect(),
-        }
+        Self { starts: memchr_iter(b'\n', source).map(|line_feed| offset(line_feed + 1)).collect() }
     }
 
     /// The line of a place, counted from 1 as nginx does: a line feed belongs to the line that it
@@ -41,38 +37,22 @@ impl LineIndex {
     /// Line and column of a place.
     pub fn position(&self, source: &[u8], offset: u32) -> Position {
         let line = self.line(offset);
-        let before = source
-            .get(self.start(line)..offset as usize)
-            .unwrap_or_default();
-        let characters = before
-            .iter()
-            .filter(|&&byte| !is_continuation(byte))
-            .count();
-        Position {
-            line,
-            column: u32::try_from(characters)
-                .unwrap_or(u32::MAX)
-                .saturating_add(1),
-        }
+        let before = source.get(self.start(line)..offset as usize).unwrap_or_default();
+        let characters = before.iter().filter(|&&byte| !is_continuation(byte)).count();
+        Position { line, column: u32::try_from(characters).unwrap_or(u32::MAX).saturating_add(1) }
     }
 
     /// The text of a line, without its end; empty for a line that is not there.
     pub fn text<'a>(&self, source: &'a [u8], line: u32) -> &'a [u8] {
         let rest = source.get(self.start(line)..).unwrap_or_default();
-        let text = memchr_iter(b'\n', rest)
-            .next()
-            .and_then(|end| rest.get(..end))
-            .unwrap_or(rest);
+        let text = memchr_iter(b'\n', rest).next().and_then(|end| rest.get(..end)).unwrap_or(rest);
         text.strip_suffix(b"\r").unwrap_or(text)
     }
 
     fn start(&self, line: u32) -> usize {
         match line {
             0 | 1 => 0,
-            _ => self
-                .starts
-                .get(line as usize - 2)
-                .map_or(usize::MAX, |&start| start as usize),
+            _ => self.starts.get(line as usize - 2).map_or(usize::MAX, |&start| start as usize),
         }
     }
 }
@@ -90,11 +70,7 @@ mod tests {
     fn check(source: &str, place: usize, line: u32, column: u32, text: &str) {
         let index = LineIndex::new(source.as_bytes());
         let place = u32::try_from(place).unwrap_or(u32::MAX);
-        assert_eq!(
-            index.position(source.as_bytes(), place),
-            Position { line, column },
-            "{source:?} at {place}"
-        );
+        assert_eq!(index.position(source.as_bytes(), place), Position { line, column }, "{source:?} at {place}");
         assert_eq!(index.text(source.as_bytes(), line), text.as_bytes());
     }
 

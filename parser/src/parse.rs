@@ -95,17 +95,8 @@ impl<'a> Parser<'a> {
             return self.error(place, SyntaxErrorKind::Unexpected(b';'));
         }
         if let Some((name, args)) = self.take_words() {
-            let span = Span {
-                start: name.span.start,
-                end: place.saturating_add(1),
-            };
-            self.keep(Item::Directive(Directive {
-                name,
-                args,
-                body: Body::Semicolon,
-                end: place,
-                span,
-            }));
+            let span = Span { start: name.span.start, end: place.saturating_add(1) };
+            self.keep(Item::Directive(Directive { name, args, body: Body::Semicolon, end: place, span }));
         }
     }
 
@@ -117,12 +108,7 @@ impl<'a> Parser<'a> {
         match self.take_words() {
             Some((name, args)) if error.is_none() && self.ignored == 0 => {
                 let before = mem::take(&mut self.items);
-                self.open.push(OpenBlock {
-                    name,
-                    args,
-                    brace: place,
-                    before,
-                });
+                self.open.push(OpenBlock { name, args, brace: place, before });
             }
             _ => self.ignored += 1,
         }
@@ -156,24 +142,10 @@ impl<'a> Parser<'a> {
     }
 
     fn close_block(&mut self, block: OpenBlock, end: u32) {
-        let OpenBlock {
-            name,
-            args,
-            brace,
-            before,
-        } = block;
+        let OpenBlock { name, args, brace, before } = block;
         let body = Body::Block(mem::replace(&mut self.items, before));
-        let span = Span {
-            start: name.span.start,
-            end,
-        };
-        self.items.push(Item::Directive(Directive {
-            name,
-            args,
-            body,
-            end: brace,
-            span,
-        }));
+        let span = Span { start: name.span.start, end };
+        self.items.push(Item::Directive(Directive { name, args, body, end: brace, span }));
     }
 
     fn bad_word(&mut self, error: SyntaxError) {
@@ -200,12 +172,8 @@ impl<'a> Parser<'a> {
         match self.source {
             _ if self.is_faulty => None,
             Source::File if self.is_within_directive() => Some(SyntaxErrorKind::EndInDirective),
-            Source::Parameter if self.is_within_directive() => {
-                Some(SyntaxErrorKind::EndOfParameter)
-            }
-            Source::File if is_within_block && !self.are_braces_lost => {
-                Some(SyntaxErrorKind::EndInBlock)
-            }
+            Source::Parameter if self.is_within_directive() => Some(SyntaxErrorKind::EndOfParameter),
+            Source::File if is_within_block && !self.are_braces_lost => Some(SyntaxErrorKind::EndInBlock),
             Source::File | Source::Parameter => None,
         }
     }
@@ -253,17 +221,10 @@ mod tests {
     #[track_caller]
     fn check_ast(ast: Ast, source: &str, errors: &[&str], tree: &str) {
         let lines = LineIndex::new(source.as_bytes());
-        let found: Vec<_> = ast
-            .errors()
-            .map(|error| format!("{error} in :{}", lines.line(error.offset)))
-            .collect();
+        let found: Vec<_> = ast.errors().map(|error| format!("{error} in :{}", lines.line(error.offset))).collect();
         assert_eq!(found, errors, "{source}");
         let text = ast.to_string();
-        assert_eq!(
-            text.split_whitespace().collect::<Vec<_>>().join(" "),
-            tree,
-            "{source}"
-        );
+        assert_eq!(text.split_whitespace().collect::<Vec<_>>().join(" "), tree, "{source}");
     }
 
     #[test]
@@ -281,83 +242,40 @@ mod tests {
     fn places_are_kept() {
         let source = b"a {\n  'b' c\n;\n}\n";
         let ast = parse(source);
-        let Some(Item::Directive(a)) = ast.items.first() else {
-            panic!("a is a directive")
-        };
+        let Some(Item::Directive(a)) = ast.items.first() else { panic!("a is a directive") };
         assert_eq!((a.end, a.span), (2, Span { start: 0, end: 15 }));
-        let Some([Item::Directive(b)]) = a.block() else {
-            panic!("b is a directive")
-        };
+        let Some([Item::Directive(b)]) = a.block() else { panic!("b is a directive") };
         assert_eq!((b.end, b.span), (12, Span { start: 6, end: 13 }));
-        assert_eq!(
-            (b.name.span, b.args[0].span),
-            (Span { start: 6, end: 9 }, Span { start: 10, end: 11 })
-        );
+        assert_eq!((b.name.span, b.args[0].span), (Span { start: 6, end: 9 }, Span { start: 10, end: 11 }));
     }
 
     #[test]
     fn errors_of_the_structure() {
-        check(
-            "events {}\n;\na;",
-            &[r#"unexpected ";" in :2"#],
-            "events {} a;",
-        );
+        check("events {}\n;\na;", &[r#"unexpected ";" in :2"#], "events {} a;");
         check("a 1;;\nb {}", &[r#"unexpected ";" in :1"#], "a 1; b {}");
         check("a {}\n}\nb;", &[r#"unexpected "}" in :2"#], "a {} b;");
-        check(
-            "http {\n  sendfile on\n}\nb;",
-            &[r#"unexpected "}" in :3"#],
-            "http {} b;",
-        );
+        check("http {\n  sendfile on\n}\nb;", &[r#"unexpected "}" in :3"#], "http {} b;");
         check("a b\n}\nc;", &[r#"unexpected "}" in :2"#], "c;");
         check(
             "a;\n{ b; { c; } ; }\nd;",
-            &[
-                "unexpected \"{\" in :2",
-                "unexpected \"{\" in :2",
-                "unexpected \";\" in :2",
-            ],
+            &["unexpected \"{\" in :2", "unexpected \"{\" in :2", "unexpected \";\" in :2"],
             "a; d;",
         );
     }
 
     #[test]
     fn errors_at_the_end() {
-        check(
-            "a {}\nb 1\n",
-            &[r#"unexpected end of file, expecting ";" or "}" in :3"#],
-            "a {}",
-        );
-        check(
-            "a {\n  b {\n    c;\n  }\n",
-            &[r#"unexpected end of file, expecting "}" in :5"#],
-            "a { b { c; } }",
-        );
-        check(
-            "a {\n b 'c;\n}\n",
-            &[r#"unexpected end of file, expecting ";" or "}" in :4"#],
-            "a {}",
-        );
-        check(
-            "a {\n b \\",
-            &[r#"unexpected end of file, expecting ";" or "}" in :2"#],
-            "a {}",
-        );
-        check(
-            "a 'b'",
-            &[r#"unexpected end of file, expecting ";" or "}" in :1"#],
-            "",
-        );
+        check("a {}\nb 1\n", &[r#"unexpected end of file, expecting ";" or "}" in :3"#], "a {}");
+        check("a {\n  b {\n    c;\n  }\n", &[r#"unexpected end of file, expecting "}" in :5"#], "a { b { c; } }");
+        check("a {\n b 'c;\n}\n", &[r#"unexpected end of file, expecting ";" or "}" in :4"#], "a {}");
+        check("a {\n b \\", &[r#"unexpected end of file, expecting ";" or "}" in :2"#], "a {}");
+        check("a 'b'", &[r#"unexpected end of file, expecting ";" or "}" in :1"#], "");
     }
 
     #[test]
     fn a_directive_has_one_error_and_takes_its_block_along() {
         check("a \"b\"c 'd'e;\nf;", &[r#"unexpected "c" in :1"#], "f;");
-        check(
-            "a {\n b 'c'd { e; ; }\n f; }",
-            &["unexpected \"d\" in :2", "unexpected \";\" in :2"],
-            "a { f; }",
-        );
+        check("a {\n b 'c'd { e; ; }\n f; }", &["unexpected \"d\" in :2", "unexpected \";\" in :2"], "a { f; }");
         check("a 'b'}\nc;", &[r#"unexpected "}" in :1"#], "c;");
         check("a 'b'c\n} d;", &[r#"unexpected "c" in :1"#], "d;");
         check("a 'b'c", &[r#"unexpected "c" in :1"#], "");
@@ -365,16 +283,8 @@ mod tests {
 
     #[test]
     fn a_missing_quote_gives_one_error() {
-        check(
-            "a {\n  b \"c;\n}\nd {\n  e \"f\";\n  g;\n}\n",
-            &[r#"unexpected "f" in :5"#],
-            "a { g; }",
-        );
-        check(
-            "a {\n  b \"c;\n  d {\n  e \"f\";\n  g;\n}\n}\nh;",
-            &[r#"unexpected "f" in :4"#],
-            "a { g; } h;",
-        );
+        check("a {\n  b \"c;\n}\nd {\n  e \"f\";\n  g;\n}\n", &[r#"unexpected "f" in :5"#], "a { g; }");
+        check("a {\n  b \"c;\n  d {\n  e \"f\";\n  g;\n}\n}\nh;", &[r#"unexpected "f" in :4"#], "a { g; } h;");
     }
 
     #[test]
@@ -385,11 +295,7 @@ mod tests {
             &[r#"too long parameter "/xxxxxxxxx..." started in :2"#],
             "a { c; }",
         );
-        check(
-            &format!("a\n#{long}\n b;\n"),
-            &[r##"too long parameter "#xxxxxxxxx..." started in :2"##],
-            "a b;",
-        );
+        check(&format!("a\n#{long}\n b;\n"), &[r##"too long parameter "#xxxxxxxxx..." started in :2"##], "a b;");
         check(
             &format!("a;\nb 'x\n{long}' c;\nd;"),
             &[r#"too long parameter, probably missing terminating "'" character in :2"#],
@@ -400,21 +306,9 @@ mod tests {
     #[test]
     fn the_command_line() {
         check_parameter("daemon off; user 'a b';", &[], "daemon off; user 'a b';");
-        check_parameter(
-            "daemon off",
-            &[r#"unexpected end of parameter, expecting ";" in :1"#],
-            "",
-        );
-        check_parameter(
-            "a; events { b; } c;",
-            &["block directives are not supported in -g option in :1"],
-            "a; c;",
-        );
-        check_parameter(
-            "a; events { b;",
-            &["block directives are not supported in -g option in :1"],
-            "a;",
-        );
+        check_parameter("daemon off", &[r#"unexpected end of parameter, expecting ";" in :1"#], "");
+        check_parameter("a; events { b; } c;", &["block directives are not supported in -g option in :1"], "a; c;");
+        check_parameter("a; events { b;", &["block directives are not supported in -g option in :1"], "a;");
         check_parameter("a; }", &[r#"unexpected "}" in :1"#], "a;");
         check_parameter(";", &[r#"unexpected ";" in :1"#], "");
     }
@@ -425,10 +319,7 @@ mod tests {
         assert_eq!(parse(nested(MAX_DEPTH).as_bytes()).errors().count(), 0);
 
         let ast = parse(nested(100_000).as_bytes());
-        assert_eq!(
-            ast.errors().map(ToString::to_string).collect::<Vec<_>>(),
-            ["blocks are nested more than 128 deep"]
-        );
+        assert_eq!(ast.errors().map(ToString::to_string).collect::<Vec<_>>(), ["blocks are nested more than 128 deep"]);
         assert_eq!(ast.items.len(), 2);
         assert_eq!(parse("a {".repeat(100_000).as_bytes()).errors().count(), 2);
     }

@@ -76,10 +76,7 @@ impl Printed {
         let quote = match word.quote {
             Quote::None => match bare(&word.value) {
                 Some(text) => {
-                    return Self {
-                        text,
-                        is_quoted: false,
-                    };
+                    return Self { text, is_quoted: false };
                 }
                 None => b'"',
             },
@@ -87,15 +84,8 @@ impl Printed {
             Quote::Double => b'"',
         };
         let readable = string(&word.value, quote, true);
-        let text = if readable.len() < BUFFER {
-            readable
-        } else {
-            string(&word.value, quote, false)
-        };
-        Self {
-            text,
-            is_quoted: true,
-        }
+        let text = if readable.len() < BUFFER { readable } else { string(&word.value, quote, false) };
+        Self { text, is_quoted: true }
     }
 
     /// Whether this is the second word of `"a")`, which are commonly written without a space
@@ -197,23 +187,14 @@ mod tests {
     fn words_keep_their_quotes() {
         check("a 'b' \"c\" d '';", "a 'b' \"c\" d '';\n");
         check(r#"if ("$a"   =  'b' ) { }"#, "if (\"$a\" = 'b') {}\n");
-        check(
-            r#"a "'\"" '\'"' \"b'c";"#,
-            "a \"'\\\"\" '\\'\"' \\\"b'c\";\n",
-        );
+        check(r#"a "'\"" '\'"' \"b'c";"#, "a \"'\\\"\" '\\'\"' \\\"b'c\";\n");
     }
 
     #[test]
     fn backslashes_are_doubled_only_where_they_must_be() {
         check(r"location ~ \.php$ {}", "location ~ \\.php$ {}\n");
-        check(
-            r"a \\. \\n \\\\ \\ b\ c\;;",
-            "a \\. \\\\n \\\\\\\\ \\\\ b\\ c\\;;\n",
-        );
-        check(
-            r"a \\${b} '\\${b}' \$b ${b};",
-            "a \\\\${b} '\\${b}' \\$b ${b};\n",
-        );
+        check(r"a \\. \\n \\\\ \\ b\ c\;;", "a \\. \\\\n \\\\\\\\ \\\\ b\\ c\\;;\n");
+        check(r"a \\${b} '\\${b}' \$b ${b};", "a \\\\${b} '\\${b}' \\$b ${b};\n");
     }
 
     #[test]

@@ -91,7 +91,7 @@ pub fn find(compiled: &Compiled, tree: &LocationTree, path: &Bytes) -> Result<Fo
     let longest = tree.longest(path);
     // A redirect stands for an exact match of the path without the slash.
     if let Some(location) = tree.redirects.get(&path[..])
-        && !longest.is_some_and(|found| compiled.location(found).path_len() == path.len())
+        && longest.is_none_or(|found| compiled.location(found).path_len() != path.len())
     {
         return Ok(Found::Redirect(*location));
     }

@@ -11,8 +11,8 @@ pub use locations::{Found, LocationTree, find as find_location};
 pub use server_names::ServerNames;
 
 use crate::config::{
-    Config, Diagnostic, ListenAddress, ListenOptions, LocationDef, LocationKind, ScopeId, ServerDef, Settings, Severity,
-    Variable,
+    Config, Diagnostic, ListenAddress, ListenOptions, LocationDef, LocationKind, ScopeId, ServerDef, Settings,
+    Severity, Variable,
 };
 use crate::http::{Handler, Module, Phase, content};
 
@@ -105,9 +105,10 @@ pub struct Phases {
 }
 
 impl Phases {
+    /// As in nginx, where each module goes before those that stand earlier in the list.
     fn new(modules: &[Module]) -> Self {
         let mut phases = Self::default();
-        for (phase, handler) in modules.iter().flat_map(|module| module.phases) {
+        for (phase, handler) in modules.iter().rev().flat_map(|module| module.phases) {
             phases.by_phase[*phase as usize].push(*handler);
         }
         phases

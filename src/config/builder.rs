@@ -47,6 +47,8 @@ pub struct LoadOptions {
     pub file: PathBuf,
     /// The log that holds where the configuration names none (`-e`); `None`: `logs/error.log`.
     pub error_log: Option<PathBuf>,
+    /// The file of the process's id where the configuration names none; `None`: `logs/nginx.pid`.
+    pub pid: Option<PathBuf>,
     /// Directives of the command line (`-g`).
     pub globals: Option<String>,
     /// Whether nothing outside the configuration may be touched (`check`): no users looked up, no names resolved, no
@@ -62,7 +64,7 @@ impl LoadOptions {
 
     /// A path as nginx completes it for `include`, and for files named in the configuration's own folder.
     pub fn conf_path(&self, path: &str) -> PathBuf {
-        self.file.parent().unwrap_or(Path::new("")).join(path)
+        self.file.parent().unwrap_or_else(|| Path::new("")).join(path)
     }
 }
 

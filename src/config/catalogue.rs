@@ -33,7 +33,9 @@ pub fn all() -> impl Iterator<Item = Known> {
         let name = cells.next()?;
         let module = cells.next()?;
         let _source = cells.next()?;
-        Some(Known { name, module, contexts: cells.next()?, arguments: cells.next()? })
+        // Entries without a context are commands of SSI and fields of logs, which nginx keeps in tables of the same shape.
+        let contexts = cells.next().filter(|contexts| !contexts.is_empty())?;
+        Some(Known { name, module, contexts, arguments: cells.next()? })
     })
 }
 

@@ -61,7 +61,6 @@ fn each(builder: &mut Builder, scope: ScopeId, source: SourceId, items: &[ast::I
     }
 }
 
-
 /// Checks one directive against its row and carries it out.
 fn directive(cx: &mut Cx<'_>, call: &Call<'_>) {
     let name = call.name();

@@ -64,6 +64,8 @@ pub struct Diagnostic {
     pub at: Option<Position>,
     /// Whether nginx names the place in this message (`… in FILE:LINE`).
     pub names_place: bool,
+    /// Whether nginx finds it only after it has read everything and said that the syntax is ok.
+    pub late: bool,
     /// What to do, or what is allowed there.
     pub help: Option<String>,
     /// Other places that belong to it.
@@ -78,7 +80,16 @@ impl Diagnostic {
 
     /// A finding without a place.
     pub fn new(severity: Severity, code: &'static str, message: impl Into<String>) -> Self {
-        Self { severity, code, message: message.into(), at: None, names_place: false, help: None, notes: Vec::new() }
+        Self {
+            severity,
+            code,
+            message: message.into(),
+            at: None,
+            names_place: false,
+            late: false,
+            help: None,
+            notes: Vec::new(),
+        }
     }
 
     /// The same, at a place that nginx names in the message.
@@ -91,6 +102,12 @@ impl Diagnostic {
     /// The same, at a place that only `check` shows.
     pub fn near(mut self, at: Option<Position>) -> Self {
         self.at = at;
+        self
+    }
+
+    /// The same, found only after "syntax is ok".
+    pub fn late(mut self) -> Self {
+        self.late = true;
         self
     }
 

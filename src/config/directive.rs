@@ -36,6 +36,8 @@ bitflags! {
         const SERVER_IF = Self::SERVER.bits() | Self::LOCATION.bits() | Self::IF_LOCATION.bits();
         /// The blocks whose rewrite phase runs: `server`, `location`, and `if` in both.
         const REWRITE = Self::SERVER.bits() | Self::LOCATION.bits() | Self::IF_SERVER.bits() | Self::IF_LOCATION.bits();
+        /// The same and `http`: where settings of the rewrite phase are allowed.
+        const HTTP_REWRITE = Self::HTTP.bits() | Self::REWRITE.bits();
     }
 }
 

@@ -4,9 +4,9 @@
 //! what it means ([`Cx`]), and merges the settings of each block with those around it ([`Section`]). Faults are
 //! collected ([`Diagnostic`]) in the order in which nginx would meet them; nothing here opens, binds, resolves or spawns.
 
-pub mod catalogue;
 mod builder;
 mod call;
+pub mod catalogue;
 mod check;
 mod diagnostic;
 mod directive;

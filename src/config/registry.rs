@@ -31,9 +31,8 @@ pub struct Registry {
 impl Registry {
     /// The registry of the program's own list of modules.
     pub fn get() -> &'static Self {
-        static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
-            Registry::new(crate::modules::MODULES.iter().map(|module| module.declares).collect())
-        });
+        static REGISTRY: LazyLock<Registry> =
+            LazyLock::new(|| Registry::new(crate::modules::MODULES.iter().map(|module| module.declares).collect()));
         &REGISTRY
     }
 

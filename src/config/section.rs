@@ -124,9 +124,8 @@ pub struct Settings {
 impl Settings {
     /// Merges what a block says with what holds around it.
     pub(super) fn merge(rows: &[SectionRow], raw: &RawSections, parent: Option<&Self>, cx: &mut Merge<'_>) -> Self {
-        let merged = |(slot, row): (usize, &SectionRow)| {
-            (row.merge)(raw.any(slot), parent.map(|parent| &parent.all[slot]), cx)
-        };
+        let merged =
+            |(slot, row): (usize, &SectionRow)| (row.merge)(raw.any(slot), parent.map(|parent| &parent.all[slot]), cx);
         Self { all: rows.iter().enumerate().map(merged).collect() }
     }
 

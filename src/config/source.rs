@@ -2,6 +2,7 @@
 //!
 //! This is the only place that reads configuration files.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -91,6 +92,12 @@ impl Sources {
             Some((path, line)) => format!("{path}:{line}"),
             None => "command line".to_owned(),
         }
+    }
+
+    /// What was written at a position.
+    pub fn written(&self, at: Position) -> Cow<'_, str> {
+        let text = &self.get(at.source).text;
+        String::from_utf8_lossy(text.get(at.span.start as usize..at.span.end as usize).unwrap_or_default())
     }
 
     /// The chain of includes that a source hangs on, innermost first.

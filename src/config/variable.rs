@@ -140,6 +140,14 @@ impl VariableTable {
         Ok(id)
     }
 
+    /// What an assigned variable reads until it is assigned, where it has no other source.
+    pub fn initially(&mut self, id: VarId, read: Arc<dyn Fn(&Request) -> Value + Send + Sync>) {
+        let entry = &mut self.entries[id.0 as usize];
+        if matches!(entry.source, Some(Source::Assigned)) {
+            entry.source = Some(Source::Computed(read));
+        }
+    }
+
     /// Declares a variable that a directive computes.
     pub fn computed(
         &mut self,
@@ -184,12 +192,15 @@ impl VariableTable {
     pub(super) fn finish(&mut self, diagnostics: &mut Vec<Diagnostic>) -> Vec<Variable> {
         let mut done = Vec::with_capacity(self.entries.len());
         for entry in &self.entries {
-            let built_in = || self.built_in(&entry.name).map(|row| (Source::BuiltIn { row, suffix: "".into() }, row.cached));
+            let built_in =
+                || self.built_in(&entry.name).map(|row| (Source::BuiltIn { row, suffix: "".into() }, row.cached));
             let family = || self.family(&entry.name).map(|source| (source, false));
             let own = entry.source.clone().map(|source| (source, entry.cached));
             let Some((source, cached)) = own.or_else(built_in).or_else(family) else {
                 let message = format!("unknown \"{}\" variable", entry.name);
-                diagnostics.push(self.suggest(Diagnostic::emerg("unknown-variable", message).near(entry.used_at), &entry.name));
+                diagnostics.push(
+                    self.suggest(Diagnostic::emerg("unknown-variable", message).near(entry.used_at), &entry.name),
+                );
                 continue;
             };
             done.push(Variable { name: entry.name.clone(), source, cached });

@@ -1,5 +1,6 @@
-//! Who may come in at all: `satisfy` and `internal`.
+//! Who may come in at all: `satisfy`, `internal` and `limit_except`.
 
+use super::wire::method::Method;
 use crate::config::{Call, Cx, Fault, Merge, Section, Slot};
 use crate::{choice, settings};
 
@@ -41,6 +42,42 @@ impl Section for Internal {
 
     fn merge(raw: &bool, _: Option<&Self>, _: &mut Merge<'_>) -> Self {
         Self { is_internal: *raw }
+    }
+
+    fn slot() -> &'static Slot {
+        static SLOT: Slot = Slot::new();
+        &SLOT
+    }
+}
+
+/// Settings of their own for some methods: `limit_except`. They are not inherited.
+#[derive(Debug)]
+pub struct LimitExcept {
+    limit: Option<Limit>,
+}
+
+/// What a `limit_except` says.
+#[derive(Clone, Debug)]
+pub struct Limit {
+    /// The methods that it is not about.
+    pub except: Vec<Method>,
+    /// The number of the nameless location that holds for the others.
+    pub location: usize,
+}
+
+impl LimitExcept {
+    /// The nameless location that holds for a method.
+    pub fn location(&self, method: Method) -> Option<usize> {
+        self.limit.as_ref().filter(|limit| !limit.except.contains(&method)).map(|limit| limit.location)
+    }
+}
+
+impl Section for LimitExcept {
+    type Raw = Option<Limit>;
+    const ALWAYS: bool = true;
+
+    fn merge(raw: &Self::Raw, _: Option<&Self>, _: &mut Merge<'_>) -> Self {
+        Self { limit: raw.clone() }
     }
 
     fn slot() -> &'static Slot {

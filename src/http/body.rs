@@ -51,7 +51,8 @@ impl Request {
         if !self.has_unread_body() {
             return Ok(Bytes::new());
         }
-        let is_waiting = self.head.known(Known::Expect).is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
+        let is_waiting =
+            self.head.known(Known::Expect).is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
         if is_waiting && self.head.version() >= 1001 && self.connection.buffered().is_empty() {
             let timeout = *self.settings::<super::settings::Sending>().timeout;
             let mut pieces = [Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n")];

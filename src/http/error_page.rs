@@ -6,10 +6,10 @@ use super::module::Jump;
 use super::request::Request;
 use super::response::Response;
 use super::settings::{Pages, ServerTokens};
-use super::wire::pages::{self, PageStyle};
-use super::wire::user_agent::Browser;
 use super::wire::header::Known;
 use super::wire::method::Method;
+use super::wire::pages::{self, PageStyle};
+use super::wire::user_agent::Browser;
 use crate::config::value::{Template, parse_number};
 use crate::config::{Args, Call, Contexts, Cx, Directive, Fault, Merge, Section, Slot};
 
@@ -17,6 +17,9 @@ use crate::config::{Args, Call, Contexts, Cx, Directive, Fault, Merge, Section, 
 pub const PRODUCT: &str = "pushgate";
 /// The same with its version.
 pub const PRODUCT_VERSION: &str = concat!("pushgate/", env!("CARGO_PKG_VERSION"));
+
+/// nginx's own status for closing the connection without an answer.
+const CLOSE: u16 = 444;
 
 /// The rows that this file brings.
 pub const COMMANDS: &[Directive] = &[Directive {
@@ -93,8 +96,8 @@ fn error_page(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
             return Err(invalid());
         }
         let status = u16::try_from(status).ok().filter(|status| (300..=599).contains(status));
-        let status = status
-            .ok_or_else(|| Fault::new(format!("value \"{word}\" must be between 300 and 599")).word(index))?;
+        let status =
+            status.ok_or_else(|| Fault::new(format!("value \"{word}\" must be between 300 and 599")).word(index))?;
         // The first entry for a status wins; 494 to 497 are kinds of 400 that have pages of their own.
         cx.edit::<ErrorPages>().push(ErrorPage { status, overwrite, target: target.clone() });
     }
@@ -102,6 +105,7 @@ fn error_page(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
 }
 
 /// What becomes of an error.
+#[allow(clippy::large_enum_variant, reason = "there is one answer a request: moving it is cheaper than allocating it")]
 pub(super) enum Special {
     /// This page.
     Page(Response),
@@ -109,9 +113,22 @@ pub(super) enum Special {
     Jump(Jump),
 }
 
+impl Special {
+    /// The same, sending the client elsewhere unless `error_page` does so.
+    pub(super) fn at(mut self, location: Bytes) -> Self {
+        if let Self::Page(response) = &mut self {
+            response.location.get_or_insert(location);
+        }
+        self
+    }
+}
+
 impl Request {
     /// Turns a status into its page.
     pub(super) fn special(&mut self, status: u16) -> Special {
+        if status == CLOSE {
+            return Special::Page(Response { silent: true, ..Response::new(CLOSE) });
+        }
         self.error_status = Some(pages::visible_status(status));
         if matches!(status, 400 | 413 | 414 | 494..=497 | 500 | 501) {
             self.must_close = true;

@@ -5,7 +5,7 @@ use super::wire::header::Known;
 
 /// `MESSAGE, client: …, server: …, request: "…", host: "…"`
 pub(super) fn with_particulars(request: &Request, message: &str) -> String {
-    let mut line = format!("{message}, client: {}, server: {}", request.connection.peer.text(), {
+    let mut line = format!("{message}, client: {}, server: {}", request.peer.text(), {
         String::from_utf8_lossy(&request.server().name)
     });
     let head = &request.head;

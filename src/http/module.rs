@@ -22,7 +22,7 @@ pub struct Module {
     pub apply: Option<fn(&Compiled, &'static Live)>,
     /// Its handlers, each with the phase it runs in.
     pub phases: &'static [(Phase, Handler)],
-    /// Changes answers on their way out. Filters run in the order of the list.
+    /// Changes answers on their way out.
     pub filter: Option<Filter>,
 }
 
@@ -66,6 +66,7 @@ pub type Handler = for<'r> fn(&'r mut Request) -> Next<'r>;
 pub type Filter = fn(&mut Request, &mut Response);
 
 /// What a handler wants done next: nginx's "declined", "ok", "again" and a status.
+#[allow(clippy::large_enum_variant, reason = "there is one answer a request: moving it is cheaper than allocating it")]
 pub enum Next<'r> {
     /// Not mine, or nothing against it: the next handler.
     Declined,
@@ -77,6 +78,13 @@ pub enum Next<'r> {
     Answer(Response),
     /// An error or redirect: the page for a status.
     Status(u16),
+    /// The page for a status that sends the client elsewhere.
+    Redirect {
+        /// 301, 302, 303, 307 or 308.
+        status: u16,
+        /// A path of this server, or a URL.
+        location: Bytes,
+    },
     /// It has to wait for something.
     Later(Pin<Box<dyn Future<Output = Next<'static>> + 'r>>),
 }
@@ -105,6 +113,7 @@ impl std::fmt::Debug for Next<'_> {
             Self::Jump(jump) => write!(f, "Jump({jump:?})"),
             Self::Answer(response) => write!(f, "Answer({})", response.status),
             Self::Status(status) => write!(f, "Status({status})"),
+            Self::Redirect { status, location } => write!(f, "Redirect({status} {})", location.escape_ascii()),
             Self::Later(_) => f.write_str("Later"),
         }
     }

@@ -4,8 +4,9 @@ use bytes::Bytes;
 
 use super::error_page::Special;
 use super::module::{Jump, Next, Phase};
-use super::request::Request;
+use super::request::{Request, Sent};
 use super::response::{Body, Response};
+use super::settings::Pages;
 use super::wire::escape::{Escape, escape};
 use crate::compile::{Found, LocationId, find_location};
 use crate::server::log::Level;
@@ -20,9 +21,12 @@ enum Stage {
 }
 
 /// What a stretch of phases ended with.
+#[allow(clippy::large_enum_variant, reason = "there is one answer a request: moving it is cheaper than allocating it")]
 enum Outcome {
     Answer(Response),
     Status(u16),
+    /// A redirect: its status and `Location`.
+    Redirect(u16, Bytes),
     Jump(Jump),
 }
 
@@ -31,26 +35,25 @@ impl Request {
     pub async fn run(&mut self) -> Response {
         let mut stage = Stage::Start;
         let mut response = loop {
-            let mut outcome = self.walk(stage).await;
-            if let Outcome::Status(status) = outcome {
-                outcome = match self.special(status) {
-                    Special::Page(response) => Outcome::Answer(response),
-                    Special::Jump(jump) => Outcome::Jump(jump),
-                };
-            }
-            match outcome {
+            let outcome = self.walk(stage).await;
+            let special = match outcome {
                 Outcome::Answer(response) => break response,
-                Outcome::Jump(jump) => match self.jump(jump) {
+                Outcome::Jump(jump) => Special::Jump(jump),
+                Outcome::Status(status) => self.special(status),
+                Outcome::Redirect(status, location) => self.special(status).at(location),
+            };
+            match special {
+                Special::Page(response) => break response,
+                Special::Jump(jump) => match self.jump(jump) {
                     Ok(next) => stage = next,
                     Err(status) => break self.plain_page(status),
                 },
-                Outcome::Status(status) => break self.plain_page(status),
             }
         };
         if let Some(status) = self.error_status {
             response.status = status;
         }
-        for module in crate::modules::MODULES {
+        for module in crate::modules::MODULES.iter().rev() {
             if let Some(filter) = module.filter {
                 filter(self, &mut response);
             }
@@ -59,7 +62,20 @@ impl Request {
             response.content_length = response.length();
             response.body = Body::Empty;
         }
+        if !self.is_main() && *self.settings::<Pages>().log_subrequest {
+            self.log_subrequest(&response);
+        }
         response
+    }
+
+    /// Gives a subrequest a line of its own in the access log.
+    fn log_subrequest(&mut self, response: &Response) {
+        let length = response.length().unwrap_or_default();
+        self.sent = Sent { status: response.status, body_bytes: length, bytes: length };
+        let compiled = std::sync::Arc::clone(&self.compiled);
+        for handler in compiled.phases.of(Phase::Log) {
+            handler(self);
+        }
     }
 
     /// Walks the phases from a stage until something ends the walk.
@@ -158,6 +174,7 @@ impl Request {
     }
 
     /// Finds the location of the present URI.
+    #[allow(clippy::result_large_err, reason = "the error is an answer: see Outcome")]
     fn find(&mut self) -> Result<(), Outcome> {
         let compiled = std::sync::Arc::clone(&self.compiled);
         self.location_id = compiled.server_location(self.server_id);
@@ -190,22 +207,28 @@ impl Request {
     ) {
         let definition = location.0 as usize - compiled.servers.len();
         if let crate::config::LocationKind::Regex(regex) = &compiled.config.built.model.locations[definition].kind {
-            for (number, variable) in regex.named() {
-                self.set_variable(*variable, captures.get(*number));
-            }
+            self.keep_captures(regex, captures);
         }
-        self.captures = captures;
     }
 
     /// Makes a location the request's, if it may be.
+    #[allow(clippy::result_large_err, reason = "the error is an answer: see Outcome")]
     fn enter(&mut self, location: LocationId) -> Result<(), Outcome> {
         self.location_id = location;
         if !self.is_internal && self.settings::<super::access::Internal>().is_internal {
             return Err(Outcome::Status(404));
         }
+        self.limit();
         match self.refuse_long_body() {
             Some(status) => Err(Outcome::Status(status)),
             None => Ok(()),
+        }
+    }
+
+    /// Goes on to the settings of the location's `limit_except`, if that is about the method.
+    fn limit(&mut self) {
+        if let Some(location) = self.settings::<super::access::LimitExcept>().location(self.method) {
+            self.location_id = self.compiled.location_id(location);
         }
     }
 
@@ -249,17 +272,19 @@ impl Request {
         };
         self.is_internal = true;
         self.location_id = location;
+        self.limit();
         self.forget_notes();
         Ok(Stage::Rewrite)
     }
 
     /// The server's own page for a status, without a look at `error_page`.
-    pub(super) fn plain_page(&mut self, status: u16) -> Response {
+    pub fn plain_page(&mut self, status: u16) -> Response {
         super::error_page::built_in(self, status)
     }
 }
 
 /// A handler's word, once it does not have to wait any more.
+#[allow(clippy::large_enum_variant, reason = "there is one answer a request: moving it is cheaper than allocating it")]
 enum Settled {
     Declined,
     Granted,
@@ -273,6 +298,7 @@ async fn settle(mut next: Next<'_>) -> Settled {
             Next::Granted => return Settled::Granted,
             Next::Answer(response) => return Settled::Ended(Outcome::Answer(response)),
             Next::Status(status) => return Settled::Ended(Outcome::Status(status)),
+            Next::Redirect { status, location } => return Settled::Ended(Outcome::Redirect(status, location)),
             Next::Jump(jump) => return Settled::Ended(Outcome::Jump(jump)),
             Next::Later(future) => future.await,
         };

@@ -7,22 +7,24 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::connection::Connection;
+use super::connection::{Connection, Peer};
 use super::wire::head::RequestHead;
 use super::wire::method::Method;
 use crate::compile::{Compiled, Location, LocationId, Server, ServerId};
-use crate::config::value::Captures;
+use crate::config::value::{Captures, Regex};
 use crate::config::{Section, Value, VarId};
 use crate::server::clock::{self, Moment};
 use crate::server::log::{Level, LogSettings};
 
-/// Redirects inside the server that one request may make; nginx's number.
-const MAX_URI_CHANGES: u8 = 10;
+/// The redirect inside the server that ends a cycle; the ten before it are allowed, as in nginx.
+const MAX_URI_CHANGES: u8 = 11;
 
 /// A client's request, or a subrequest of one.
 pub struct Request {
     /// The connection it came by.
     pub connection: Rc<Connection>,
+    /// Who the client is: the connection's other end, or whom a trusted proxy names in its place.
+    pub peer: Peer,
     /// The configuration that holds for it, to its end.
     pub compiled: Arc<Compiled>,
     /// What the client sent.
@@ -39,8 +41,6 @@ pub struct Request {
     pub server_id: ServerId,
     /// The location; at first the one that stands for the server.
     pub location_id: LocationId,
-    /// What the last regular expression captured.
-    pub captures: Captures,
     /// Whether `internal` locations are open to it.
     pub is_internal: bool,
     /// How it hangs on another one.
@@ -56,6 +56,10 @@ pub struct Request {
     pub(super) method_replaced: bool,
     pub(super) is_error_page: bool,
     pub(super) must_close: bool,
+    /// Whether the location has to be found anew after the rewrite phase.
+    pub uri_changed: bool,
+    /// What the last regular expression captured; reading a `map` may change it.
+    captures: RefCell<Captures>,
     variables: Rc<RefCell<Variables>>,
     notes: Vec<Box<dyn Any>>,
 }
@@ -97,6 +101,7 @@ impl Request {
     ) -> Self {
         let location_id = compiled.server_location(server_id);
         Self {
+            peer: connection.peer.clone(),
             connection,
             method: head.method(),
             method_name: method_name(&head),
@@ -104,7 +109,6 @@ impl Request {
             args: head.args_bytes(),
             server_id,
             location_id,
-            captures: Captures::default(),
             is_internal: false,
             kind: Kind::Main,
             error_status: None,
@@ -115,6 +119,8 @@ impl Request {
             method_replaced: false,
             is_error_page: false,
             must_close: false,
+            uri_changed: false,
+            captures: RefCell::default(),
             variables: Rc::default(),
             notes: Vec::new(),
             head: Rc::new(head),
@@ -126,6 +132,7 @@ impl Request {
     pub fn subrequest(&self, uri: Bytes, args: Bytes) -> Self {
         Self {
             connection: Rc::clone(&self.connection),
+            peer: self.peer.clone(),
             compiled: Arc::clone(&self.compiled),
             head: Rc::clone(&self.head),
             method: Method::Get,
@@ -134,7 +141,6 @@ impl Request {
             args,
             server_id: self.server_id,
             location_id: self.compiled.server_location(self.server_id),
-            captures: self.captures.clone(),
             is_internal: true,
             kind: Kind::Subrequest,
             error_status: None,
@@ -145,6 +151,8 @@ impl Request {
             method_replaced: false,
             is_error_page: false,
             must_close: false,
+            uri_changed: false,
+            captures: self.captures.clone(),
             variables: Rc::clone(&self.variables),
             notes: Vec::new(),
         }
@@ -221,6 +229,42 @@ impl Request {
             return;
         }
         self.variables.borrow_mut().put(id.0 as usize, value);
+    }
+
+    /// Matches a text. What is captured stays for `$1` and its like, and goes to the variables that the expression
+    /// names. An error is a match that was given up, which is logged.
+    pub fn matches(&self, regex: &Regex, subject: &Bytes) -> Result<bool, pcre2::Error> {
+        match regex.captures(subject) {
+            Ok(None) => Ok(false),
+            Ok(Some(captures)) => {
+                self.keep_captures(regex, captures);
+                Ok(true)
+            }
+            Err(error) => {
+                let (code, subject) = (error.code(), subject.escape_ascii());
+                let message = format!("pcre2_match() failed: {code} on \"{subject}\" using \"{}\"", regex.pattern());
+                self.log(Level::Alert, &message);
+                Err(error)
+            }
+        }
+    }
+
+    /// Keeps what an expression captured.
+    pub(super) fn keep_captures(&self, regex: &Regex, captures: Captures) {
+        for (number, variable) in regex.named() {
+            self.variables.borrow_mut().put(variable.0 as usize, captures.get(*number));
+        }
+        self.set_captures(captures);
+    }
+
+    /// Replaces what was captured.
+    pub fn set_captures(&self, captures: Captures) {
+        self.captures.replace(captures);
+    }
+
+    /// What the last expression captured under a number.
+    pub fn capture(&self, number: usize) -> Value {
+        self.captures.borrow().get(number)
     }
 
     /// Lets variables that belong to a location be read anew, after a jump inside the server.

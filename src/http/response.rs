@@ -1,10 +1,13 @@
 //! An answer on its way out.
 
 use std::fmt;
+use std::fs::File;
 use std::future::Future;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::pin::Pin;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -26,7 +29,7 @@ pub struct Response {
     pub location: Option<Bytes>,
     /// `ETag`, quotes included.
     pub etag: Option<Bytes>,
-    /// Whether `Accept-Ranges: bytes` is sent and ranges are served.
+    /// Whether ranges of it may be served.
     pub ranges: bool,
     /// The other headers, in order.
     pub headers: SmallVec<[(Bytes, Bytes); 4]>,
@@ -34,8 +37,12 @@ pub struct Response {
     pub body: Body,
     /// `Content-Length` where the body does not say it: an answer to HEAD, or one known beforehand.
     pub content_length: Option<u64>,
+    /// The length is not told, though it is known: nginx makes such a body after its head.
+    pub hides_length: bool,
     /// Whether the connection must end after it.
     pub close: bool,
+    /// Nothing is sent at all: the connection is closed.
+    pub silent: bool,
     /// The head is the status and the listed headers, and nothing else, as nginx's module for websockets sends it.
     pub bare_head: bool,
     /// A 304 with `Content-Type` and `Content-Length`: one that a handler makes, and not the test of the conditions.
@@ -64,7 +71,7 @@ impl Response {
 
     /// The length of the body, if it is known before it is sent.
     pub fn length(&self) -> Option<u64> {
-        self.content_length.or_else(|| self.body.length())
+        if self.hides_length { None } else { self.content_length.or_else(|| self.body.length()) }
     }
 }
 
@@ -78,6 +85,8 @@ pub enum Body {
     Full(Bytes),
     /// A part of a file.
     File(FileBody),
+    /// Several pieces, one after the other.
+    Pieces(Vec<Piece>),
     /// Bytes that come with time.
     Stream(Box<dyn BodyStream>),
     /// After the head the connection belongs to somebody else.
@@ -88,9 +97,27 @@ pub enum Body {
 #[derive(Debug)]
 pub struct FileBody {
     /// The file.
-    pub file: std::fs::File,
+    pub file: File,
     /// The bytes of it.
     pub range: Range<u64>,
+}
+
+/// One of several pieces of a body.
+#[derive(Clone, Debug)]
+pub enum Piece {
+    /// Bytes in memory.
+    Bytes(Bytes),
+    /// A part of a file.
+    File(Rc<File>, Range<u64>),
+}
+
+impl Piece {
+    fn length(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File(_, range) => range.end - range.start,
+        }
+    }
 }
 
 /// A source of bytes that come with time.
@@ -118,6 +145,7 @@ impl Body {
             Self::Empty => Some(0),
             Self::Full(bytes) => Some(bytes.len() as u64),
             Self::File(file) => Some(file.range.end - file.range.start),
+            Self::Pieces(pieces) => Some(pieces.iter().map(Piece::length).sum()),
             Self::Stream(_) | Self::Takeover(_) => None,
         }
     }
@@ -128,11 +156,19 @@ impl Body {
         match self {
             Self::Empty => Some(Bytes::new()),
             Self::Full(bytes) => Some(bytes),
-            Self::File(body) => {
-                let length = usize::try_from(body.range.end - body.range.start).ok().filter(|length| *length <= limit)?;
-                let mut bytes = vec![0; length];
-                std::os::unix::fs::FileExt::read_exact_at(&body.file, &mut bytes, body.range.start).ok()?;
-                Some(bytes.into())
+            Self::File(body) => read(&body.file, body.range, limit).map(Bytes::from),
+            Self::Pieces(pieces) => {
+                let mut all = Vec::new();
+                for piece in pieces {
+                    match piece {
+                        Piece::Bytes(bytes) => all.extend_from_slice(&bytes),
+                        Piece::File(file, range) => all.extend_from_slice(&read(&file, range, limit)?),
+                    }
+                    if all.len() > limit {
+                        return None;
+                    }
+                }
+                Some(all.into())
             }
             Self::Stream(mut stream) => {
                 let mut all = Vec::new();
@@ -149,12 +185,21 @@ impl Body {
     }
 }
 
+/// A part of a file in memory; `None`: it is longer than the bound, or can't be read.
+fn read(file: &File, range: Range<u64>, limit: usize) -> Option<Vec<u8>> {
+    let length = usize::try_from(range.end - range.start).ok().filter(|length| *length <= limit)?;
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, range.start).ok()?;
+    Some(bytes)
+}
+
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("Empty"),
             Self::Full(bytes) => write!(f, "Full({} bytes)", bytes.len()),
             Self::File(file) => write!(f, "{file:?}"),
+            Self::Pieces(pieces) => write!(f, "{pieces:?}"),
             Self::Stream(_) => f.write_str("Stream"),
             Self::Takeover(_) => f.write_str("Takeover"),
         }

@@ -1,6 +1,7 @@
 //! `root` and `alias`: where the files of a location are.
 
-use std::os::unix::ffi::OsStringExt;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -103,18 +104,61 @@ fn root(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
+/// How `alias` changes the way from a path to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alias {
+    /// Not at all: `root`.
+    None,
+    /// It stands for so many bytes at the path's beginning.
+    Prefix(usize),
+    /// It is the whole file name.
+    Whole,
+}
+
+/// Kept with a request of a location whose alias is the whole file name, when the path is to be added to it all the
+/// same: `try_files` found it that way.
+#[derive(Debug, Default)]
+struct PathAdded;
+
+/// How `alias` holds for a request.
+pub fn alias(request: &Request) -> Alias {
+    match request.settings::<Root>() {
+        Root { alias: None, .. } => Alias::None,
+        Root { whole: true, .. } => Alias::Whole,
+        Root { alias: Some(length), .. } => Alias::Prefix(*length),
+    }
+}
+
+/// Lets the path be added to an alias that is a whole file name, until the next jump.
+pub fn add_path_to_alias(request: &mut Request) {
+    request.note_mut::<PathAdded>();
+}
+
 /// The folder that holds for a request: `$document_root`.
 pub fn document_root(request: &Request) -> Bytes {
-    request.eval(&request.settings::<Root>().path)
+    let path = request.eval(&request.settings::<Root>().path);
+    if path.first() == Some(&b'/') {
+        return path;
+    }
+    let full = request.compiled.config.built.options.prefix.join(OsStr::from_bytes(&path));
+    full.into_os_string().into_vec().into()
 }
 
 /// The file that a request's path names.
 pub fn map_uri(request: &Request) -> PathBuf {
-    let settings = request.settings::<Root>();
-    let mut path = request.eval(&settings.path).to_vec();
-    if !settings.whole {
-        let skip = settings.alias.unwrap_or(0).min(request.uri.len());
-        path.extend_from_slice(&request.uri[skip..]);
-    }
-    PathBuf::from(std::ffi::OsString::from_vec(path))
+    let rest = match alias(request) {
+        Alias::None => &request.uri[..],
+        Alias::Prefix(length) => request.uri.get(length..).unwrap_or_default(),
+        Alias::Whole if request.note::<PathAdded>().is_some() => &request.uri[..],
+        Alias::Whole => &[],
+    };
+    join(&document_root(request), rest)
+}
+
+/// A name below a folder.
+pub fn join(folder: &[u8], name: &[u8]) -> PathBuf {
+    let mut path = Vec::with_capacity(folder.len() + name.len() + 1);
+    path.extend_from_slice(folder);
+    path.extend_from_slice(name);
+    PathBuf::from(OsString::from_vec(path))
 }

@@ -1,14 +1,16 @@
 //! Sending an answer: its head in nginx's order, its body as it comes.
 
 use std::cell::RefCell;
+use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use bytes::{Bytes, BytesMut};
 
 use super::error_page::signature;
 use super::request::Request;
-use super::response::{Body, FileBody, Response};
+use super::response::{Body, Piece, Response};
 use super::settings::{Keepalive, Pages, Sending};
 use super::wire::body::ChunkStart;
 use super::wire::date::DateCache;
@@ -38,7 +40,7 @@ pub(super) async fn response(
     };
     let is_chunked = framing == Framing::Chunked
         || (framing == Framing::NoBody && length.is_none() && response.status >= 200 && request.head.version() >= 1001);
-    let head = match framing {
+    let mut head = match framing {
         Framing::Bare => Bytes::new(),
         _ => encode_head(date, request, &response, after, length, is_chunked),
     };
@@ -51,13 +53,25 @@ pub(super) async fn response(
     match body {
         Body::Empty => writer.write(&mut [head, writer_end(framing)]).await?,
         Body::Full(bytes) => writer.first(head, bytes).await?,
-        Body::File(file) => writer.file(head, file).await?,
-        Body::Stream(mut stream) => {
-            writer.write(&mut [head]).await?;
-            while let Some(chunk) = stream.next().await {
-                writer.chunk(chunk?).await?;
+        Body::File(body) => {
+            writer.file(&mut head, &body.file, body.range).await?;
+            writer.end(head).await?;
+        }
+        Body::Pieces(pieces) => {
+            for piece in pieces {
+                match piece {
+                    Piece::Bytes(bytes) => writer.piece(&mut head, bytes).await?,
+                    Piece::File(file, range) => writer.file(&mut head, &file, range).await?,
+                }
             }
-            writer.end().await?;
+            writer.end(head).await?;
+        }
+        Body::Stream(mut stream) => {
+            writer.piece(&mut head, Bytes::new()).await?;
+            while let Some(chunk) = stream.next().await {
+                writer.piece(&mut head, chunk?).await?;
+            }
+            writer.end(head).await?;
         }
         Body::Takeover(_) => return Err(io::ErrorKind::Unsupported.into()),
     }
@@ -93,9 +107,14 @@ fn encode_head(
         return bare_head(response);
     }
     let pages = request.settings::<Pages>();
-    let location = response.location.as_ref().map(|location| absolute(request, pages, location));
+    // nginx completes a path where it writes its own headers; any other location stands among the listed ones.
+    let is_completed = |location: &&Bytes| location.first() == Some(&b'/') && *pages.absolute_redirect;
+    let location = response.location.as_ref();
+    let completed = location.filter(is_completed).map(|location| absolute(request, pages, location));
+    let listed_location = location.filter(|location| !is_completed(location)).map(|url| (&b"Location"[..], &url[..]));
     let mut date = date.borrow_mut();
-    let is_bare_304 = response.status == 304 && !response.whole_304;
+    // A 304 keeps what `return 304 text;` gave it; that of a conditional request was given nothing.
+    let is_bare_304 = response.status == 304 && !response.whole_304 && response.length() == Some(0);
     let has_no_content = is_bare_304 || response.status == 204 || response.status < 200;
     let head = ResponseHead {
         status: response.status,
@@ -106,16 +125,15 @@ fn encode_head(
         charset: response.charset.as_deref().filter(|_| !has_no_content).unwrap_or_default(),
         content_length: length.filter(|_| !has_no_content),
         last_modified: response.last_modified,
-        location: location.as_deref(),
+        location: completed.as_deref(),
         chunked: chunked && !has_no_content,
         connection: after,
         vary: false,
     };
     let etag = response.etag.as_deref().map(|etag| (&b"ETag"[..], etag));
-    let ranges = (response.ranges && response.status == 200).then_some((&b"Accept-Ranges"[..], &b"bytes"[..]));
     let listed = response.headers.iter().map(|(name, value)| (&name[..], &value[..]));
     let mut bytes = Vec::new();
-    encode(&mut bytes, &head, etag.into_iter().chain(ranges).chain(listed));
+    encode(&mut bytes, &head, etag.into_iter().chain(listed_location).chain(listed));
     bytes.into()
 }
 
@@ -133,19 +151,13 @@ fn bare_head(response: &Response) -> Bytes {
     head.freeze()
 }
 
-/// Completes a path of this server to a URL, as `absolute_redirect` and its like say.
+/// Completes a path of this server to a URL.
 fn absolute(request: &Request, pages: &Pages, location: &Bytes) -> Bytes {
-    if location.first() != Some(&b'/') || !*pages.absolute_redirect {
-        return location.clone();
-    }
-    let host = match request.head.host() {
-        host if host.is_empty() || *pages.server_name_in_redirect => &request.server().name,
-        host => host,
-    };
     let local = request.connection.local;
-    let host = match (host.is_empty(), local) {
-        (true, Some(address)) => address.ip().to_string().into_bytes(),
-        _ => host.to_vec(),
+    let host = match (request.head.host(), local) {
+        _ if *pages.server_name_in_redirect => request.server().name.clone(),
+        (b"", Some(address)) => address.ip().to_string().into(),
+        (host, _) => Bytes::copy_from_slice(host),
     };
     let mut url = BytesMut::from(&b"http://"[..]);
     url.extend_from_slice(&host);
@@ -180,39 +192,36 @@ impl Writer<'_> {
         self.write(&mut [head, start, body, Bytes::from_static(b"\r\n0\r\n\r\n")]).await
     }
 
-    async fn chunk(&mut self, body: Bytes) -> io::Result<()> {
+    /// A piece of a body. What is left of the head leaves with it.
+    async fn piece(&mut self, head: &mut Bytes, body: Bytes) -> io::Result<()> {
+        let head = std::mem::take(head);
         if body.is_empty() {
-            return Ok(());
+            return self.write(&mut [head]).await;
         }
         self.request.sent.body_bytes += body.len() as u64;
         if !self.chunked {
-            return self.write(&mut [body]).await;
+            return self.write(&mut [head, body]).await;
         }
         let start = ChunkStart::new(body.len() as u64);
         let start = Bytes::copy_from_slice(start.as_bytes());
-        self.write(&mut [start, body, Bytes::from_static(b"\r\n")]).await
+        self.write(&mut [head, start, body, Bytes::from_static(b"\r\n")]).await
     }
 
-    async fn end(&mut self) -> io::Result<()> {
-        if self.chunked { self.write(&mut [Bytes::from_static(b"0\r\n\r\n")]).await } else { Ok(()) }
+    /// The end of a body, with what is left of the head.
+    async fn end(&mut self, head: Bytes) -> io::Result<()> {
+        let end: &[u8] = if self.chunked { b"0\r\n\r\n" } else { b"" };
+        self.write(&mut [head, Bytes::from_static(end)]).await
     }
 
-    /// A file, read piece by piece from the page cache; the first piece leaves with the head.
-    async fn file(&mut self, head: Bytes, body: FileBody) -> io::Result<()> {
-        let mut head = Some(head);
-        let mut at = body.range.start;
-        while at < body.range.end || head.is_some() {
-            let length = usize::try_from((body.range.end - at).min(FILE_CHUNK)).expect("at most FILE_CHUNK");
+    /// A part of a file, read piece by piece from the page cache.
+    async fn file(&mut self, head: &mut Bytes, file: &File, range: Range<u64>) -> io::Result<()> {
+        let mut at = range.start;
+        while at < range.end {
+            let length = usize::try_from((range.end - at).min(FILE_CHUNK)).expect("at most FILE_CHUNK");
             let mut piece = vec![0; length];
-            body.file.read_exact_at(&mut piece, at)?;
+            file.read_exact_at(&mut piece, at)?;
             at += length as u64;
-            match head.take() {
-                Some(head) => {
-                    self.request.sent.body_bytes += length as u64;
-                    self.write(&mut [head, piece.into()]).await?;
-                }
-                None => self.chunk(piece.into()).await?,
-            }
+            self.piece(head, piece.into()).await?;
         }
         Ok(())
     }

@@ -77,11 +77,7 @@ pub async fn serve(site: Rc<Site>, connection: Rc<Connection>, address: Arc<List
 /// The listener that the connection came by, in the present configuration; a reload may have moved it.
 fn listener<'c>(compiled: &'c Compiled, connection: &Connection, address: &ListenAddress) -> Option<&'c Listener> {
     let same = |listener: &&Listener| listener.address == *address;
-    compiled
-        .listeners
-        .get(connection.listener)
-        .filter(same)
-        .or_else(|| compiled.listeners.iter().find(same))
+    compiled.listeners.get(connection.listener).filter(same).or_else(|| compiled.listeners.iter().find(same))
 }
 
 /// Waits for the next request's head. The flag says that it is to be refused. `None`: there is none.
@@ -165,9 +161,9 @@ fn begin(
         listener.names.find(&Bytes::copy_from_slice(head.host()))
     };
     let (server, captures) = found.unwrap_or((listener.default_server, None));
-    let mut request = Request::new(Rc::clone(connection), Arc::clone(compiled), server, head, started);
+    let request = Request::new(Rc::clone(connection), Arc::clone(compiled), server, head, started);
     if let Some(captures) = captures {
-        request.captures = captures;
+        request.set_captures(captures);
     }
     request
 }
@@ -209,7 +205,8 @@ fn wants_next(site: &Site, request: &Request) -> bool {
     let Some(agent) = request.head.known(Known::UserAgent) else { return true };
     let browser = Browser::from_user_agent(agent);
     let msie6 = settings.disable.msie6 && browser.msie6 && request.head.method() == Method::Post;
-    !msie6 && !(settings.disable.safari && browser.safari)
+    let safari = settings.disable.safari && browser.safari;
+    !(msie6 || safari)
 }
 
 /// Sends an answer.
@@ -218,6 +215,10 @@ async fn send(site: &Site, request: &mut Request, mut response: Response, keepal
         && let Body::Takeover(take) = std::mem::take(&mut response.body)
     {
         return take_over(site, request, response, take).await;
+    }
+    if response.silent {
+        request.sent.status = response.status;
+        return After::Close { linger: false };
     }
     // A body that nobody read stands before the next request.
     let keepalive = keepalive && (!request.has_unread_body() || skip_body(request).await);
@@ -248,12 +249,7 @@ async fn skip_body(request: &mut Request) -> bool {
 }
 
 /// Sends the head and gives the socket away.
-async fn take_over(
-    site: &Site,
-    request: &mut Request,
-    response: Response,
-    take: super::response::Takeover,
-) -> After {
+async fn take_over(site: &Site, request: &mut Request, response: Response, take: super::response::Takeover) -> After {
     if send::head(&site.date, request, response).await.is_err() {
         return After::Close { linger: false };
     }

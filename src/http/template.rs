@@ -28,7 +28,7 @@ impl Request {
         match part {
             Part::Literal(text) => text.clone(),
             Part::Variable(id) => self.variable(*id).unwrap_or_default(),
-            Part::Capture(number) => self.captures.get(usize::from(*number)).unwrap_or_default(),
+            Part::Capture(number) => self.capture(usize::from(*number)).unwrap_or_default(),
         }
     }
 }

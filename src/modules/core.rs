@@ -1,8 +1,11 @@
 //! The process's own directives: ngx_core_module and what belongs to the whole file.
 
+use std::path::PathBuf;
+
 use crate::config::value::{Flag, Msec, Number, Path, Text, Value, parse_number};
 use crate::config::{
-    Args, Body, Call, Contexts, Cx, Declarations, Directive, Fault, Merge, Section, SectionRow, Slot, Status,
+    Args, Body, Builder, Call, Config, Contexts, Cx, Declarations, Directive, Fault, Merge, Section, SectionRow, Slot,
+    Status,
 };
 use crate::http::Module;
 use crate::server::log::{self, LogSettings};
@@ -32,6 +35,18 @@ settings! {
         "worker_rlimit_nofile" MAIN = "0" => pub open_files: Number,
         /// How long connections may last after the server was told to quit; 0: as long as they like.
         "worker_shutdown_timeout" MAIN = "0" => pub shutdown_timeout: Msec,
+    }
+}
+
+impl Process {
+    /// The file of the process's id: the configuration's, or else the one that the command line knows.
+    pub fn pid_file(config: &Config) -> PathBuf {
+        let options = &config.built.options;
+        let is_written = config.built.scope(Builder::MAIN).applied.iter().any(|applied| applied.row.name == "pid");
+        match &options.pid {
+            Some(path) if !is_written => path.clone(),
+            _ => options.prefix.join(&*config.main().get::<Self>().pid),
+        }
     }
 }
 
@@ -95,8 +110,20 @@ const COMMANDS: &[Directive] = &[
         "the kernel places the threads",
         "Binds nginx's workers to cores.",
     ),
-    Directive::ignored("env", Contexts::MAIN, Args::ONE, "the environment is kept as it is", "Keeps a variable of the environment in nginx's workers."),
-    Directive::ignored("thread_pool", Contexts::MAIN, Args::between(2, 3), "files are read without a pool", "Names a pool of threads that read files in nginx."),
+    Directive::ignored(
+        "env",
+        Contexts::MAIN,
+        Args::ONE,
+        "the environment is kept as it is",
+        "Keeps a variable of the environment in nginx's workers.",
+    ),
+    Directive::ignored(
+        "thread_pool",
+        Contexts::MAIN,
+        Args::between(2, 3),
+        "files are read without a pool",
+        "Names a pool of threads that read files in nginx.",
+    ),
     Directive::ignored("ssl_engine", Contexts::MAIN, Args::ONE, "TLS is rustls's", "Names OpenSSL's hardware engine."),
     Directive {
         name: "events",
@@ -162,8 +189,9 @@ fn user(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
         return Ok(());
     }
     let name = call.text(0);
-    let (uid, mut gid) = sys::user_ids(&name)
-        .ok_or_else(|| Fault::new(format!("getpwnam(\"{name}\") failed")).word(0).help("create the user, or name one that exists"))?;
+    let (uid, mut gid) = sys::user_ids(&name).ok_or_else(|| {
+        Fault::new(format!("getpwnam(\"{name}\") failed")).word(0).help("create the user, or name one that exists")
+    })?;
     // Without a second word nginx takes the group of the same name.
     let group = if call.len() > 1 { call.text(1) } else { name.clone() };
     gid = sys::group_id(&group).or_else(|| (call.len() == 1).then_some(gid)).ok_or_else(|| {
@@ -174,7 +202,8 @@ fn user(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
 }
 
 /// The modules that are built in, by the names of their files in nginx's packages.
-const BUILT_IN: &[&str] = &["ngx_http_push_stream_module", "ngx_http_set_misc_module", "ngx_postgres_module", "ndk_http_module"];
+const BUILT_IN: &[&str] =
+    &["ngx_http_push_stream_module", "ngx_http_set_misc_module", "ngx_postgres_module", "ndk_http_module"];
 
 fn load_module(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
     let word = call.text(0);

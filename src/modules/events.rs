@@ -1,7 +1,9 @@
 //! How connections are handled: ngx_events_module, ngx_event_core_module, ngx_epoll_module.
 
 use crate::config::value::{Flag, Msec, Number, parse_number};
-use crate::config::{Args, Call, Contexts, Cx, Declarations, Directive, Fault, Merge, Section, SectionRow, Slot, Status};
+use crate::config::{
+    Args, Call, Contexts, Cx, Declarations, Directive, Fault, Merge, Section, SectionRow, Slot, Status,
+};
 use crate::http::Module;
 use crate::settings;
 
@@ -56,7 +58,13 @@ const COMMANDS: &[Directive] = &[
         apply: use_method,
         ..Directive::BASE
     },
-    Directive::ignored("debug_connection", Contexts::EVENTS, Args::ONE, "there is no debug log", "Writes a debug log for some clients."),
+    Directive::ignored(
+        "debug_connection",
+        Contexts::EVENTS,
+        Args::ONE,
+        "there is no debug log",
+        "Writes a debug log for some clients.",
+    ),
 ];
 
 /// How many connections a worker may have.

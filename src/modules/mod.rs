@@ -1,12 +1,48 @@
 //! One room for each nginx module.
 //!
-//! The list is in nginx's order, and the order is behaviour: handlers of a phase and filters run in it.
+//! The list is in nginx's order, and the order is behaviour: handlers of a phase and filters run from its end to its
+//! beginning, as in nginx.
 
+pub mod access;
+pub mod autoindex;
+pub mod charset;
 pub mod core;
 pub mod events;
+pub mod headers;
 pub mod http_core;
+pub mod index;
+pub mod log;
+pub mod not_modified;
+pub mod params;
+pub mod proxy;
+pub mod push_stream;
+pub mod range;
+pub mod realip;
+pub mod rewrite;
+pub mod static_files;
+pub mod try_files;
 
 use crate::http::Module;
 
 /// All modules, in nginx's order.
-pub static MODULES: &[Module] = &[core::MODULE, events::MODULE, http_core::MODULE];
+#[rustfmt::skip]
+pub static MODULES: &[Module] = &[
+    core::MODULE,
+    events::MODULE,
+    http_core::MODULE,
+    log::MODULE,
+    static_files::MODULE,
+    autoindex::MODULE,
+    index::MODULE,
+    try_files::MODULE,
+    access::MODULE,
+    realip::MODULE,
+    rewrite::MODULE,
+    proxy::MODULE,
+    params::MODULE,
+    push_stream::MODULE,
+    range::MODULE,
+    charset::MODULE,
+    headers::MODULE,
+    not_modified::MODULE,
+];

@@ -35,6 +35,12 @@ impl LocalTime {
         )
     }
 
+    /// Seconds since the day began.
+    pub fn since_midnight(&self) -> i64 {
+        let fields = &self.fields;
+        i64::from(fields.hour * 3600 + fields.minute * 60 + fields.second)
+    }
+
     /// How far the zone is ahead of UTC, in minutes.
     pub fn zone_minutes(&self) -> i32 {
         self.fields.zone_minutes

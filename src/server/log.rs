@@ -92,7 +92,10 @@ impl Section for LogSettings {
             Some(parent) if raw.is_empty() => parent.clone(),
             _ if raw.is_empty() => {
                 let path = cx.options.error_log.clone().unwrap_or_else(|| PathBuf::from("logs/error.log"));
-                Self::new(vec![Target { to: To::of(&path.to_string_lossy(), cx.options.full_path("")), level: Level::Error }])
+                Self::new(vec![Target {
+                    to: To::of(&path.to_string_lossy(), cx.options.full_path("")),
+                    level: Level::Error,
+                }])
             }
             _ => Self::new(raw.clone()),
         }
@@ -124,8 +127,7 @@ fn error_log(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
     let mut level = Level::Error;
     for index in 1..call.len() {
         let word = call.text(index);
-        level = Level::of(&word)
-            .ok_or_else(|| Fault::new(format!("invalid log level \"{word}\"")).word(index))?;
+        level = Level::of(&word).ok_or_else(|| Fault::new(format!("invalid log level \"{word}\"")).word(index))?;
     }
     let to = To::of(&word, cx.options().full_path(""));
     cx.edit::<LogSettings>().push(Target { to, level });

@@ -63,15 +63,13 @@ fn start(compiled: &Arc<Compiled>) -> Result<Server, Failure> {
     let main = compiled.config.main();
     let process = main.get::<Process>();
     let workers = process.workers.0;
-    let bound = compiled
-        .listeners
-        .iter()
-        .map(|listener| sockets::bind(listener, workers))
-        .collect::<Result<Vec<_>, _>>()?;
+    let bound =
+        compiled.listeners.iter().map(|listener| sockets::bind(listener, workers)).collect::<Result<Vec<_>, _>>()?;
     if *process.daemon {
         sys::daemonize().map_err(|error| format!("daemon() failed ({})", reason(&error)))?;
     }
-    write_pid(&process.pid)?;
+    let pid: Arc<Path> = Process::pid_file(&compiled.config).into();
+    write_pid(&pid)?;
     if *process.open_files > 0
         && let Err(error) = sys::raise_file_limit(*process.open_files)
     {
@@ -79,7 +77,6 @@ fn start(compiled: &Arc<Compiled>) -> Result<Server, Failure> {
     }
     let live = Live::start(Arc::clone(compiled));
     log_panics(live);
-    let pid = Arc::clone(&process.pid.0);
     let workers = (0..workers).map(|number| spawn(live, number)).collect::<Result<Vec<_>, _>>()?;
     let mut server = Server { live, workers, listening: Vec::new(), pid };
     server.listen(bound);
@@ -217,7 +214,8 @@ impl Server {
             let message = "a new number of worker_processes takes effect at the next start";
             self.live.log(Level::Warn, message);
         }
-        let new = compiled.listeners.iter().filter(|listener| !self.listening.iter().any(|old| **old == listener.address));
+        let new =
+            compiled.listeners.iter().filter(|listener| !self.listening.iter().any(|old| **old == listener.address));
         let bound = new.map(|listener| sockets::bind(listener, self.workers.len())).collect::<Result<Vec<_>, _>>()?;
         let gone = |address: &Arc<ListenAddress>| !compiled.listeners.iter().any(|new| new.address == **address);
         let gone: Vec<_> = self.listening.extract_if(.., |address| gone(address)).collect();

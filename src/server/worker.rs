@@ -1,7 +1,6 @@
 //! A worker: a thread with a runtime of its own, its sockets, its connections and its subscribers.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -48,7 +47,7 @@ pub struct Local {
     site: Rc<Site>,
     open: Cell<usize>,
     complained: Cell<Option<Moment>>,
-    listening: RefCell<HashMap<Arc<ListenAddress>, AbortHandle>>,
+    listening: RefCell<Vec<(Arc<ListenAddress>, AbortHandle)>>,
 }
 
 impl std::fmt::Debug for Local {
@@ -130,20 +129,17 @@ fn listen(live: &'static Live, local: &Rc<Local>, address: Arc<ListenAddress>, s
         }
     };
     let task: JoinHandle<()> = spawn_local(accept(live, Rc::clone(local), Arc::clone(&address), listener));
-    local.listening.borrow_mut().insert(address, task.abort_handle());
+    local.listening.borrow_mut().push((address, task.abort_handle()));
 }
 
 fn leave(local: &Local, address: &ListenAddress) {
-    if let Some(task) = local.listening.borrow_mut().remove(address) {
-        task.abort();
-    }
+    let mut listening = local.listening.borrow_mut();
+    listening.extract_if(.., |(listened, _)| **listened == *address).for_each(|(_, task)| task.abort());
 }
 
 /// Stops listening, and waits for requests under way and for subscribers to go.
 async fn quit(live: &'static Live, local: &Rc<Local>) {
-    for (_, task) in local.listening.borrow_mut().drain() {
-        task.abort();
-    }
+    local.listening.borrow_mut().drain(..).for_each(|(_, task)| task.abort());
     local.site.closing.notify_waiters();
     local.delivery.shutdown(Farewell::Code(1012, "service restart"));
     let timeout = *live.compiled().config.main().get::<crate::modules::core::Process>().shutdown_timeout;

@@ -114,7 +114,9 @@ fn check(result: libc::c_int) -> io::Result<()> {
 pub fn die_with_parent(command: &mut std::process::Command) {
     // SAFETY: the closure runs between fork and exec and makes one system call with constant arguments.
     unsafe {
-        std::os::unix::process::CommandExt::pre_exec(command, || check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGINT)));
+        std::os::unix::process::CommandExt::pre_exec(command, || {
+            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGINT))
+        });
     }
 }
 

@@ -50,13 +50,7 @@ impl Backend {
 
     /// The requests since the last call, sorted.
     pub(crate) fn take_requests(&self) -> Vec<String> {
-        let mut requests = std::mem::take(
-            &mut *self
-                .script
-                .requests
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let mut requests = std::mem::take(&mut *self.script.requests.lock().unwrap_or_else(PoisonError::into_inner));
         requests.sort();
         requests
     }
@@ -74,16 +68,9 @@ impl Script {
         let mut buffer = Vec::new();
         loop {
             let request = read_request(&mut stream, &mut buffer)?;
-            self.requests
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(show(&request));
+            self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(show(&request));
             let turn = self.answered.fetch_add(1, Ordering::Relaxed);
-            let reply = self
-                .spec
-                .replies
-                .get(turn)
-                .or_else(|| self.spec.replies.last())?;
+            let reply = self.spec.replies.get(turn).or_else(|| self.spec.replies.last())?;
             std::thread::sleep(Duration::from_secs_f64(self.spec.delay));
             stream.write_all(&wire(reply, &self.values)).ok()?;
             if !self.spec.keep {
@@ -112,12 +99,7 @@ fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Vec<u8>>
         }
     };
     let head = String::from_utf8_lossy(&buffer[..end]).to_lowercase();
-    let length = head.lines().find_map(|line| {
-        line.strip_prefix("content-length:")?
-            .trim()
-            .parse::<usize>()
-            .ok()
-    });
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
     let whole = end + length.unwrap_or(0);
     while buffer.len() < whole && more(buffer).is_some() {}
     Some(buffer.drain(..whole.min(buffer.len())).collect())

@@ -22,33 +22,16 @@ pub(crate) fn differences(expected: &Observed, seen: &Observed, values: &Values)
     }
     if expected.exit != seen.exit {
         let show = |code: Option<i32>| code.map_or_else(|| "none".into(), |code| code.to_string());
-        out.push(format!(
-            "    exit code: expected {}, got {}",
-            show(expected.exit),
-            show(seen.exit)
-        ));
+        out.push(format!("    exit code: expected {}, got {}", show(expected.exit), show(seen.exit)));
     }
     lines("stderr", &expected.stderr, &seen.stderr, values, &mut out);
     lines("stdout", &expected.stdout, &seen.stdout, values, &mut out);
     let row_lines = |rows: &Option<Vec<Vec<String>>>| {
-        rows.as_ref()
-            .map(|rows| rows.iter().map(|row| row.join(" | ")).collect::<Vec<_>>())
+        rows.as_ref().map(|rows| rows.iter().map(|row| row.join(" | ")).collect::<Vec<_>>())
     };
-    lines(
-        "rows",
-        &row_lines(&expected.rows),
-        &row_lines(&seen.rows),
-        values,
-        &mut out,
-    );
+    lines("rows", &row_lines(&expected.rows), &row_lines(&seen.rows), values, &mut out);
     text("error", &expected.error, &seen.error, values, &mut out);
-    lines(
-        "requests",
-        &expected.requests,
-        &seen.requests,
-        values,
-        &mut out,
-    );
+    lines("requests", &expected.requests, &seen.requests, values, &mut out);
     flag("file missing", expected.missing, seen.missing, &mut out);
     out
 }
@@ -60,13 +43,7 @@ fn flag(name: &str, expected: Option<bool>, seen: Option<bool>, out: &mut Vec<St
     }
 }
 
-fn text(
-    name: &str,
-    expected: &Option<String>,
-    seen: &Option<String>,
-    values: &Values,
-    out: &mut Vec<String>,
-) {
+fn text(name: &str, expected: &Option<String>, seen: &Option<String>, values: &Values, out: &mut Vec<String>) {
     match (expected, seen) {
         (None, None) => {}
         (Some(expected), Some(seen)) if matches(expected, seen, values) => {}
@@ -76,19 +53,9 @@ fn text(
         }
         (expected, seen) => {
             let lines = |text: &Option<String>| -> Vec<String> {
-                text.as_deref()
-                    .unwrap_or_default()
-                    .split('\n')
-                    .map(str::to_owned)
-                    .collect()
+                text.as_deref().unwrap_or_default().split('\n').map(str::to_owned).collect()
             };
-            listing(
-                name,
-                &lines(expected),
-                &lines(seen),
-                |e, s| matches(e, s, values),
-                out,
-            );
+            listing(name, &lines(expected), &lines(seen), |e, s| matches(e, s, values), out);
         }
     }
 }
@@ -102,11 +69,7 @@ fn lines(
 ) {
     let expected = expected.as_deref().unwrap_or_default();
     let seen = seen.as_deref().unwrap_or_default();
-    let same = expected.len() == seen.len()
-        && expected
-            .iter()
-            .zip(seen)
-            .all(|(e, s)| matches(e, s, values));
+    let same = expected.len() == seen.len() && expected.iter().zip(seen).all(|(e, s)| matches(e, s, values));
     if !same {
         listing(name, expected, seen, |e, s| matches(e, s, values), out);
     }
@@ -125,11 +88,8 @@ fn headers(expected: &Observed, seen: &Observed, values: &Values, out: &mut Vec<
         let (name, value) = header.split_once(": ").unwrap_or((header, ""));
         let hit = left.iter().position(|seen_header| {
             let (seen_name, seen_value) = seen_header.split_once(": ").unwrap_or((seen_header, ""));
-            let length_fits =
-                value != "%%LENGTH%%" || seen.length.is_none_or(|n| seen_value == n.to_string());
-            seen_name.eq_ignore_ascii_case(name)
-                && matches(value, seen_value, values)
-                && length_fits
+            let length_fits = value != "%%LENGTH%%" || seen.length.is_none_or(|n| seen_value == n.to_string());
+            seen_name.eq_ignore_ascii_case(name) && matches(value, seen_value, values) && length_fits
         });
         match hit {
             Some(at) => drop(left.remove(at)),
@@ -175,54 +135,23 @@ impl Line for Frame {
         let mut parts = vec![format!("op = {:?}", self.op)];
         parts.extend(self.data.iter().map(|data| format!("data = {data:?}")));
         parts.extend(self.code.iter().map(|code| format!("code = {code}")));
-        parts.extend(
-            self.reason
-                .iter()
-                .map(|reason| format!("reason = {reason:?}")),
-        );
+        parts.extend(self.reason.iter().map(|reason| format!("reason = {reason:?}")));
         parts.extend(self.fin.iter().map(|fin| format!("fin = {fin}")));
         parts.extend(self.rsv.iter().map(|rsv| format!("rsv = {rsv}")));
-        parts.extend(
-            self.masked
-                .iter()
-                .map(|masked| format!("masked = {masked}")),
-        );
+        parts.extend(self.masked.iter().map(|masked| format!("masked = {masked}")));
         format!("{{ {} }}", parts.join(", "))
     }
 }
 
 /// Two lists side by side: what only the first has after `-`, what only the second has after `+`.
-fn listing<T: Line>(
-    name: &str,
-    expected: &[T],
-    seen: &[T],
-    same: impl Fn(&T, &T) -> bool,
-    out: &mut Vec<String>,
-) {
+fn listing<T: Line>(name: &str, expected: &[T], seen: &[T], same: impl Fn(&T, &T) -> bool, out: &mut Vec<String>) {
     out.push(format!("    {name} differs (- expected, + got):"));
-    let from_start = expected
-        .iter()
-        .zip(seen)
-        .take_while(|(e, s)| same(e, s))
-        .count();
+    let from_start = expected.iter().zip(seen).take_while(|(e, s)| same(e, s)).count();
     let (expected_rest, seen_rest) = (&expected[from_start..], &seen[from_start..]);
-    let from_end = expected_rest
-        .iter()
-        .rev()
-        .zip(seen_rest.iter().rev())
-        .take_while(|(e, s)| same(e, s))
-        .count();
+    let from_end = expected_rest.iter().rev().zip(seen_rest.iter().rev()).take_while(|(e, s)| same(e, s)).count();
     let common = |item: &T| format!("        {}", item.line());
     out.extend(expected[..from_start].iter().map(common));
-    out.extend(
-        expected_rest[..expected_rest.len() - from_end]
-            .iter()
-            .map(|item| format!("      - {}", item.line())),
-    );
-    out.extend(
-        seen_rest[..seen_rest.len() - from_end]
-            .iter()
-            .map(|item| format!("      + {}", item.line())),
-    );
+    out.extend(expected_rest[..expected_rest.len() - from_end].iter().map(|item| format!("      - {}", item.line())));
+    out.extend(seen_rest[..seen_rest.len() - from_end].iter().map(|item| format!("      + {}", item.line())));
     out.extend(expected[expected.len() - from_end..].iter().map(common));
 }

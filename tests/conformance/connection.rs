@@ -24,10 +24,7 @@ pub(crate) enum Framing {
 
 /// The head of an answer, or why there is none.
 pub(crate) enum Head {
-    Came {
-        status: String,
-        headers: Vec<(String, String)>,
-    },
+    Came { status: String, headers: Vec<(String, String)> },
     Closed,
     Timeout,
 }
@@ -50,14 +47,7 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(Duration::from_secs(5)))?;
         let (buffer, methods) = (Vec::new(), Vec::new());
-        Ok(Self {
-            stream,
-            buffer,
-            eof: false,
-            framing: Framing::Raw,
-            ended: false,
-            methods,
-        })
+        Ok(Self { stream, buffer, eof: false, framing: Framing::Raw, ended: false, methods })
     }
 
     /// Sends; that the other side has closed already shows in what it answers.
@@ -70,9 +60,7 @@ impl Connection {
         if self.eof {
             return false;
         }
-        let _open = self
-            .stream
-            .set_read_timeout(Some(time.max(Duration::from_millis(1))));
+        let _open = self.stream.set_read_timeout(Some(time.max(Duration::from_millis(1))));
         let mut chunk = [0; 65536];
         match self.stream.read(&mut chunk) {
             Ok(0) => self.eof = true,
@@ -114,19 +102,12 @@ impl Connection {
             let (name, value) = line.split_once(':').unwrap_or((line, ""));
             (name.to_owned(), value.trim_matches([' ', '\t']).to_owned())
         });
-        Head::Came {
-            status,
-            headers: headers.collect(),
-        }
+        Head::Came { status, headers: headers.collect() }
     }
 
     /// Gets ready for the body that follows a head.
     pub(crate) fn begin(&mut self, status: &str, headers: &[(String, String)], method: &str) {
-        let Some(code) = status
-            .split_whitespace()
-            .nth(1)
-            .and_then(|code| code.parse::<u16>().ok())
-        else {
+        let Some(code) = status.split_whitespace().nth(1).and_then(|code| code.parse::<u16>().ok()) else {
             return;
         };
         let length = header(headers, "content-length").and_then(|n| n.parse().ok());
@@ -136,9 +117,7 @@ impl Connection {
         } else if method == "HEAD" || code < 200 || matches!(code, 204 | 304) {
             self.ended = true;
             Framing::None
-        } else if header(headers, "transfer-encoding")
-            .is_some_and(|value| value.to_lowercase().contains("chunked"))
-        {
+        } else if header(headers, "transfer-encoding").is_some_and(|value| value.to_lowercase().contains("chunked")) {
             Framing::Chunked
         } else if let Some(length) = length {
             self.ended = length == 0;
@@ -229,14 +208,8 @@ impl Connection {
         let b = &self.buffer;
         let (first, second) = (*b.first()?, *b.get(1)?);
         let (size, mut at) = match second & 127 {
-            126 => (
-                usize::from(u16::from_be_bytes(b.get(2..4)?.try_into().ok()?)),
-                4,
-            ),
-            127 => (
-                usize::try_from(u64::from_be_bytes(b.get(2..10)?.try_into().ok()?)).ok()?,
-                10,
-            ),
+            126 => (usize::from(u16::from_be_bytes(b.get(2..4)?.try_into().ok()?)), 4),
+            127 => (usize::try_from(u64::from_be_bytes(b.get(2..10)?.try_into().ok()?)).ok()?, 10),
             small => (usize::from(small), 2),
         };
         let masked = second & 128 != 0;
@@ -272,35 +245,18 @@ impl Connection {
     }
 }
 
-const OPCODES: [(&str, u8); 6] = [
-    ("continuation", 0),
-    ("text", 1),
-    ("binary", 2),
-    ("close", 8),
-    ("ping", 9),
-    ("pong", 10),
-];
+const OPCODES: [(&str, u8); 6] =
+    [("continuation", 0), ("text", 1), ("binary", 2), ("close", 8), ("ping", 9), ("pong", 10)];
 
 /// The bytes of a frame that a client sends.
 pub(crate) fn encode(frame: &Frame, values: &Values) -> Vec<u8> {
-    let mut data = unshow(&substitute(
-        frame.data.as_deref().unwrap_or_default(),
-        values,
-    ));
+    let mut data = unshow(&substitute(frame.data.as_deref().unwrap_or_default(), values));
     if let Some(code) = frame.code {
         data = code.to_be_bytes().to_vec();
-        data.extend(unshow(&substitute(
-            frame.reason.as_deref().unwrap_or_default(),
-            values,
-        )));
+        data.extend(unshow(&substitute(frame.reason.as_deref().unwrap_or_default(), values)));
     }
-    let number = OPCODES
-        .iter()
-        .find(|(name, _)| *name == frame.op)
-        .map(|(_, number)| *number);
-    let mut first = number
-        .or_else(|| frame.op.parse().ok())
-        .expect("the op of a frame is a known word or a number");
+    let number = OPCODES.iter().find(|(name, _)| *name == frame.op).map(|(_, number)| *number);
+    let mut first = number.or_else(|| frame.op.parse().ok()).expect("the op of a frame is a known word or a number");
     first |= u8::from(frame.fin.unwrap_or(true)) << 7;
     first |= frame.rsv.unwrap_or(0) << 4;
     let masked = frame.masked.unwrap_or(true);
@@ -326,19 +282,12 @@ pub(crate) fn encode(frame: &Frame, values: &Values) -> Vec<u8> {
 }
 
 fn xor(data: &[u8], mask: [u8; 4]) -> Vec<u8> {
-    data.iter()
-        .zip(mask.iter().cycle())
-        .map(|(byte, mask)| byte ^ mask)
-        .collect()
+    data.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect()
 }
 
 /// The value of a header, by its name in any case; the last one counts.
 pub(crate) fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    headers
-        .iter()
-        .rev()
-        .find(|(key, _)| key.eq_ignore_ascii_case(name))
-        .map(|(_, value)| value.as_str())
+    headers.iter().rev().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
 }
 
 pub(crate) fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {

@@ -59,20 +59,10 @@ impl Lists {
     pub(crate) fn load(folder: &Path, names: &[String]) -> Result<Self, String> {
         let differences: DifferencesFile = read(&folder.join("differences.toml"))?;
         let later: LaterFile = read(&folder.join("later.toml"))?;
-        let this = Self {
-            differences: differences.differs,
-            later: later.later,
-        };
-        let patterns = this
-            .differences
-            .iter()
-            .map(|entry| ("differences.toml", &entry.case));
-        let later_patterns = this
-            .later
-            .iter()
-            .flat_map(|entry| entry.cases.iter().chain(&entry.except));
-        for (list, pattern) in patterns.chain(later_patterns.map(|pattern| ("later.toml", pattern)))
-        {
+        let this = Self { differences: differences.differs, later: later.later };
+        let patterns = this.differences.iter().map(|entry| ("differences.toml", &entry.case));
+        let later_patterns = this.later.iter().flat_map(|entry| entry.cases.iter().chain(&entry.except));
+        for (list, pattern) in patterns.chain(later_patterns.map(|pattern| ("later.toml", pattern))) {
             if !names.iter().any(|name| fits(pattern, name)) {
                 return Err(format!("{list}: there is no case {pattern:?}"));
             }
@@ -81,19 +71,11 @@ impl Lists {
     }
 
     pub(crate) fn about(&self, name: &str) -> Listed<'_> {
-        if let Some(entry) = self
-            .differences
-            .iter()
-            .find(|entry| fits(&entry.case, name))
-        {
+        if let Some(entry) = self.differences.iter().find(|entry| fits(&entry.case, name)) {
             return Listed::Differs(&entry.why);
         }
         let any = |patterns: &[String]| patterns.iter().any(|pattern| fits(pattern, name));
-        match self
-            .later
-            .iter()
-            .find(|entry| any(&entry.cases) && !any(&entry.except))
-        {
+        match self.later.iter().find(|entry| any(&entry.cases) && !any(&entry.except)) {
             Some(entry) => Listed::Later(entry.issue),
             None => Listed::No,
         }
@@ -110,7 +92,6 @@ fn fits(pattern: &str, name: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else {
         return pattern == name;
     };
-    name.strip_prefix(start).is_some_and(|tail| {
-        tail.char_indices().any(|(at, _)| fits(rest, &tail[at..])) || rest.is_empty()
-    })
+    name.strip_prefix(start)
+        .is_some_and(|tail| tail.char_indices().any(|(at, _)| fits(rest, &tail[at..])) || rest.is_empty())
 }

@@ -34,9 +34,7 @@ const CASES_PER_PROCESSOR: usize = 4;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    arguments
-        .test_threads
-        .get_or_insert(processors * CASES_PER_PROCESSOR);
+    arguments.test_threads.get_or_insert(processors * CASES_PER_PROCESSOR);
 
     text::self_test();
     let tally = Arc::new(Tally::default());
@@ -55,19 +53,14 @@ fn main() -> ExitCode {
 
 fn trials(tally: &Arc<Tally>) -> Result<Vec<Trial>, String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance");
-    let runs: Vec<Run> = Case::load_all(&folder.join("cases"))?
-        .into_iter()
-        .flat_map(runs)
-        .collect();
+    let runs: Vec<Run> = Case::load_all(&folder.join("cases"))?.into_iter().flat_map(runs).collect();
     let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
     let lists = Arc::new(Lists::load(&folder, &names)?);
     let trial = |run: Run| {
         let (lists, tally) = (lists.clone(), tally.clone());
         let (name, area) = (run.name.clone(), run.case.area.clone());
         let later = matches!(lists.about(&name), Listed::Later(_));
-        Trial::test(name, move || run.judge(&lists, &tally))
-            .with_kind(area)
-            .with_ignored_flag(later)
+        Trial::test(name, move || run.judge(&lists, &tally)).with_kind(area).with_ignored_flag(later)
     };
     Ok(runs.into_iter().map(trial).collect())
 }
@@ -81,11 +74,7 @@ struct Run {
 
 fn runs(case: Case) -> Vec<Run> {
     let case = Arc::new(case);
-    let steps = (!case.steps.is_empty()).then(|| Run {
-        name: case.name.clone(),
-        case: case.clone(),
-        check: None,
-    });
+    let steps = (!case.steps.is_empty()).then(|| Run { name: case.name.clone(), case: case.clone(), check: None });
     let checks = case.checks.iter().enumerate().map(|(number, check)| Run {
         name: format!("{}: {}", case.name, check.name),
         case: case.clone(),
@@ -116,10 +105,7 @@ impl Run {
             (_, true) => Ok(()),
             (_, false) if self.case.lenient().is_some() => {
                 let reason = self.case.lenient().unwrap_or_default();
-                tally.add(
-                    &tally.differ_from_mistakes,
-                    format!("{name} (the original is {reason})"),
-                );
+                tally.add(&tally.differ_from_mistakes, format!("{name} (the original is {reason})"));
                 Ok(())
             }
             (_, false) => Err(format!("\n{}", lines.join("\n")).into()),
@@ -137,15 +123,12 @@ struct Tally {
 
 impl Tally {
     fn add(&self, list: &Mutex<Vec<String>>, name: String) {
-        list.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(name);
+        list.lock().unwrap_or_else(PoisonError::into_inner).push(name);
     }
 
     fn print(&self) {
         let print = |what: &str, list: &Mutex<Vec<String>>| {
-            let mut names =
-                std::mem::take(&mut *list.lock().unwrap_or_else(PoisonError::into_inner));
+            let mut names = std::mem::take(&mut *list.lock().unwrap_or_else(PoisonError::into_inner));
             if !names.is_empty() {
                 names.sort();
                 println!("{} {what}:", names.len());
@@ -153,17 +136,8 @@ impl Tally {
                 println!();
             }
         };
-        print(
-            "differ on purpose (differences.toml)",
-            &self.differ_on_purpose,
-        );
-        print(
-            "differ where the original is unsafe or wrong (allowed)",
-            &self.differ_from_mistakes,
-        );
-        print(
-            "are as recorded already: strike them from later.toml",
-            &self.earlier,
-        );
+        print("differ on purpose (differences.toml)", &self.differ_on_purpose);
+        print("differ where the original is unsafe or wrong (allowed)", &self.differ_from_mistakes);
+        print("are as recorded already: strike them from later.toml", &self.earlier);
     }
 }

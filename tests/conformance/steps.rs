@@ -23,10 +23,8 @@ pub(crate) fn run(case: &Case) -> Vec<String> {
         Err(problem) => out.push(problem),
         Ok(()) => {
             for (number, step) in case.steps.iter().enumerate() {
-                let seen = perform(&mut world, step).unwrap_or_else(|problem| Observed {
-                    error: Some(problem),
-                    ..Observed::default()
-                });
+                let seen = perform(&mut world, step)
+                    .unwrap_or_else(|problem| Observed { error: Some(problem), ..Observed::default() });
                 let lines = differences(&step.expect, &seen, &world.values);
                 if !lines.is_empty() {
                     out.push(format!("  step {} {}", number + 1, describe(step)));
@@ -48,25 +46,14 @@ pub(crate) fn check(case: &Case, check: &Check) -> Vec<String> {
         let seen = world.run(&["-t".into()]).map_err(|e| e.to_string())?;
         Ok(differences(&check.expect, &seen, &world.values))
     };
-    World::prepare(case, &check.config)
-        .and_then(compare)
-        .unwrap_or_else(|problem| vec![problem])
+    World::prepare(case, &check.config).and_then(compare).unwrap_or_else(|problem| vec![problem])
 }
 
 fn describe(step: &Step) -> String {
-    let what = step
-        .about
-        .as_ref()
-        .or(step.request.as_ref())
-        .or(step.query.as_ref());
-    let what = what
-        .and_then(|text| text.trim().lines().next())
-        .unwrap_or_default();
+    let what = step.about.as_ref().or(step.request.as_ref()).or(step.query.as_ref());
+    let what = what.and_then(|text| text.trim().lines().next()).unwrap_or_default();
     let name = format!("{:?}", step.verb).to_lowercase();
-    step.conn.as_ref().map_or_else(
-        || format!("{name} {what}"),
-        |conn| format!("{name} [{conn}] {what}"),
-    )
+    step.conn.as_ref().map_or_else(|| format!("{name} {what}"), |conn| format!("{name} [{conn}] {what}"))
 }
 
 fn perform(world: &mut World<'_>, step: &Step) -> Result<Observed, String> {
@@ -76,19 +63,11 @@ fn perform(world: &mut World<'_>, step: &Step) -> Result<Observed, String> {
         Verb::Send => send(world, step).map_err(|e| e.to_string())?,
         Verb::Read => return read(world, step),
         Verb::WsSend => {
-            let bytes: Vec<u8> = step
-                .frames
-                .iter()
-                .flat_map(|frame| encode(frame, &world.values))
-                .collect();
+            let bytes: Vec<u8> = step.frames.iter().flat_map(|frame| encode(frame, &world.values)).collect();
             opened(world, step)?.send(&bytes);
         }
         Verb::WsRecv => return ws_recv(world, step),
-        Verb::Close => drop(
-            step.conn
-                .as_ref()
-                .and_then(|name| world.connections.remove(name)),
-        ),
+        Verb::Close => drop(step.conn.as_ref().and_then(|name| world.connections.remove(name))),
         Verb::Sql => return Ok(sql(world, step)),
         Verb::Sleep => sleep(step),
         Verb::Signal => {
@@ -96,35 +75,19 @@ fn perform(world: &mut World<'_>, step: &Step) -> Result<Observed, String> {
             if step.wait {
                 let exit = world.wait(Duration::from_secs_f64(step.within.unwrap_or(5.0)));
                 let error = exit.is_none().then(|| "still running".to_owned());
-                return Ok(Observed {
-                    exit,
-                    error,
-                    ..Observed::default()
-                });
+                return Ok(Observed { exit, error, ..Observed::default() });
             }
         }
         Verb::Run => return world.run(&step.args).map_err(|e| e.to_string()),
-        Verb::Write => world
-            .write_text(&step.path, &step.text)
-            .map_err(|e| e.to_string())?,
-        Verb::Rename => std::fs::rename(world.path(&step.path), world.path(&step.to))
-            .map_err(|e| e.to_string())?,
+        Verb::Write => world.write_text(&step.path, &step.text).map_err(|e| e.to_string())?,
+        Verb::Rename => std::fs::rename(world.path(&step.path), world.path(&step.to)).map_err(|e| e.to_string())?,
         Verb::File => {
-            let body = std::fs::read(world.path(&step.path))
-                .ok()
-                .map(|bytes| show(&bytes));
-            return Ok(Observed {
-                missing: body.is_none().then_some(true),
-                body,
-                ..Observed::default()
-            });
+            let body = std::fs::read(world.path(&step.path)).ok().map(|bytes| show(&bytes));
+            return Ok(Observed { missing: body.is_none().then_some(true), body, ..Observed::default() });
         }
         Verb::BackendGot => {
             let backend = world.backends.get(&step.backend).ok_or("no such backend")?;
-            return Ok(Observed {
-                requests: Some(backend.take_requests()),
-                ..Observed::default()
-            });
+            return Ok(Observed { requests: Some(backend.take_requests()), ..Observed::default() });
         }
     }
     nothing
@@ -133,10 +96,7 @@ fn perform(world: &mut World<'_>, step: &Step) -> Result<Observed, String> {
 /// The connection of a step that has to be open already.
 fn opened<'a>(world: &'a mut World<'_>, step: &Step) -> Result<&'a mut Connection, String> {
     let name = step.conn.as_deref().unwrap_or_default();
-    world
-        .connections
-        .get_mut(name)
-        .ok_or_else(|| format!("connection {name:?} is not open"))
+    world.connections.get_mut(name).ok_or_else(|| format!("connection {name:?} is not open"))
 }
 
 /// The bytes that a step sends, and the method of the request they begin.
@@ -146,11 +106,7 @@ fn outgoing(world: &World<'_>, step: &Step) -> Option<(Vec<u8>, String)> {
         Some(request) => wire(request, &world.values),
         None => unshow(&substitute(text, &world.values)),
     };
-    let method = text
-        .trim_start_matches('\n')
-        .split(' ')
-        .next()
-        .unwrap_or_default();
+    let method = text.trim_start_matches('\n').split(' ').next().unwrap_or_default();
     Some((bytes, method.to_owned()))
 }
 
@@ -158,11 +114,7 @@ fn send(world: &mut World<'_>, step: &Step) -> std::io::Result<()> {
     let outgoing = outgoing(world, step);
     let connection = world.connection(step.conn.as_deref().unwrap_or_default(), &step.port)?;
     if let Some((bytes, method)) = outgoing {
-        let method = if step.request.is_some() {
-            Some(method)
-        } else {
-            step.method.clone()
-        };
+        let method = if step.request.is_some() { Some(method) } else { step.method.clone() };
         connection.methods.extend(method);
         connection.send(&bytes);
     }
@@ -192,11 +144,7 @@ fn http(world: &mut World<'_>, step: &Step) -> std::io::Result<Observed> {
 /// Reads the next answer on a connection.
 fn answer(connection: &mut Connection, step: &Step) -> (Observed, Vec<(String, String)>) {
     let deadline = Instant::now() + Duration::from_secs_f64(step.within.unwrap_or(8.0));
-    let method = step
-        .method
-        .clone()
-        .or_else(|| connection.methods.first().cloned())
-        .unwrap_or_else(|| "GET".into());
+    let method = step.method.clone().or_else(|| connection.methods.first().cloned()).unwrap_or_else(|| "GET".into());
     let mut seen = Observed::default();
     let (status, headers) = match connection.head(deadline) {
         Head::Came { status, headers } => (status, headers),
@@ -210,10 +158,7 @@ fn answer(connection: &mut Connection, step: &Step) -> (Observed, Vec<(String, S
         }
     };
     connection.begin(&status, &headers, &method);
-    let interim = status
-        .split_whitespace()
-        .nth(1)
-        .is_some_and(|code| code.len() == 3 && code.starts_with('1'));
+    let interim = status.split_whitespace().nth(1).is_some_and(|code| code.len() == 3 && code.starts_with('1'));
     if !interim && !connection.methods.is_empty() {
         connection.methods.remove(0);
     }
@@ -227,16 +172,10 @@ fn answer(connection: &mut Connection, step: &Step) -> (Observed, Vec<(String, S
     }
     if step.watch_close || step.expect.closed.is_some() {
         let stays_open = step.expect.closed == Some(false);
-        seen.closed =
-            Some(connection.closes(Duration::from_millis(if stays_open { 300 } else { 3000 })));
+        seen.closed = Some(connection.closes(Duration::from_millis(if stays_open { 300 } else { 3000 })));
     }
     seen.status = Some(status);
-    seen.headers = Some(
-        headers
-            .iter()
-            .map(|(name, value)| format!("{name}: {value}"))
-            .collect(),
-    );
+    seen.headers = Some(headers.iter().map(|(name, value)| format!("{name}: {value}")).collect());
     (seen, headers)
 }
 
@@ -254,18 +193,13 @@ fn decoded(body: Vec<u8>, headers: &[(String, String)]) -> Vec<u8> {
 /// The value at `header:NAME`, `escaped-header:NAME` or `body:REGEX` (its first group) of an answer.
 fn capture(place: &str, headers: &[(String, String)], body: Option<&str>) -> String {
     let (kind, rest) = place.split_once(':').unwrap_or((place, ""));
-    let first = || {
-        headers
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(rest))
-            .map(|(_, value)| value.as_str())
-    };
+    let first = || headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(rest)).map(|(_, value)| value.as_str());
     let value = match kind {
         "header" => first().map(str::to_owned),
         "escaped-header" => first().map(percent_encoded),
-        "body" => regex::Regex::new(rest)
-            .ok()
-            .and_then(|regex| Some(regex.captures(body?)?.get(1)?.as_str().to_owned())),
+        "body" => {
+            regex::Regex::new(rest).ok().and_then(|regex| Some(regex.captures(body?)?.get(1)?.as_str().to_owned()))
+        }
         _ => None,
     };
     value.unwrap_or_default()
@@ -273,23 +207,12 @@ fn capture(place: &str, headers: &[(String, String)], body: Option<&str>) -> Str
 
 fn percent_encoded(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-~".contains(&b);
-    text.bytes()
-        .map(|b| {
-            if plain(b) {
-                char::from(b).to_string()
-            } else {
-                format!("%{b:02X}")
-            }
-        })
-        .collect()
+    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 /// Waits for exactly the expected bytes, then for silence.
 fn read(world: &mut World<'_>, step: &Step) -> Result<Observed, String> {
-    let wanted = Pattern::new(
-        step.expect.body.as_deref().unwrap_or_default(),
-        &world.values,
-    );
+    let wanted = Pattern::new(step.expect.body.as_deref().unwrap_or_default(), &world.values);
     let must_end = step.expect.ended == Some(true);
     let connection = opened(world, step)?;
     if connection.ended && connection.framing != Framing::WebSocket {
@@ -304,21 +227,13 @@ fn read(world: &mut World<'_>, step: &Step) -> Result<Observed, String> {
             break;
         }
         let done = !must_end && wanted.matches(&show(&data));
-        let time = if done {
-            quiet
-        } else {
-            deadline.saturating_duration_since(Instant::now())
-        };
+        let time = if done { quiet } else { deadline.saturating_duration_since(Instant::now()) };
         if time.is_zero() || !connection.fill(time) {
             break;
         }
     }
     let ended = connection.ended.then_some(true);
-    Ok(Observed {
-        body: Some(show(&data)),
-        ended,
-        ..Observed::default()
-    })
+    Ok(Observed { body: Some(show(&data)), ended, ..Observed::default() })
 }
 
 /// Waits for as many frames as expected, then for silence.
@@ -335,23 +250,14 @@ fn ws_recv(world: &mut World<'_>, step: &Step) -> Result<Observed, String> {
             break;
         }
         let done = frames.len() >= wanted && !must_close;
-        let time = if done {
-            quiet
-        } else {
-            deadline.saturating_duration_since(Instant::now())
-        };
+        let time = if done { quiet } else { deadline.saturating_duration_since(Instant::now()) };
         if time.is_zero() || !connection.fill(time) {
             break;
         }
     }
     let body = (!connection.buffer.is_empty()).then(|| show(&connection.buffer));
     let closed = connection.eof.then_some(true);
-    Ok(Observed {
-        frames: Some(frames),
-        body,
-        closed,
-        ..Observed::default()
-    })
+    Ok(Observed { frames: Some(frames), body, closed, ..Observed::default() })
 }
 
 fn deadline(step: &Step) -> Instant {
@@ -367,36 +273,21 @@ fn sql(world: &mut World<'_>, step: &Step) -> Observed {
     let session = world.session(step.conn.as_deref().unwrap_or("main"));
     match session.query(&sql) {
         Err(e) => {
-            let error = e
-                .code()
-                .map_or_else(|| e.to_string(), |code| code.code().to_owned());
-            Observed {
-                error: Some(error),
-                ..Observed::default()
-            }
+            let error = e.code().map_or_else(|| e.to_string(), |code| code.code().to_owned());
+            Observed { error: Some(error), ..Observed::default() }
         }
         Ok(rows) if rows.is_empty() && step.expect.rows.is_none() => Observed::default(),
         Ok(rows) => {
-            let cell = |cell: Option<String>| {
-                cell.map_or_else(|| "%%NULL%%".to_owned(), |text| show(text.as_bytes()))
-            };
-            let rows = rows
-                .into_iter()
-                .map(|row| row.into_iter().map(cell).collect())
-                .collect();
-            Observed {
-                rows: Some(rows),
-                ..Observed::default()
-            }
+            let cell = |cell: Option<String>| cell.map_or_else(|| "%%NULL%%".to_owned(), |text| show(text.as_bytes()));
+            let rows = rows.into_iter().map(|row| row.into_iter().map(cell).collect()).collect();
+            Observed { rows: Some(rows), ..Observed::default() }
         }
     }
 }
 
 fn sleep(step: &Step) {
     let time = if step.until.as_deref() == Some("second") {
-        let now = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Duration::from_millis(1020) - Duration::from_nanos(now.subsec_nanos().into())
     } else {
         Duration::from_secs_f64(step.seconds.unwrap_or(0.0))

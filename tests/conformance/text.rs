@@ -12,8 +12,7 @@ pub(crate) type Values = BTreeMap<String, String>;
 static NAME: LazyLock<Regex> = LazyLock::new(|| regex(r"%%([A-Za-z][A-Za-z0-9_]*)([+-][0-9]+)?%%"));
 static HEX: LazyLock<Regex> = LazyLock::new(|| regex(r"%%x((?:[0-9a-f]{2})+)%%"));
 static REPEATED: LazyLock<Regex> = LazyLock::new(|| regex(r"%%rep([0-9]+)_([A-Za-z0-9])%%"));
-static LITERAL: LazyLock<Regex> =
-    LazyLock::new(|| regex(r"\A(?:%%x(?:[0-9a-f]{2})+%%|%%rep[0-9]+_[A-Za-z0-9]%%)\z"));
+static LITERAL: LazyLock<Regex> = LazyLock::new(|| regex(r"\A(?:%%x(?:[0-9a-f]{2})+%%|%%rep[0-9]+_[A-Za-z0-9]%%)\z"));
 
 const DATE: &str = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), [0-9]{2} (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [0-9]{4} \
                     [0-9]{2}:[0-9]{2}:[0-9]{2} GMT";
@@ -52,8 +51,7 @@ pub(crate) fn show(bytes: &[u8]) -> String {
 
 fn printable(c: char) -> bool {
     // The standard library tells what is printable only by how it escapes; a letter before it spares combining marks.
-    matches!(c, '"' | '\'' | '\\' | ' '..='~')
-        || !c.is_ascii() && format!("a{c}").escape_debug().count() == 2
+    matches!(c, '"' | '\'' | '\\' | ' '..='~') || !c.is_ascii() && format!("a{c}").escape_debug().count() == 2
 }
 
 fn squeeze(text: &str) -> String {
@@ -80,11 +78,7 @@ pub(crate) fn unshow(text: &str) -> Vec<u8> {
         let whole = found.get(0).unwrap();
         out.extend_from_slice(text[end..whole.start()].as_bytes());
         let digits = found[1].as_bytes();
-        out.extend(
-            digits
-                .chunks(2)
-                .map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap()),
-        );
+        out.extend(digits.chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap()));
         end = whole.end();
     }
     out.extend_from_slice(text[end..].as_bytes());
@@ -93,11 +87,9 @@ pub(crate) fn unshow(text: &str) -> Vec<u8> {
 
 /// Puts in the values of the placeholders that have one.
 pub(crate) fn substitute(text: &str, values: &Values) -> String {
-    let replaced = NAME.replace_all(text, |m: &Captures<'_>| {
-        match (m.get(2), values.get(&m[1])) {
-            (None, Some(value)) => value.clone(),
-            _ => m[0].to_owned(),
-        }
+    let replaced = NAME.replace_all(text, |m: &Captures<'_>| match (m.get(2), values.get(&m[1])) {
+        (None, Some(value)) => value.clone(),
+        _ => m[0].to_owned(),
     });
     replaced.into_owned()
 }
@@ -150,16 +142,9 @@ impl Pattern {
         pattern.push_str(r"\z");
         let regex = (end > 0).then(|| {
             // Some expected bodies are hundreds of kilobytes long.
-            regex::RegexBuilder::new(&pattern)
-                .size_limit(1 << 28)
-                .build()
-                .unwrap()
+            regex::RegexBuilder::new(&pattern).size_limit(1 << 28).build().unwrap()
         });
-        Self {
-            text: text.to_owned(),
-            regex,
-            dates,
-        }
+        Self { text: text.to_owned(), regex, dates }
     }
 
     pub(crate) fn matches(&self, actual: &str) -> bool {
@@ -170,24 +155,16 @@ impl Pattern {
             return false;
         };
         let now = SystemTime::now();
-        self.dates
-            .iter()
-            .zip(found.iter().skip(1))
-            .all(|(offset, date)| {
-                date.and_then(|d| httpdate::parse_http_date(d.as_str()).ok())
-                    .is_some_and(|date| near(date, now, *offset))
-            })
+        self.dates.iter().zip(found.iter().skip(1)).all(|(offset, date)| {
+            date.and_then(|d| httpdate::parse_http_date(d.as_str()).ok()).is_some_and(|date| near(date, now, *offset))
+        })
     }
 }
 
 /// Whether `date` is `offset` seconds from `now`, with a minute of tolerance.
 fn near(date: SystemTime, now: SystemTime, offset: i64) -> bool {
-    let seconds = |t: SystemTime| {
-        t.duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or(Duration::ZERO)
-            .as_secs()
-            .cast_signed()
-    };
+    let seconds =
+        |t: SystemTime| t.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs().cast_signed();
     (seconds(date) - seconds(now) - offset).abs() <= 60
 }
 
@@ -215,12 +192,7 @@ pub(crate) fn matches(expected: &str, actual: &str, values: &Values) -> bool {
 
 /// Checks this file's own rules; the harness has no unit tests of its own to put it in.
 pub(crate) fn self_test() {
-    let bytes = "a\u{7f}é\u{301}\u{200b}\"\\'\r\n"
-        .as_bytes()
-        .iter()
-        .copied()
-        .chain([0xff, 0])
-        .collect::<Vec<_>>();
+    let bytes = "a\u{7f}é\u{301}\u{200b}\"\\'\r\n".as_bytes().iter().copied().chain([0xff, 0]).collect::<Vec<_>>();
     let shown = show(&bytes);
     assert_eq!(shown, "a%%x7f%%é\u{301}%%xe2808b%%\"\\'\r\n%%xff00%%");
     assert_eq!(unshow(&shown), bytes);
@@ -228,10 +200,7 @@ pub(crate) fn self_test() {
     assert_eq!(unshow("%%rep300_x%%"), [b'x'; 300]);
 
     let values = Values::from([("PORT".into(), "81".into())]);
-    assert_eq!(
-        wire("GET /\nHost: a:%%PORT%%\n\na\nb", &values),
-        b"GET /\r\nHost: a:81\r\n\r\na\nb"
-    );
+    assert_eq!(wire("GET /\nHost: a:%%PORT%%\n\na\nb", &values), b"GET /\r\nHost: a:81\r\n\r\na\nb");
     assert!(matches("a:%%PORT%% %%INT%%.", "a:81 -7.", &values));
     assert!(!matches("a:%%PORT%% %%INT%%.", "a:81 -7,", &values));
     let now = SystemTime::now();

@@ -36,51 +36,27 @@ impl<'a> World<'a> {
         let prefix = pushgate::prefix();
         let mut values = Values::from([("PREFIX".into(), prefix.path().display().to_string())]);
         let mut ports = BTreeMap::new();
-        for name in PORT
-            .find_iter(&case.source_text)
-            .map(|found| found.as_str())
-            .chain(["PORT"])
-        {
+        for name in PORT.find_iter(&case.source_text).map(|found| found.as_str()).chain(["PORT"]) {
             let port = ports.entry(name.to_owned()).or_insert_with(Port::free);
             values.insert(name.into(), port.number.to_string());
         }
         if case.needs_postgres() {
             let postgres = Postgres::shared();
-            let pairs = [
-                ("HOST", "127.0.0.1".into()),
-                ("PORT", postgres.port().to_string()),
-                ("DB", postgres.new_database()),
-            ];
+            let pairs =
+                [("HOST", "127.0.0.1".into()), ("PORT", postgres.port().to_string()), ("DB", postgres.new_database())];
             let role = [("USER", "test".into()), ("PASSWORD", "test".into())];
-            values.extend(
-                pairs
-                    .into_iter()
-                    .chain(role)
-                    .map(|(name, value)| (format!("PG_{name}"), value)),
-            );
+            values.extend(pairs.into_iter().chain(role).map(|(name, value)| (format!("PG_{name}"), value)));
         }
         let (connections, backends, sessions) = Default::default();
-        let mut this = Self {
-            case,
-            values,
-            connections,
-            backends,
-            sessions,
-            ports,
-            server: None,
-            prefix,
-        };
-        this.prepare_files(config)
-            .map_err(|e| format!("preparing files: {e}"))?;
+        let mut this = Self { case, values, connections, backends, sessions, ports, server: None, prefix };
+        this.prepare_files(config).map_err(|e| format!("preparing files: {e}"))?;
         for statement in &case.sql {
             let sql = substitute(statement, &this.values);
-            this.session("main")
-                .query(&sql)
-                .map_err(|e| format!("preparing SQL: {sql}: {e:?}"))?;
+            this.session("main").query(&sql).map_err(|e| format!("preparing SQL: {sql}: {e:?}"))?;
         }
         for spec in &case.backends {
-            let backend = Backend::start(spec, this.port(&spec.port), &this.values)
-                .map_err(|e| format!("backend: {e}"))?;
+            let backend =
+                Backend::start(spec, this.port(&spec.port), &this.values).map_err(|e| format!("backend: {e}"))?;
             this.backends.insert(spec.name.clone(), backend);
         }
         Ok(this)
@@ -92,11 +68,7 @@ impl<'a> World<'a> {
         }
         self.write_text("conf/nginx.conf", config)?;
         // Folders changed their times when files were added.
-        self.case
-            .files
-            .iter()
-            .filter(|file| file.folder)
-            .try_for_each(|file| self.set_mtime(file))
+        self.case.files.iter().filter(|file| file.folder).try_for_each(|file| self.set_mtime(file))
     }
 
     fn write(&self, file: &File) -> std::io::Result<()> {
@@ -116,8 +88,7 @@ impl<'a> World<'a> {
         let Some(seconds) = file.mtime else {
             return Ok(());
         };
-        std::fs::File::open(self.path(&file.path))?
-            .set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+        std::fs::File::open(self.path(&file.path))?.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
     }
 
     pub(crate) fn write_text(&self, path: &str, text: &str) -> std::io::Result<()> {
@@ -136,35 +107,20 @@ impl<'a> World<'a> {
     }
 
     /// The connection of that name, opened to `port` when it isn't yet.
-    pub(crate) fn connection(
-        &mut self,
-        name: &str,
-        port: &str,
-    ) -> std::io::Result<&mut Connection> {
+    pub(crate) fn connection(&mut self, name: &str, port: &str) -> std::io::Result<&mut Connection> {
         if !self.connections.contains_key(name) {
             let connection = Connection::open(self.port(port))?;
             self.connections.insert(name.to_owned(), connection);
         }
-        Ok(self
-            .connections
-            .get_mut(name)
-            .expect("it was just put there"))
+        Ok(self.connections.get_mut(name).expect("it was just put there"))
     }
 
     /// The database session of that name.
     pub(crate) fn session(&mut self, name: &str) -> &Session {
         let target = || {
-            let value = |name: &str| {
-                self.values
-                    .get(&format!("PG_{name}"))
-                    .map_or("", String::as_str)
-            };
+            let value = |name: &str| self.values.get(&format!("PG_{name}")).map_or("", String::as_str);
             let (host, port, db) = (value("HOST"), value("PORT"), value("DB"));
-            format!(
-                "host={host} port={port} dbname={db} user={} password={}",
-                value("USER"),
-                value("PASSWORD")
-            )
+            format!("host={host} port={port} dbname={db} user={} password={}", value("USER"), value("PASSWORD"))
         };
         self.sessions
             .entry(name.to_owned())
@@ -173,12 +129,9 @@ impl<'a> World<'a> {
 
     /// Starts the server and waits until it listens.
     pub(crate) fn start(&mut self) -> Result<(), String> {
-        let said =
-            std::fs::File::create(self.path("logs/startup.txt")).map_err(|e| e.to_string())?;
+        let said = std::fs::File::create(self.path("logs/startup.txt")).map_err(|e| e.to_string())?;
         let mut command = pushgate::command(self.prefix.path());
-        command
-            .stdout(said.try_clone().map_err(|e| e.to_string())?)
-            .stderr(said);
+        command.stdout(said.try_clone().map_err(|e| e.to_string())?).stderr(said);
         self.server = Some(Process::start(&mut command, "TERM", self.prefix.path()));
 
         let listening = self.port(&self.first_port());
@@ -188,17 +141,11 @@ impl<'a> World<'a> {
             ended = status.filter(|status| !(self.case.daemon && status.success()));
             ended.is_some() || std::net::TcpStream::connect(("127.0.0.1", listening)).is_ok()
         });
-        let said = || {
-            show(&std::fs::read(self.path("logs/startup.txt")).unwrap_or_default())
-                .trim()
-                .to_owned()
-        };
+        let said = || show(&std::fs::read(self.path("logs/startup.txt")).unwrap_or_default()).trim().to_owned();
         match ended {
             Some(status) => Err(format!("the server does not start ({status}):\n{}", said())),
             None if !ready => Err(format!("the server does not listen:\n{}", said())),
-            None if self.case.daemon
-                && !wait::holds_within(wait::PATIENCE, || self.daemon_pid().is_some()) =>
-            {
+            None if self.case.daemon && !wait::holds_within(wait::PATIENCE, || self.daemon_pid().is_some()) => {
                 Err("no process id in logs/nginx.pid".into())
             }
             None => Ok(()),
@@ -209,18 +156,12 @@ impl<'a> World<'a> {
     fn first_port(&self) -> String {
         static NAMED: LazyLock<Regex> = LazyLock::new(|| Regex::new("%%(PORT[0-9]*)%%").unwrap());
         let config = &self.case.config;
-        let first = NAMED
-            .captures(config)
-            .filter(|_| !config.contains("%%PORT%%"));
+        let first = NAMED.captures(config).filter(|_| !config.contains("%%PORT%%"));
         first.map_or_else(|| "PORT".into(), |found| found[1].to_owned())
     }
 
     fn daemon_pid(&self) -> Option<u32> {
-        std::fs::read_to_string(self.path("logs/nginx.pid"))
-            .ok()?
-            .trim()
-            .parse()
-            .ok()
+        std::fs::read_to_string(self.path("logs/nginx.pid")).ok()?.trim().parse().ok()
     }
 
     /// The process to send signals to, while it runs.
@@ -244,11 +185,7 @@ impl<'a> World<'a> {
         if !wait::holds_within(time, || self.alive().is_none()) {
             return None;
         }
-        if self.case.daemon {
-            Some(0)
-        } else {
-            self.server.as_mut()?.ended()?.code()
-        }
+        if self.case.daemon { Some(0) } else { self.server.as_mut()?.ended()?.code() }
     }
 
     /// Ends everything; what went wrong with that.
@@ -268,9 +205,7 @@ impl<'a> World<'a> {
         if !ended {
             process::signal(pid, "KILL");
         }
-        ended
-            .then_some(())
-            .ok_or_else(|| "the server does not stop on SIGTERM".into())
+        ended.then_some(()).ok_or_else(|| "the server does not stop on SIGTERM".into())
     }
 
     /// Runs the binary again with these arguments.
@@ -289,23 +224,15 @@ impl<'a> World<'a> {
 
 /// The lines of an output without program name, time stamp and process ids.
 fn messages(output: &[u8]) -> Vec<String> {
-    static TIME: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ").unwrap());
-    static PROCESS: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"^(\[\w+\]) \d+#\d+: ").unwrap());
+    static TIME: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ").unwrap());
+    static PROCESS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^(\[\w+\]) \d+#\d+: ").unwrap());
     let program = pushgate::binary();
     let program = program.file_name().unwrap_or_default().to_string_lossy();
     let clean = |line: &str| {
         let line = TIME.replace(line, "");
         let line = PROCESS.replace(&line, "$1 ");
-        let after = |name: &str| {
-            line.strip_prefix(name)?
-                .strip_prefix(": ")
-                .map(str::to_owned)
-        };
-        after("nginx")
-            .or_else(|| after(&program))
-            .unwrap_or_else(|| line.to_string())
+        let after = |name: &str| line.strip_prefix(name)?.strip_prefix(": ").map(str::to_owned);
+        after("nginx").or_else(|| after(&program)).unwrap_or_else(|| line.to_string())
     };
     show(output).lines().map(clean).collect()
 }

@@ -18,11 +18,7 @@ impl Response {
         let text = String::from_utf8_lossy(bytes);
         let (head, body) = text.split_once("\r\n\r\n")?;
         let status = head.strip_prefix("HTTP/1.")?.get(2..5)?.parse().ok()?;
-        Some(Self {
-            status,
-            head: head.to_owned(),
-            body: body.to_owned(),
-        })
+        Some(Self { status, head: head.to_owned(), body: body.to_owned() })
     }
 
     /// The value of a header, by its name in any case.
@@ -35,8 +31,8 @@ impl Response {
 }
 
 pub(crate) fn connect(port: u16) -> TcpStream {
-    let stream = TcpStream::connect(("127.0.0.1", port))
-        .unwrap_or_else(|e| panic!("cannot connect to port {port}: {e}"));
+    let stream =
+        TcpStream::connect(("127.0.0.1", port)).unwrap_or_else(|e| panic!("cannot connect to port {port}: {e}"));
     stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -65,39 +61,19 @@ pub(crate) fn post(port: u16, target: &str, body: &str) -> Response {
 
 /// One request on a connection of its own; `headers` are whole lines, each ended by `\r\n`.
 #[track_caller]
-pub(crate) fn request(
-    port: u16,
-    method: &str,
-    target: &str,
-    headers: &str,
-    body: &str,
-) -> Response {
-    let length = if body.is_empty() && method == "GET" {
-        String::new()
-    } else {
-        format!("Content-Length: {}\r\n", body.len())
-    };
-    let text = format!(
-        "{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}{length}\r\n{body}"
-    );
+pub(crate) fn request(port: u16, method: &str, target: &str, headers: &str, body: &str) -> Response {
+    let length =
+        if body.is_empty() && method == "GET" { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    let text =
+        format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}{length}\r\n{body}");
     let answer = raw(port, text.as_bytes());
-    Response::parse(&answer).unwrap_or_else(|| {
-        panic!(
-            "{method} {target}: not an answer: {:?}",
-            String::from_utf8_lossy(&answer)
-        )
-    })
+    Response::parse(&answer)
+        .unwrap_or_else(|| panic!("{method} {target}: not an answer: {:?}", String::from_utf8_lossy(&answer)))
 }
 
 /// Percent-encodes text for use as the value of an argument.
 pub(crate) fn escape(text: &str) -> String {
     text.bytes()
-        .map(|b| {
-            if b.is_ascii_alphanumeric() {
-                char::from(b).to_string()
-            } else {
-                format!("%{b:02X}")
-            }
-        })
+        .map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") })
         .collect()
 }

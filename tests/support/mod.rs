@@ -6,6 +6,7 @@
 #![allow(clippy::print_stderr, reason = "the log of a server whose test fails")]
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
+pub(crate) mod browser;
 pub(crate) mod http;
 pub(crate) mod ports;
 pub(crate) mod postgres;

@@ -18,18 +18,8 @@ impl Port {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_reuse_address(true).unwrap();
         socket.set_reuse_port(true).unwrap();
-        socket
-            .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
-            .unwrap();
-        let number = socket
-            .local_addr()
-            .unwrap()
-            .as_socket_ipv4()
-            .unwrap()
-            .port();
-        Self {
-            number,
-            _held: socket,
-        }
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let number = socket.local_addr().unwrap().as_socket_ipv4().unwrap().port();
+        Self { number, _held: socket }
     }
 }

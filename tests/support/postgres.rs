@@ -46,17 +46,10 @@ impl Postgres {
 
     /// A cluster that is prepared, but not running yet.
     pub(crate) fn stopped() -> Self {
-        let folder = tempfile::Builder::new()
-            .prefix("pushgate-pg-")
-            .tempdir()
-            .unwrap();
+        let folder = tempfile::Builder::new().prefix("pushgate-pg-").tempdir().unwrap();
         // initdb and the server run as another user when we are root, and make their own folder in it.
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).unwrap();
-        let this = Self {
-            running: Mutex::new(None),
-            folder,
-            port: Port::free(),
-        };
+        let this = Self { running: Mutex::new(None), folder, port: Port::free() };
         this.initdb();
         this
     }
@@ -64,20 +57,12 @@ impl Postgres {
     fn initdb(&self) {
         let output = self
             .tool("initdb")
-            .args([
-                "--username=postgres",
-                "--auth-local=trust",
-                "--auth-host=scram-sha-256",
-            ])
+            .args(["--username=postgres", "--auth-local=trust", "--auth-host=scram-sha-256"])
             .args(["--encoding=UTF8", "--locale=C", "--no-sync", "-D"])
             .arg(self.data())
             .output()
             .unwrap();
-        assert!(
-            output.status.success(),
-            "initdb failed: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "initdb failed: {}", String::from_utf8_lossy(&output.stderr));
         // The role is made by the server in single-user mode, so that the first real start has all.
         let mut single = self
             .tool("postgres")
@@ -90,13 +75,9 @@ impl Postgres {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let sql =
-            "CREATE ROLE test LOGIN PASSWORD 'test' CREATEDB\nCREATE DATABASE test OWNER test\n";
+        let sql = "CREATE ROLE test LOGIN PASSWORD 'test' CREATEDB\nCREATE DATABASE test OWNER test\n";
         std::io::Write::write_all(single.stdin.as_mut().unwrap(), sql.as_bytes()).unwrap();
-        assert!(
-            single.wait_with_output().unwrap().status.success(),
-            "cannot create the role `test`"
-        );
+        assert!(single.wait_with_output().unwrap().status.success(), "cannot create the role `test`");
     }
 
     pub(crate) fn start(&self) {
@@ -114,10 +95,7 @@ impl Postgres {
         ] {
             command.arg("-c").arg(setting);
         }
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         *self.lock() = Some(Process::start(&mut command, "INT", self.folder.path()));
         wait::until("PostgreSQL accepts connections", || {
             if let Some(status) = self.lock().as_mut().and_then(Process::ended) {
@@ -133,11 +111,7 @@ impl Postgres {
             Mode::Fast => "INT",
             Mode::Immediate => "QUIT",
         });
-        assert!(
-            process.wait(Duration::from_secs(20)).is_some(),
-            "PostgreSQL does not stop: {}",
-            self.log()
-        );
+        assert!(process.wait(Duration::from_secs(20)).is_some(), "PostgreSQL does not stop: {}", self.log());
     }
 
     pub(crate) fn restart(&self, mode: Mode) {
@@ -156,17 +130,13 @@ impl Postgres {
 
     /// A session of the role `test` in the database `test`.
     pub(crate) fn session(&self) -> Session {
-        let target = format!(
-            "host=127.0.0.1 port={} dbname=test user=test password=test",
-            self.port()
-        );
+        let target = format!("host=127.0.0.1 port={} dbname=test user=test password=test", self.port());
         Session::connect(&target).unwrap_or_else(|e| panic!("cannot connect to PostgreSQL: {e}"))
     }
 
     /// A session of the superuser.
     pub(crate) fn superuser_session(&self) -> Session {
-        Session::connect(&self.superuser())
-            .unwrap_or_else(|e| panic!("cannot connect to PostgreSQL: {e}"))
+        Session::connect(&self.superuser()).unwrap_or_else(|e| panic!("cannot connect to PostgreSQL: {e}"))
     }
 
     /// Makes a new empty database that belongs to `test`, and tells its name.
@@ -174,22 +144,14 @@ impl Postgres {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         // One at a time: PostgreSQL refuses to copy a template twice at once.
         static ONE: Mutex<()> = Mutex::new(());
-        let _one = ONE
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let name = format!("test{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        self.superuser_session().rows(&format!(
-            "CREATE DATABASE {name} OWNER test TEMPLATE template0"
-        ));
+        self.superuser_session().rows(&format!("CREATE DATABASE {name} OWNER test TEMPLATE template0"));
         name
     }
 
     fn superuser(&self) -> String {
-        format!(
-            "host={} port={} user=postgres dbname=postgres",
-            self.folder.path().display(),
-            self.port()
-        )
+        format!("host={} port={} user=postgres dbname=postgres", self.folder.path().display(), self.port())
     }
 
     fn data(&self) -> PathBuf {
@@ -197,9 +159,7 @@ impl Postgres {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Process>> {
-        self.running
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// One of PostgreSQL's programs, which refuse to run as root.
@@ -207,9 +167,7 @@ impl Postgres {
         let program = programs().join(name);
         let mut command = if self.folder.path().metadata().unwrap().uid() == 0 {
             let mut command = Command::new("setpriv");
-            command
-                .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
-                .arg(program);
+            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
             command
         } else {
             Command::new(program)
@@ -230,14 +188,9 @@ impl Drop for Postgres {
 
 /// The folder of PostgreSQL's programs; Debian keeps them out of the PATH. The newest wins.
 fn programs() -> PathBuf {
-    let version = |path: &PathBuf| {
-        path.iter()
-            .filter_map(|part| part.to_str()?.parse::<f32>().ok())
-            .fold(0.0, f32::max)
-    };
-    let debian = glob::glob("/usr/lib/postgresql/*/bin")
-        .unwrap()
-        .filter_map(Result::ok);
+    let version =
+        |path: &PathBuf| path.iter().filter_map(|part| part.to_str()?.parse::<f32>().ok()).fold(0.0, f32::max);
+    let debian = glob::glob("/usr/lib/postgresql/*/bin").unwrap().filter_map(Result::ok);
     let usual = ["/usr/bin", "/usr/local/bin", "/usr/local/pgsql/bin"].map(PathBuf::from);
     debian
         .max_by(|a, b| version(a).total_cmp(&version(b)))
@@ -255,10 +208,7 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn connect(target: &str) -> Result<Self, tokio_postgres::Error> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let client = runtime.block_on(async {
             let (client, connection) = tokio_postgres::connect(target, NoTls).await?;
             tokio::spawn(connection);
@@ -268,20 +218,13 @@ impl Session {
     }
 
     /// The rows of the last statement in `sql`, or what went wrong.
-    pub(crate) fn query(
-        &self,
-        sql: &str,
-    ) -> Result<Vec<Vec<Option<String>>>, tokio_postgres::Error> {
+    pub(crate) fn query(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, tokio_postgres::Error> {
         let mut rows = Vec::new();
         for message in self.runtime.block_on(self.client.simple_query(sql))? {
             match message {
                 SimpleQueryMessage::RowDescription(_) => rows.clear(),
                 SimpleQueryMessage::Row(row) => {
-                    rows.push(
-                        (0..row.len())
-                            .map(|i| row.get(i).map(str::to_owned))
-                            .collect(),
-                    );
+                    rows.push((0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect());
                 }
                 _ => {}
             }

@@ -16,14 +16,9 @@ impl Process {
     /// Starts `command`. When the test binary ends without having stopped it, it gets `farewell` (TERM, INT ...) and
     /// `folder` is removed.
     pub(crate) fn start(command: &mut Command, farewell: &str, folder: &std::path::Path) -> Self {
-        let child = command
-            .spawn()
-            .unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
+        let child = command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
         let guard = Guard::over(child.id(), farewell, folder);
-        Self {
-            child,
-            guard: Some(guard),
-        }
+        Self { child, guard: Some(guard) }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -41,9 +36,7 @@ impl Process {
 
     /// The exit status if it ends within `time`.
     pub(crate) fn wait(&mut self, time: Duration) -> Option<ExitStatus> {
-        wait::holds_within(time, || self.ended().is_some())
-            .then(|| self.ended())
-            .flatten()
+        wait::holds_within(time, || self.ended().is_some()).then(|| self.ended()).flatten()
     }
 
     pub(crate) fn signal(&self, name: &str) {
@@ -63,19 +56,14 @@ impl Drop for Process {
 /// Sends a signal (`HUP`, `TERM` ...) to a process.
 pub(crate) fn signal(pid: u32, name: &str) {
     // The shell's own `kill`: a minimal Debian has no /bin/kill.
-    let status = Command::new("sh")
-        .args(["-c", &format!("kill -{name} {pid}")])
-        .stderr(Stdio::null())
-        .status();
+    let status = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).stderr(Stdio::null()).status();
     assert!(status.is_ok(), "cannot run sh");
 }
 
 /// Whether a process that is not our child still runs (a zombie doesn't).
 pub(crate) fn runs(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')')
-        .next()
-        .is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
+    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
 }
 
 /// A shell that reads from a pipe which we hold: when we die the pipe ends, and the shell ends what we left behind.

@@ -11,33 +11,20 @@ use super::wait;
 
 /// The binary under test; `PUSHGATE_BIN` names another one with nginx's command line.
 pub(crate) fn binary() -> PathBuf {
-    std::env::var_os("PUSHGATE_BIN")
-        .map_or_else(|| env!("CARGO_BIN_EXE_pushgate").into(), PathBuf::from)
+    std::env::var_os("PUSHGATE_BIN").map_or_else(|| env!("CARGO_BIN_EXE_pushgate").into(), PathBuf::from)
 }
 
 /// nginx's command line for a prefix folder, with nothing of our environment that could change an answer.
 pub(crate) fn command(prefix: &Path) -> Command {
     let mut command = Command::new(binary());
-    command
-        .arg("-p")
-        .arg(format!("{}/", prefix.display()))
-        .arg("-c")
-        .arg(prefix.join("conf/nginx.conf"));
-    command
-        .env("TZ", "UTC")
-        .env("LC_ALL", "C")
-        .env_remove("NGINX")
-        .current_dir("/")
-        .stdin(Stdio::null());
+    command.arg("-p").arg(format!("{}/", prefix.display())).arg("-c").arg(prefix.join("conf/nginx.conf"));
+    command.env("TZ", "UTC").env("LC_ALL", "C").env_remove("NGINX").current_dir("/").stdin(Stdio::null());
     command
 }
 
 /// A new prefix folder, which the workers (they may run as `nobody`) can enter.
 pub(crate) fn prefix() -> tempfile::TempDir {
-    let folder = tempfile::Builder::new()
-        .prefix("pushgate-test-")
-        .tempdir()
-        .unwrap();
+    let folder = tempfile::Builder::new().prefix("pushgate-test-").tempdir().unwrap();
     std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
     for name in ["conf", "logs", "html"] {
         std::fs::create_dir(folder.path().join(name)).unwrap();
@@ -60,28 +47,17 @@ impl Pushgate {
     #[track_caller]
     pub(crate) fn start(config: &str, replace: &[(&str, &str)]) -> Self {
         let (prefix, port) = (prefix(), Port::free());
-        let mut replace: Vec<_> = replace
-            .iter()
-            .map(|(name, value)| (format!("%%{name}%%"), (*value).to_owned()))
-            .collect();
+        let mut replace: Vec<_> =
+            replace.iter().map(|(name, value)| (format!("%%{name}%%"), (*value).to_owned())).collect();
         replace.push(("%%PORT%%".into(), port.number.to_string()));
         replace.push(("%%PREFIX%%".into(), prefix.path().display().to_string()));
-        std::fs::write(
-            prefix.path().join("conf/nginx.conf"),
-            substitute(config, &replace),
-        )
-        .unwrap();
+        std::fs::write(prefix.path().join("conf/nginx.conf"), substitute(config, &replace)).unwrap();
 
         let said = std::fs::File::create(prefix.path().join("logs/startup.txt")).unwrap();
         let mut command = command(prefix.path());
         command.stdout(said.try_clone().unwrap()).stderr(said);
         let process = Process::start(&mut command, "TERM", prefix.path());
-        let mut this = Self {
-            process,
-            prefix,
-            port,
-            replace,
-        };
+        let mut this = Self { process, prefix, port, replace };
         this.until_listening();
         this
     }
@@ -90,11 +66,7 @@ impl Pushgate {
     fn until_listening(&mut self) {
         wait::until("the server listens", || {
             if let Some(status) = self.process.ended() {
-                panic!(
-                    "the server does not start ({status}): {}{}",
-                    self.read("logs/startup.txt"),
-                    self.log()
-                );
+                panic!("the server does not start ({status}): {}{}", self.read("logs/startup.txt"), self.log());
             }
             std::net::TcpStream::connect(("127.0.0.1", self.port())).is_ok()
         });
@@ -127,28 +99,17 @@ impl Pushgate {
     #[track_caller]
     pub(crate) fn until_logged(&self, words: &[&str]) {
         let found = wait::holds_within(wait::PATIENCE, || self.logged(words) > 0);
-        assert!(
-            found,
-            "the error log has no line with {words:?}:\n{}",
-            self.log()
-        );
+        assert!(found, "the error log has no line with {words:?}:\n{}", self.log());
     }
 
     /// How many lines of the error log contain all of `words`.
     pub(crate) fn logged(&self, words: &[&str]) -> usize {
-        self.log()
-            .lines()
-            .filter(|line| words.iter().all(|word| line.contains(word)))
-            .count()
+        self.log().lines().filter(|line| words.iter().all(|word| line.contains(word))).count()
     }
 
     /// Puts another configuration in place of the first, for the next reload.
     pub(crate) fn configure(&self, config: &str) {
-        std::fs::write(
-            self.prefix.path().join("conf/nginx.conf"),
-            substitute(config, &self.replace),
-        )
-        .unwrap();
+        std::fs::write(self.prefix.path().join("conf/nginx.conf"), substitute(config, &self.replace)).unwrap();
     }
 
     pub(crate) fn signal(&self, name: &str) {
@@ -167,18 +128,13 @@ impl Pushgate {
 
     /// How many descriptors the process has open.
     pub(crate) fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.pid()))
-            .unwrap()
-            .count()
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
     /// Resident memory in KB.
     pub(crate) fn resident_kb(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 }
@@ -189,19 +145,10 @@ impl Drop for Pushgate {
             self.process.signal("TERM");
             let stopped = self.process.wait(wait::PATIENCE).is_some();
             // While a test already fails, its own message is the one to show.
-            assert!(
-                stopped || std::thread::panicking(),
-                "the server does not stop on SIGTERM"
-            );
+            assert!(stopped || std::thread::panicking(), "the server does not stop on SIGTERM");
         }
         if std::thread::panicking() {
-            let tail: Vec<_> = self
-                .log()
-                .lines()
-                .rev()
-                .take(40)
-                .map(str::to_owned)
-                .collect();
+            let tail: Vec<_> = self.log().lines().rev().take(40).map(str::to_owned).collect();
             for line in tail.iter().rev() {
                 eprintln!("error.log: {line}");
             }
@@ -210,7 +157,5 @@ impl Drop for Pushgate {
 }
 
 fn substitute(text: &str, replace: &[(String, String)]) -> String {
-    replace.iter().fold(text.to_owned(), |text, (name, value)| {
-        text.replace(name, value)
-    })
+    replace.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
 }

@@ -70,10 +70,7 @@ location =/publisher {
 /// The recipe with one part of its text replaced.
 #[track_caller]
 pub(crate) fn with(part: &str, replacement: &str) -> String {
-    assert!(
-        CONFIG.contains(part),
-        "the recipe's configuration has no {part:?}"
-    );
+    assert!(CONFIG.contains(part), "the recipe's configuration has no {part:?}");
     CONFIG.replacen(part, replacement, 1)
 }
 

@@ -8,10 +8,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Waits until `condition` holds; panics with `what` when it doesn't in time.
 #[track_caller]
 pub(crate) fn until(what: &str, condition: impl FnMut() -> bool) {
-    assert!(
-        holds_within(PATIENCE, condition),
-        "waited {PATIENCE:?} in vain until {what}"
-    );
+    assert!(holds_within(PATIENCE, condition), "waited {PATIENCE:?} in vain until {what}");
 }
 
 /// Whether `condition` comes to hold within `time`.

@@ -37,29 +37,18 @@ impl Client {
             let mut byte = [0];
             let read = stream.read(&mut byte);
             let shown = String::from_utf8_lossy(&head);
-            assert!(
-                matches!(read, Ok(1)),
-                "{target}: no whole answer to the handshake: {shown:?}"
-            );
+            assert!(matches!(read, Ok(1)), "{target}: no whole answer to the handshake: {shown:?}");
             head.push(byte[0]);
         }
         let head = String::from_utf8_lossy(&head);
         assert!(head.starts_with("HTTP/1.1 101 "), "{target}: {head}");
-        Self {
-            socket: WebSocket::from_raw_socket(stream, Role::Client, None),
-        }
+        Self { socket: WebSocket::from_raw_socket(stream, Role::Client, None) }
     }
 
     /// Connects with the library's own handshake, which checks the answer; the status when the server refuses.
     #[track_caller]
-    pub(crate) fn try_connect(
-        port: u16,
-        target: &str,
-        headers: &[(&'static str, &str)],
-    ) -> Result<Self, u16> {
-        let mut request = format!("ws://127.0.0.1:{port}{target}")
-            .into_client_request()
-            .unwrap();
+    pub(crate) fn try_connect(port: u16, target: &str, headers: &[(&'static str, &str)]) -> Result<Self, u16> {
+        let mut request = format!("ws://127.0.0.1:{port}{target}").into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
@@ -94,9 +83,7 @@ impl Client {
     /// Whether the server answers a ping: it has then read everything that we sent before.
     #[track_caller]
     pub(crate) fn ping(&mut self, data: &str) {
-        self.socket
-            .send(Message::Ping(data.to_owned().into()))
-            .unwrap();
+        self.socket.send(Message::Ping(data.to_owned().into())).unwrap();
         let deadline = Instant::now() + PATIENCE;
         match self.any_message(deadline) {
             Some(Message::Pong(answer)) => assert_eq!(answer.as_ref(), data.as_bytes()),
@@ -106,17 +93,11 @@ impl Client {
 
     #[track_caller]
     fn any_message(&mut self, deadline: Instant) -> Option<Message> {
-        let left = deadline
-            .saturating_duration_since(Instant::now())
-            .max(Duration::from_millis(1));
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         self.socket.get_ref().set_read_timeout(Some(left)).unwrap();
         match self.socket.read() {
             Ok(message) => Some(message),
-            Err(Error::Io(e))
-                if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
-            {
-                None
-            }
+            Err(Error::Io(e)) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => None,
             Err(e) => panic!("the websocket is broken: {e}"),
         }
     }
@@ -132,9 +113,7 @@ impl Client {
     #[track_caller]
     pub(crate) fn closed(&mut self) -> (u16, String) {
         match self.message(PATIENCE) {
-            Some(Message::Close(Some(CloseFrame { code, reason }))) => {
-                (code.into(), reason.as_str().to_owned())
-            }
+            Some(Message::Close(Some(CloseFrame { code, reason }))) => (code.into(), reason.as_str().to_owned()),
             Some(Message::Close(None)) => (1005, String::new()),
             other => panic!("expected a close frame, got {other:?}"),
         }
@@ -188,10 +167,7 @@ impl Client {
                     return;
                 }
             }
-            assert!(
-                Instant::now() < deadline,
-                "channel {channel:?} is never listened to"
-            );
+            assert!(Instant::now() < deadline, "channel {channel:?} is never listened to");
         }
     }
 }

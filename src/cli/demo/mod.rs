@@ -2,7 +2,7 @@
 
 mod postgres;
 
-use std::io::{self, Write};
+use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,6 +10,8 @@ use std::{env, fs};
 
 use postgres::Postgres;
 
+use super::options::{Wrong, superfluous};
+use super::{Command, output};
 use crate::config::{self, LoadOptions};
 
 /// The recipe's configuration; the addresses in it are replaced.
@@ -21,16 +23,24 @@ const PAGE: &str = include_str!("../../../web/demo.html");
 /// The port that the page has if it is free.
 const PORT: u16 = 8080;
 
+pub(super) const COMMAND: Command = Command {
+    name: "demo",
+    summary: "run the recipe with a page and a PostgreSQL of its own",
+    usage: "
+
+  Everything listens on 127.0.0.1 and lives in a temporary folder, until Ctrl-C.",
+    run,
+};
+
 /// Runs the demo until Ctrl-C.
-#[expect(clippy::print_stderr, reason = "the demo speaks to whoever started it")]
-pub fn run() -> ExitCode {
-    match demo() {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("pushgate demo: {error}");
-            ExitCode::FAILURE
-        }
+fn run(words: &[String]) -> Result<ExitCode, Wrong> {
+    if let Some(word) = words.first() {
+        return Err(superfluous(word));
     }
+    Ok(demo().unwrap_or_else(|error| {
+        output::error(&format!("pushgate demo: {error}\n"));
+        ExitCode::FAILURE
+    }))
 }
 
 fn demo() -> Result<ExitCode, String> {
@@ -96,7 +106,7 @@ impl Drop for Folder {
     }
 }
 
-/// Tells whoever started the demo. If nobody reads, nothing is lost.
+/// Tells whoever started the demo.
 fn say(text: &str) {
-    drop(writeln!(io::stdout(), "{text}"));
+    output::print(&format!("{text}\n"));
 }

@@ -34,9 +34,8 @@ impl Postgres {
                 .map_err(|error| format!("{}: {error}", data.display()))?;
         }
         let log = File::create(folder.join("postgres.log")).map_err(|error| format!("postgres.log: {error}"))?;
-        let initdb = [
-            "--username=test", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--pgdata",
-        ];
+        let initdb =
+            ["--username=test", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--pgdata"];
         let mut command = command(&programs.join("initdb"), identity, &log)?;
         run(command.args(initdb).arg(&data), folder)?;
         let port = free_port().map_err(|error| format!("no free port: {error}"))?;

@@ -3,6 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::number::parse_number;
 use crate::config::{Fault, ListenAddress};
 
 /// Why an address can't be read.
@@ -80,9 +83,45 @@ fn parse_port(text: &str) -> Result<u16, AddressError> {
     }
 }
 
+/// A network in CIDR form, or a lone address; and whether it was written with bits that its mask leaves out.
+pub fn parse_network(text: &str) -> Option<(IpNet, bool)> {
+    let (address, length) = match text.split_once('/') {
+        None => (text, None),
+        Some((address, length)) => (address, Some(parse_number(length.as_bytes())?)),
+    };
+    let address: IpAddr = address.parse().ok()?;
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    let length = u8::try_from(length.unwrap_or(bits)).ok()?;
+    let network = match address {
+        IpAddr::V4(address) => IpNet::V4(Ipv4Net::new(address, length).ok()?),
+        IpAddr::V6(address) => IpNet::V6(Ipv6Net::new(address, length).ok()?),
+    };
+    Some((network.trunc(), network.trunc() != network))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn networks() {
+        let check = |text: &str, expected: Option<(&str, bool)>| {
+            let got = parse_network(text);
+            assert_eq!(
+                got.map(|(network, low)| (network.to_string(), low)),
+                expected.map(|(n, low)| (n.into(), low)),
+                "{text}"
+            );
+        };
+        check("10.0.0.0/8", Some(("10.0.0.0/8", false)));
+        check("127.0.0.1/16", Some(("127.0.0.0/16", true)));
+        check("127.0.0.1", Some(("127.0.0.1/32", false)));
+        check("2001:db8::1/32", Some(("2001:db8::/32", true)));
+        check("::/0", Some(("::/0", false)));
+        for wrong in ["10.0.0.0/33", "300.1.1.1", "/8", "10.0.0.0/", "10.0.0.0/+8", "::/129", "none", ""] {
+            check(wrong, None);
+        }
+    }
 
     #[test]
     fn listen_addresses() {

@@ -2,12 +2,14 @@
 
 mod address;
 mod choice;
+mod mime;
 mod number;
 mod regex;
 mod template;
 mod text;
 
-pub use address::{AddressError, parse_address, parse_listen};
+pub use address::{AddressError, parse_address, parse_listen, parse_network};
+pub use mime::MimeTypes;
 pub use number::{Flag, Msec, Number, Sec, Size, parse_msec, parse_number, parse_sec, parse_size};
 pub use regex::{Captures, Regex};
 pub use template::{Part, Template};

@@ -47,9 +47,8 @@ impl Regex {
             .map_err(|error| fault(pattern, &error))?;
         let names = code.capture_names().iter().enumerate();
         let names = names.filter_map(|(number, name)| Some((number, name.as_deref()?)));
-        let named = names
-            .map(|(number, name)| Ok((number, cx.variables().assigned(name)?)))
-            .collect::<Result<_, Fault>>()?;
+        let named =
+            names.map(|(number, name)| Ok((number, cx.variables().assigned(name)?))).collect::<Result<_, Fault>>()?;
         Ok(Self { inner: Arc::new(Inner { pattern: pattern.to_owned(), caseless, code, named }) })
     }
 

@@ -34,6 +34,11 @@ impl Template {
         Self { parts }
     }
 
+    /// A text that is one piece.
+    pub fn part(part: Part) -> Self {
+        Self { parts: SmallVec::from_iter([part]) }
+    }
+
     /// Cuts a text into pieces. `at` is where an unknown variable is reported.
     pub fn compile(text: &[u8], cx: &mut Cx<'_>, at: Option<Position>) -> Result<Self, Fault> {
         let mut parts = SmallVec::new();

@@ -2,9 +2,7 @@
 
 /// The first place of `needle` in `haystack`, whatever the case. `needle` is lower-case.
 pub(crate) fn find_ignore_case(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack
-        .windows(needle.len().max(1))
-        .position(|window| window.eq_ignore_ascii_case(needle))
+    haystack.windows(needle.len().max(1)).position(|window| window.eq_ignore_ascii_case(needle))
 }
 
 /// The value of a hexadecimal digit.

@@ -67,9 +67,7 @@ impl Chunked {
             };
             if self.state == State::Data {
                 let available = input.len() - at;
-                let take = usize::try_from(self.size)
-                    .unwrap_or(usize::MAX)
-                    .min(available);
+                let take = usize::try_from(self.size).unwrap_or(usize::MAX).min(available);
                 self.size -= take as u64;
                 if self.size == 0 {
                     self.state = State::DataEnd;
@@ -154,9 +152,7 @@ impl Counted {
         if available == 0 {
             return BodyStep::More;
         }
-        let take = usize::try_from(self.left)
-            .unwrap_or(usize::MAX)
-            .min(available);
+        let take = usize::try_from(self.left).unwrap_or(usize::MAX).min(available);
         self.left -= take as u64;
         BodyStep::Data(at..at + take)
     }
@@ -185,10 +181,7 @@ impl ChunkStart {
             text[from] = b"0123456789abcdef"[(size & 15) as usize];
             size >>= 4;
         }
-        Self {
-            text,
-            from: from as u8,
-        }
+        Self { text, from: from as u8 }
     }
 
     /// The line, with its end.
@@ -200,9 +193,7 @@ impl ChunkStart {
 /// Holds what must be true of any input; for the fuzzer.
 pub fn fuzz_chunked(data: &[u8]) {
     let whole = decode(&[data]);
-    let cut = data
-        .first()
-        .map_or(0, |&ch| usize::from(ch) % (data.len() + 1));
+    let cut = data.first().map_or(0, |&ch| usize::from(ch) % (data.len() + 1));
     let (left, right) = data.split_at(cut);
     assert_eq!(whole, decode(&[left, right]), "the same however it is cut");
 }
@@ -237,11 +228,7 @@ mod tests {
         match decode(&[input.as_bytes()]) {
             None => "bad".into(),
             Some((body, done)) => {
-                format!(
-                    "{}{}",
-                    String::from_utf8_lossy(&body),
-                    if done { "." } else { "..." }
-                )
+                format!("{}{}", String::from_utf8_lossy(&body), if done { "." } else { "..." })
             }
         }
     }

@@ -45,11 +45,7 @@ pub enum Verdict {
 }
 
 /// Judges a 200 answer.
-pub fn judge(
-    conditions: &Conditions<'_>,
-    validators: &Validators<'_>,
-    since: IfModifiedSince,
-) -> Verdict {
+pub fn judge(conditions: &Conditions<'_>, validators: &Validators<'_>, since: IfModifiedSince) -> Verdict {
     if let Some(date) = conditions.if_unmodified_since
         && !is_unmodified(date, validators.last_modified)
     {
@@ -152,10 +148,7 @@ mod tests {
             };
             *place = Some(value.as_bytes());
         }
-        let validators = Validators {
-            last_modified: Some(784_111_777),
-            etag: Some(b"\"a\""),
-        };
+        let validators = Validators { last_modified: Some(784_111_777), etag: Some(b"\"a\"") };
         judge(&conditions, &validators, since)
     }
 

@@ -4,9 +4,8 @@
 pub const HTTP_DATE_LENGTH: usize = 29;
 
 const DAYS: [&[u8; 3]; 7] = [b"Sun", b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat"];
-const MONTHS: [&[u8; 3]; 12] = [
-    b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
-];
+const MONTHS: [&[u8; 3]; 12] =
+    [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
 
 /// A moment in the parts of the Gregorian calendar.
 struct Calendar {
@@ -29,8 +28,7 @@ impl Calendar {
         // Count from 1 March of the year 0, so that the leap day is the last of its year: in eras of 400 years.
         let shifted = days + 719_468;
         let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-        let year_of_era =
-            (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146_096) / 365;
+        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146_096) / 365;
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let march_month = (5 * day_of_year + 2) / 153;
         let month = (march_month + 2) % 12;
@@ -56,9 +54,7 @@ fn seconds_of(year: i64, month: i64, day: i64, time: i64) -> i64 {
     let march_month = (month + 9) % 12;
     let (era, year_of_era) = (march_year.div_euclid(400), march_year.rem_euclid(400));
     let day_of_year = (153 * march_month + 2) / 5 + day - 1;
-    let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100
-        + day_of_year
-        - 719_468;
+    let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
     days * 86400 + time
 }
 
@@ -185,10 +181,7 @@ impl Reader<'_> {
     fn digits(&mut self, count: usize) -> Option<i64> {
         let (digits, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
-        digits.iter().try_fold(0, |value, ch| {
-            ch.is_ascii_digit()
-                .then(|| value * 10 + i64::from(ch - b'0'))
-        })
+        digits.iter().try_fold(0, |value, ch| ch.is_ascii_digit().then(|| value * 10 + i64::from(ch - b'0')))
     }
 
     /// From 1. Looks, as nginx does, only at the letters that tell the months apart.
@@ -232,10 +225,7 @@ pub struct DateCache {
 
 impl Default for DateCache {
     fn default() -> Self {
-        Self {
-            second: 0,
-            text: http_date(0),
-        }
+        Self { second: 0, text: http_date(0) }
     }
 }
 
@@ -273,18 +263,9 @@ mod tests {
             assert_eq!(text(&http_date(seconds)), expected);
             assert_eq!(text(DateCache::default().at(seconds)), expected);
         }
-        assert_eq!(
-            text(&time_local(971_186_136, 0)),
-            "10/Oct/2000:13:55:36 +0000"
-        );
-        assert_eq!(
-            text(&time_local(971_186_136, -210)),
-            "10/Oct/2000:10:25:36 -0330"
-        );
-        assert_eq!(
-            text(&time_iso8601(971_186_136, 120)),
-            "2000-10-10T15:55:36+02:00"
-        );
+        assert_eq!(text(&time_local(971_186_136, 0)), "10/Oct/2000:13:55:36 +0000");
+        assert_eq!(text(&time_local(971_186_136, -210)), "10/Oct/2000:10:25:36 -0330");
+        assert_eq!(text(&time_iso8601(971_186_136, 120)), "2000-10-10T15:55:36+02:00");
     }
 
     #[test]

@@ -186,21 +186,14 @@ mod tests {
                 "%20!\"#$%25&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefghijklmnopqrstuvwxyz{|}~\x7f",
             ),
         ] {
-            assert_eq!(
-                String::from_utf8_lossy(&escape(&all, kind)),
-                expected,
-                "{kind:?}"
-            );
+            assert_eq!(String::from_utf8_lossy(&escape(&all, kind)), expected, "{kind:?}");
         }
         assert_eq!(&*escape(b"/\xff\n", Escape::Uri), b"/%FF%0A");
     }
 
     #[test]
     fn pages() {
-        assert_eq!(
-            &*escape_html(b"<a href=\"b\">&"),
-            b"&lt;a href=&quot;b&quot;&gt;&amp;"
-        );
+        assert_eq!(&*escape_html(b"<a href=\"b\">&"), b"&lt;a href=&quot;b&quot;&gt;&amp;");
     }
 
     #[test]

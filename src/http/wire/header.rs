@@ -156,11 +156,7 @@ pub(crate) fn parse(input: &[u8], underscores: bool) -> HeaderProgress {
         // nginx's log shows the line as far as the value was good.
         Some(_) => return HeaderProgress::Bad(value.end()),
     }
-    let line = HeaderLine {
-        name: Span::new(0, name_end),
-        value,
-        invalid,
-    };
+    let line = HeaderLine { name: Span::new(0, name_end), value, invalid };
     HeaderProgress::Complete(line, at + 1)
 }
 

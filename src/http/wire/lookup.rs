@@ -2,9 +2,7 @@
 
 /// `$cookie_name`: the value of the first cookie of this name, whatever its case, in the values of the `Cookie` headers.
 pub fn cookie<'a>(headers: impl IntoIterator<Item = &'a [u8]>, name: &[u8]) -> Option<&'a [u8]> {
-    headers
-        .into_iter()
-        .find_map(|header| in_cookie_header(header, name))
+    headers.into_iter().find_map(|header| in_cookie_header(header, name))
 }
 
 fn in_cookie_header<'a>(mut rest: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
@@ -66,10 +64,7 @@ mod tests {
             (&["a="], "a", Some("")),
             (&[], "a", None),
         ] {
-            let found = cookie(
-                headers.iter().map(|header| header.as_bytes()),
-                name.as_bytes(),
-            );
+            let found = cookie(headers.iter().map(|header| header.as_bytes()), name.as_bytes());
             assert_eq!(text(found), expected, "{headers:?} {name}");
         }
     }
@@ -88,11 +83,7 @@ mod tests {
             ("a", "a", None),
             ("", "a", None),
         ] {
-            assert_eq!(
-                text(argument(args.as_bytes(), name.as_bytes())),
-                expected,
-                "{args} {name}"
-            );
+            assert_eq!(text(argument(args.as_bytes(), name.as_bytes())), expected, "{args} {name}");
         }
     }
 }

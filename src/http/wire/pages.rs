@@ -22,31 +22,19 @@ pub struct PageStyle<'a> {
 
 /// The built-in page of a status; `None` if it has none, and is answered with an empty body without type.
 pub fn error_page(status: u16, style: &PageStyle<'_>) -> Option<Vec<u8>> {
-    let Page {
-        title,
-        heading,
-        note,
-    } = page(status)?;
+    let Page { title, heading, note } = page(status)?;
     let mut out = Vec::with_capacity(256);
     let mut put = |parts: &[&str]| {
         for part in parts {
             out.extend_from_slice(part.as_bytes());
         }
     };
-    put(&[
-        "<html>\r\n<head><title>",
-        title,
-        "</title></head>\r\n<body>\r\n",
-    ]);
+    put(&["<html>\r\n<head><title>", title, "</title></head>\r\n<body>\r\n"]);
     put(&["<center><h1>", heading, "</h1></center>\r\n"]);
     if !note.is_empty() {
         put(&["<center>", note, "</center>\r\n"]);
     }
-    put(&[
-        "<hr><center>",
-        style.signature,
-        "</center>\r\n</body>\r\n</html>\r\n",
-    ]);
+    put(&["<hr><center>", style.signature, "</center>\r\n</body>\r\n</html>\r\n"]);
     if style.padded && status >= 400 {
         for _ in 0..6 {
             put(&["<!-- a padding to disable MSIE and Chrome friendly error page -->\r\n"]);
@@ -100,9 +88,7 @@ fn page(status: u16) -> Option<Page> {
         495 => return Some(bad_request("400 The SSL certificate error")),
         496 => return Some(bad_request("400 No required SSL certificate was sent")),
         497 => {
-            return Some(bad_request(
-                "400 The plain HTTP request was sent to HTTPS port",
-            ));
+            return Some(bad_request("400 The plain HTTP request was sent to HTTPS port"));
         }
         500 => "500 Internal Server Error",
         501 => "501 Not Implemented",
@@ -113,20 +99,12 @@ fn page(status: u16) -> Option<Page> {
         507 => "507 Insufficient Storage",
         _ => return None,
     };
-    Some(Page {
-        title,
-        heading: title,
-        note: "",
-    })
+    Some(Page { title, heading: title, note: "" })
 }
 
 /// A 400 whose title says more than its heading.
 fn bad_request(title: &'static str) -> Page {
-    Page {
-        title,
-        heading: "400 Bad Request",
-        note: title.trim_start_matches("400 "),
-    }
+    Page { title, heading: "400 Bad Request", note: title.trim_start_matches("400 ") }
 }
 
 #[cfg(test)]
@@ -134,15 +112,9 @@ mod tests {
     use super::*;
 
     fn check(status: u16, padded: bool, expected: &str) {
-        let style = PageStyle {
-            signature: "nginx/1.28.0",
-            padded,
-        };
+        let style = PageStyle { signature: "nginx/1.28.0", padded };
         let page = error_page(status, &style).expect("a status with a page");
-        assert_eq!(
-            String::from_utf8_lossy(&page),
-            expected.replace('\n', "\r\n")
-        );
+        assert_eq!(String::from_utf8_lossy(&page), expected.replace('\n', "\r\n"));
     }
 
     #[test]
@@ -176,10 +148,7 @@ mod tests {
 
     #[test]
     fn padding_is_for_errors_only() {
-        let style = PageStyle {
-            signature: "nginx",
-            padded: true,
-        };
+        let style = PageStyle { signature: "nginx", padded: true };
         let length = |status| error_page(status, &style).map(|page| page.len());
         assert_eq!(length(404), Some(146 + 6 * 67));
         assert_eq!(length(302), Some(138));
@@ -187,10 +156,7 @@ mod tests {
 
     #[test]
     fn statuses_without_a_page() {
-        let style = PageStyle {
-            signature: "nginx",
-            padded: true,
-        };
+        let style = PageStyle { signature: "nginx", padded: true };
         for status in [204, 304, 407, 417, 428, 451, 499, 506, 599] {
             assert_eq!(error_page(status, &style), None, "{status}");
         }

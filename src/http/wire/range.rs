@@ -89,10 +89,7 @@ fn one(part: &[u8], length: u64) -> Option<ByteRange> {
     let part = trim(part);
     if let Some(suffix) = part.strip_prefix(b"-") {
         let count = number(suffix)?;
-        return Some(ByteRange {
-            start: length.saturating_sub(count),
-            end: length,
-        });
+        return Some(ByteRange { start: length.saturating_sub(count), end: length });
     }
     let dash = memchr::memchr(b'-', part)?;
     let start = number(trim(&part[..dash]))?;
@@ -119,9 +116,7 @@ pub fn if_range_holds(value: &[u8], validators: &Validators<'_>) -> bool {
     if value.len() >= 2 && value.ends_with(b"\"") {
         return validators.etag == Some(value);
     }
-    validators
-        .last_modified
-        .is_some_and(|time| parse_http_date(value) == Some(time))
+    validators.last_modified.is_some_and(|time| parse_http_date(value) == Some(time))
 }
 
 /// `multipart/byteranges; boundary=...`: `number` is a process-wide counter, so that boundaries differ.
@@ -157,16 +152,8 @@ pub fn fuzz_range(data: &[u8]) {
     for value in [value, &[b"bytes=", value].concat()] {
         if let Ranges::Parts(parts) = parse(value, length, Some(10)) {
             assert!((1..=10).contains(&parts.len()), "as many as allowed");
-            assert!(
-                parts
-                    .iter()
-                    .all(|part| part.start < part.end && part.end <= length),
-                "inside the answer"
-            );
-            assert!(
-                parts.iter().map(|part| part.end - part.start).sum::<u64>() <= length,
-                "no more than all"
-            );
+            assert!(parts.iter().all(|part| part.start < part.end && part.end <= length), "inside the answer");
+            assert!(parts.iter().map(|part| part.end - part.start).sum::<u64>() <= length, "no more than all");
         }
     }
 }
@@ -182,10 +169,7 @@ mod tests {
             Ranges::Whole => "whole".into(),
             Ranges::Unsatisfiable => "416".into(),
             Ranges::Parts(parts) => {
-                let texts: Vec<_> = parts
-                    .iter()
-                    .map(|part| format!("{}..{}", part.start, part.end))
-                    .collect();
+                let texts: Vec<_> = parts.iter().map(|part| format!("{}..{}", part.start, part.end)).collect();
                 texts.join(" ")
             }
         }
@@ -230,10 +214,7 @@ mod tests {
 
     #[test]
     fn if_range() {
-        let validators = Validators {
-            last_modified: Some(784_111_777),
-            etag: Some(b"\"a\""),
-        };
+        let validators = Validators { last_modified: Some(784_111_777), etag: Some(b"\"a\"") };
         for (value, expected) in [
             ("\"a\"", true),
             ("\"b\"", false),
@@ -242,11 +223,7 @@ mod tests {
             ("Sun, 06 Nov 1994 08:49:38 GMT", false),
             ("never", false),
         ] {
-            assert_eq!(
-                if_range_holds(value.as_bytes(), &validators),
-                expected,
-                "{value}"
-            );
+            assert_eq!(if_range_holds(value.as_bytes(), &validators), expected, "{value}");
         }
     }
 
@@ -255,10 +232,7 @@ mod tests {
         let range = ByteRange { start: 1, end: 3 };
         let head = part_head(7, b"text/plain", &range, 10);
         let expected = b"\r\n--00000000000000000007\r\nContent-Type: text/plain\r\nContent-Range: bytes 1-2/10\r\n\r\n";
-        assert_eq!(
-            head.escape_ascii().to_string(),
-            expected.escape_ascii().to_string()
-        );
+        assert_eq!(head.escape_ascii().to_string(), expected.escape_ascii().to_string());
         assert_eq!(last_boundary(7), b"\r\n--00000000000000000007--\r\n");
     }
 

@@ -51,11 +51,7 @@ pub enum After {
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Appends a head to `out`, with the other headers in their order.
-pub fn encode<'a>(
-    out: &mut Vec<u8>,
-    head: &ResponseHead<'_>,
-    headers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
-) {
+pub fn encode<'a>(out: &mut Vec<u8>, head: &ResponseHead<'_>, headers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) {
     out.reserve(256);
     out.extend_from_slice(b"HTTP/1.1 ");
     match head.status_line {
@@ -256,10 +252,7 @@ X-B: 1
 x-a: 
 
 ";
-        assert_eq!(
-            String::from_utf8_lossy(&out),
-            expected.replace('\n', "\r\n")
-        );
+        assert_eq!(String::from_utf8_lossy(&out), expected.replace('\n', "\r\n"));
     }
 
     #[test]
@@ -282,15 +275,8 @@ x-a:
             (1001, false, 304, Some(2), Framing::NoBody),
             (1001, false, 204, None, Framing::NoBody),
         ] {
-            assert_eq!(
-                Framing::choose(version, is_head, status, length, true),
-                expected,
-                "{version} {status}"
-            );
+            assert_eq!(Framing::choose(version, is_head, status, length, true), expected, "{version} {status}");
         }
-        assert_eq!(
-            Framing::choose(1001, false, 200, None, false),
-            Framing::Close
-        );
+        assert_eq!(Framing::choose(1001, false, 200, None, false), Framing::Close);
     }
 }

@@ -10,10 +10,7 @@ pub(crate) struct Span {
 impl Span {
     /// The range from `start` to `end`. Heads are bounded far below 4 GiB; a longer one would be cut.
     pub(crate) fn new(start: usize, end: usize) -> Self {
-        Self {
-            start: u32::try_from(start).unwrap_or(u32::MAX),
-            end: u32::try_from(end).unwrap_or(u32::MAX),
-        }
+        Self { start: u32::try_from(start).unwrap_or(u32::MAX), end: u32::try_from(end).unwrap_or(u32::MAX) }
     }
 
     /// The first byte's offset.

@@ -107,10 +107,7 @@ pub fn normalize(uri: &[u8], merge_slashes: bool) -> Result<Normalized<'_>, Inva
         State::DotDot => parent(&mut path)?,
         State::Usual | State::Slash => {}
     }
-    Ok(Normalized {
-        path: Cow::Owned(path),
-        args: arguments(&uri[end..]),
-    })
+    Ok(Normalized { path: Cow::Owned(path), args: arguments(&uri[end..]) })
 }
 
 /// The common case: nothing to decode, no dot or slash after a slash.
@@ -120,10 +117,7 @@ fn simple(uri: &[u8]) -> Option<Normalized<'_>> {
     let plain = path.first() == Some(&b'/')
         && memchr::memchr(b'%', path).is_none()
         && !path.windows(2).any(|pair| matches!(pair, b"//" | b"/."));
-    plain.then(|| Normalized {
-        path: Cow::Borrowed(path),
-        args: arguments(&uri[end..]),
-    })
+    plain.then(|| Normalized { path: Cow::Borrowed(path), args: arguments(&uri[end..]) })
 }
 
 /// The arguments of what follows the path: nothing, `?...` or `#...`.
@@ -157,10 +151,7 @@ pub fn parse_unsafe(uri: &[u8]) -> Result<Normalized<'_>, InvalidUri> {
     if path.is_empty() || decoded.contains(&0) || climbs(path) || climbs(&decoded) {
         return Err(InvalidUri);
     }
-    Ok(Normalized {
-        path: decoded,
-        args,
-    })
+    Ok(Normalized { path: decoded, args })
 }
 
 /// Holds what must be true of any input; for the fuzzer.
@@ -170,18 +161,12 @@ pub fn fuzz_uri(data: &[u8]) {
             continue;
         };
         assert_eq!(found.path.first(), Some(&b'/'), "a path is absolute");
-        assert!(
-            data.contains(&0) || !found.path.contains(&0),
-            "no decoded NUL"
-        );
+        assert!(data.contains(&0) || !found.path.contains(&0), "no decoded NUL");
         assert!(found.path.len() <= data.len() + 1, "a path never grows");
         let climbs = found.path.split(|&ch| ch == b'/').any(|part| part == b"..");
         assert!(!climbs, "no dot segments");
         if merge_slashes {
-            assert!(
-                !found.path.windows(2).any(|pair| pair == b"//"),
-                "no doubled slashes"
-            );
+            assert!(!found.path.windows(2).any(|pair| pair == b"//"), "no doubled slashes");
         }
     }
 }
@@ -194,11 +179,7 @@ mod tests {
 
     fn show(uri: &str, merge_slashes: bool) -> String {
         match normalize(uri.as_bytes(), merge_slashes) {
-            Ok(found) => format!(
-                "{}|{}",
-                found.path.escape_ascii(),
-                found.args.escape_ascii()
-            ),
+            Ok(found) => format!("{}|{}", found.path.escape_ascii(), found.args.escape_ascii()),
             Err(InvalidUri) => "400".into(),
         }
     }
@@ -258,13 +239,9 @@ mod tests {
 
     #[test]
     fn without_merging_slashes() {
-        for (uri, expected) in [
-            ("/a//b", "/a//b|"),
-            ("//x", "//x|"),
-            ("///x", "///x|"),
-            ("/x", "/x|"),
-            ("/a//../b", "/a/b|"),
-        ] {
+        for (uri, expected) in
+            [("/a//b", "/a//b|"), ("//x", "//x|"), ("///x", "///x|"), ("/x", "/x|"), ("/a//../b", "/a/b|")]
+        {
             assert_eq!(show(uri, false), expected, "{uri}");
         }
     }
@@ -287,11 +264,7 @@ mod tests {
             ("/a%00", "400"),
         ] {
             let found = match parse_unsafe(uri.as_bytes()) {
-                Ok(found) => format!(
-                    "{}|{}",
-                    found.path.escape_ascii(),
-                    found.args.escape_ascii()
-                ),
+                Ok(found) => format!("{}|{}", found.path.escape_ascii(), found.args.escape_ascii()),
                 Err(InvalidUri) => "400".into(),
             };
             assert_eq!(found, expected, "{uri}");

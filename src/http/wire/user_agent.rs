@@ -59,30 +59,16 @@ mod tests {
             ("Mozilla/4.0 (compatible; MSIE 6.0; SV1)", "msie"),
             ("Mozilla/4.0 (compatible; MSIE 8.0)", "msie"),
             ("Mozilla/4.0 (compatible; MSIE 6.0) Opera 8", ""),
-            (
-                "Mozilla/5.0 (X11) AppleWebKit/537 (KHTML, like Gecko) Chrome/99 Safari/537",
-                "chrome",
-            ),
-            (
-                "Mozilla/5.0 (Mac OS X) (KHTML, like Gecko) Safari/9",
-                "safari",
-            ),
+            ("Mozilla/5.0 (X11) AppleWebKit/537 (KHTML, like Gecko) Chrome/99 Safari/537", "chrome"),
+            ("Mozilla/5.0 (Mac OS X) (KHTML, like Gecko) Safari/9", "safari"),
             ("Mozilla/5.0 (X11) Gecko/2010 Firefox/9", ""),
             ("MSIE ", ""),
             ("curl/8", ""),
         ] {
             let found = Browser::from_user_agent(name.as_bytes());
-            let flags = [
-                (found.msie, "msie"),
-                (found.msie6, "msie6"),
-                (found.chrome, "chrome"),
-                (found.safari, "safari"),
-            ];
-            let words: Vec<_> = flags
-                .iter()
-                .filter(|(set, _)| *set)
-                .map(|(_, word)| *word)
-                .collect();
+            let flags =
+                [(found.msie, "msie"), (found.msie6, "msie6"), (found.chrome, "chrome"), (found.safari, "safari")];
+            let words: Vec<_> = flags.iter().filter(|(set, _)| *set).map(|(_, word)| *word).collect();
             assert_eq!(words.join(" "), expected, "{name}");
         }
     }

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use crate::config::value::Regex;
-use crate::config::{
-    Args, Body, Builder, Call, Contexts, Cx, Diagnostic, Directive, Fault, LocationDef, LocationKind,
-};
+use crate::config::{Args, Body, Builder, Call, Contexts, Cx, Diagnostic, Directive, Fault, LocationDef, LocationKind};
+use crate::http::access::{Limit, LimitExcept};
+use crate::http::wire::method::Method;
 
 /// The rows that this file brings.
 pub(super) const COMMANDS: &[Directive] = &[
@@ -90,17 +90,19 @@ fn nest(cx: &mut Cx<'_>, parent: usize, kind: &LocationKind, name: &str) -> Resu
     let outer_name = &outer.name;
     match &outer.kind {
         LocationKind::Exact(_) => {
-            return Err(Fault::new(format!("location \"{name}\" cannot be inside the exact location \"{outer_name}\"")));
+            return Err(Fault::new(format!(
+                "location \"{name}\" cannot be inside the exact location \"{outer_name}\""
+            )));
         }
         LocationKind::Named(_) => {
-            return Err(Fault::new(format!("location \"{name}\" cannot be inside the named location \"{outer_name}\"")));
+            return Err(Fault::new(format!(
+                "location \"{name}\" cannot be inside the named location \"{outer_name}\""
+            )));
         }
         LocationKind::Prefix { .. } | LocationKind::Regex(_) | LocationKind::Nameless => {}
     }
     match kind {
-        LocationKind::Named(_) => {
-            Err(Fault::new(format!("named location \"{name}\" can be on the server level only")))
-        }
+        LocationKind::Named(_) => Err(Fault::new(format!("named location \"{name}\" can be on the server level only"))),
         LocationKind::Exact(_) | LocationKind::Prefix { .. } if !name.starts_with(outer_name.as_str()) => {
             Err(Fault::new(format!("location \"{name}\" is outside location \"{outer_name}\"")))
         }
@@ -110,14 +112,34 @@ fn nest(cx: &mut Cx<'_>, parent: usize, kind: &LocationKind, name: &str) -> Resu
 
 fn limit_except(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
     const METHODS: [&str; 14] = [
-        "GET", "HEAD", "POST", "PUT", "DELETE", "MKCOL", "COPY", "MOVE", "OPTIONS", "PROPFIND", "PROPPATCH", "LOCK",
-        "UNLOCK", "PATCH",
+        "GET",
+        "HEAD",
+        "POST",
+        "PUT",
+        "DELETE",
+        "MKCOL",
+        "COPY",
+        "MOVE",
+        "OPTIONS",
+        "PROPFIND",
+        "PROPPATCH",
+        "LOCK",
+        "UNLOCK",
+        "PATCH",
     ];
+    let mut except = Vec::new();
     for (index, word) in call.words().enumerate() {
-        if !METHODS.iter().any(|method| method.as_bytes().eq_ignore_ascii_case(word)) {
+        let name = word.to_ascii_uppercase();
+        if !METHODS.iter().any(|method| method.as_bytes() == name) {
             return Err(Fault::new(format!("invalid method \"{}\"", call.text(index))).word(index));
         }
+        except.push(Method::from_name(&name));
     }
+    if except.contains(&Method::Get) {
+        except.push(Method::Head);
+    }
+    let location = cx.model().locations.len();
+    *cx.edit::<LimitExcept>() = Some(Limit { except, location });
     let scope = cx.open(Contexts::LIMIT_EXCEPT, call);
     let server = cx.model().servers.len() - 1;
     let parent = cx.location_number();
@@ -152,7 +174,8 @@ pub(super) fn finish(builder: &mut Builder) {
             let at = builder.scope(location.scope).at;
             if let Some(first) = seen.insert(key, at) {
                 let kind = if key.0 == 2 { "named location" } else { "location" };
-                let finding = Diagnostic::emerg("duplicate-location", format!("duplicate {kind} \"{}\"", location.name));
+                let finding =
+                    Diagnostic::emerg("duplicate-location", format!("duplicate {kind} \"{}\"", location.name));
                 let finding = finding.note("first defined here", first);
                 findings.push(match at {
                     Some(at) => finding.at(at),

@@ -9,12 +9,13 @@ mod variables;
 use crate::config::{
     Args, Body, Builder, Call, Contexts, Cx, Declarations, Diagnostic, Directive, Fault, SectionRow, ServerDef,
 };
-use crate::http::access::{self, Internal, Satisfy};
+use crate::http::Module;
+use crate::http::access::{self, Internal, LimitExcept, Satisfy};
 use crate::http::content::Content;
 use crate::http::error_page::{self, ErrorPages};
+use crate::http::rewrite::Program;
 use crate::http::root::{self, Root};
 use crate::http::settings::{Bodies, Heads, Keepalive, Pages, Sending};
-use crate::http::Module;
 
 pub use types::{Types, content_type};
 
@@ -33,6 +34,9 @@ pub static MODULE: Module = Module {
             SectionRow::of::<Types>(&[]),
             SectionRow::of::<Content>(&[]),
             SectionRow::of::<Internal>(&[]),
+            SectionRow::of::<LimitExcept>(&[]),
+            SectionRow::of::<Program>(&[]),
+            SectionRow::of::<server_name::BucketSize>(&[]),
             SectionRow::of::<ErrorPages>(&[]),
             SectionRow::of::<Root>(&[]),
         ],
@@ -84,20 +88,106 @@ const COMMANDS: &[Directive] = &[
         apply: access::internal,
         ..Directive::BASE
     },
-    Directive::ignored("sendfile", Contexts::HTTP_ALL.union(Contexts::IF_LOCATION), Args::ONE, "files are read and written", "Whether nginx lets the kernel send files.").flag(),
-    Directive::ignored("sendfile_max_chunk", Contexts::HTTP_ALL, Args::ONE, "files are sent piece by piece", "How much nginx lets the kernel send at once."),
-    Directive::ignored("aio", Contexts::HTTP_ALL, Args::ONE, "files are read from the page cache", "Whether nginx reads files in the background."),
-    Directive::ignored("aio_write", Contexts::HTTP_ALL, Args::ONE, "temporary files are not written", "Whether nginx writes files in the background.").flag(),
-    Directive::ignored("directio", Contexts::HTTP_ALL, Args::ONE, "the kernel caches files", "From which size on nginx reads files past the cache."),
-    Directive::ignored("directio_alignment", Contexts::HTTP_ALL, Args::ONE, "the kernel caches files", "The alignment of such reads."),
-    Directive::ignored("read_ahead", Contexts::HTTP_ALL, Args::ONE, "the kernel decides", "How much nginx lets the kernel read ahead."),
-    Directive::ignored("output_buffers", Contexts::HTTP_ALL, Args::exactly(2), "files are sent piece by piece", "Nginx's buffers for reading files."),
-    Directive::ignored("client_body_temp_path", Contexts::HTTP_ALL, Args::between(1, 4), "bodies are kept in memory", "Where nginx keeps long bodies."),
-    Directive::ignored("server_names_hash_max_size", Contexts::HTTP, Args::ONE, "tables grow as needed", "The size of nginx's table of names."),
-    Directive::ignored("types_hash_max_size", Contexts::HTTP_ALL, Args::ONE, "tables grow as needed", "The size of nginx's table of types."),
-    Directive::ignored("types_hash_bucket_size", Contexts::HTTP_ALL, Args::ONE, "tables grow as needed", "The size of a bucket of that table."),
-    Directive::ignored("variables_hash_max_size", Contexts::HTTP, Args::ONE, "tables grow as needed", "The size of nginx's table of variables."),
-    Directive::ignored("variables_hash_bucket_size", Contexts::HTTP, Args::ONE, "tables grow as needed", "The size of a bucket of that table."),
+    Directive::ignored(
+        "sendfile",
+        Contexts::HTTP_ALL.union(Contexts::IF_LOCATION),
+        Args::ONE,
+        "files are read and written",
+        "Whether nginx lets the kernel send files.",
+    )
+    .flag(),
+    Directive::ignored(
+        "sendfile_max_chunk",
+        Contexts::HTTP_ALL,
+        Args::ONE,
+        "files are sent piece by piece",
+        "How much nginx lets the kernel send at once.",
+    ),
+    Directive::ignored(
+        "aio",
+        Contexts::HTTP_ALL,
+        Args::ONE,
+        "files are read from the page cache",
+        "Whether nginx reads files in the background.",
+    ),
+    Directive::ignored(
+        "aio_write",
+        Contexts::HTTP_ALL,
+        Args::ONE,
+        "temporary files are not written",
+        "Whether nginx writes files in the background.",
+    )
+    .flag(),
+    Directive::ignored(
+        "directio",
+        Contexts::HTTP_ALL,
+        Args::ONE,
+        "the kernel caches files",
+        "From which size on nginx reads files past the cache.",
+    ),
+    Directive::ignored(
+        "directio_alignment",
+        Contexts::HTTP_ALL,
+        Args::ONE,
+        "the kernel caches files",
+        "The alignment of such reads.",
+    ),
+    Directive::ignored(
+        "read_ahead",
+        Contexts::HTTP_ALL,
+        Args::ONE,
+        "the kernel decides",
+        "How much nginx lets the kernel read ahead.",
+    ),
+    Directive::ignored(
+        "output_buffers",
+        Contexts::HTTP_ALL,
+        Args::exactly(2),
+        "files are sent piece by piece",
+        "Nginx's buffers for reading files.",
+    ),
+    Directive::ignored(
+        "client_body_temp_path",
+        Contexts::HTTP_ALL,
+        Args::between(1, 4),
+        "bodies are kept in memory",
+        "Where nginx keeps long bodies.",
+    ),
+    Directive::ignored(
+        "server_names_hash_max_size",
+        Contexts::HTTP,
+        Args::ONE,
+        "tables grow as needed",
+        "The size of nginx's table of names.",
+    ),
+    Directive::ignored(
+        "types_hash_max_size",
+        Contexts::HTTP_ALL,
+        Args::ONE,
+        "tables grow as needed",
+        "The size of nginx's table of types.",
+    ),
+    Directive::ignored(
+        "types_hash_bucket_size",
+        Contexts::HTTP_ALL,
+        Args::ONE,
+        "tables grow as needed",
+        "The size of a bucket of that table.",
+    ),
+    Directive::ignored(
+        "variables_hash_max_size",
+        Contexts::HTTP,
+        Args::ONE,
+        "tables grow as needed",
+        "The size of nginx's table of variables.",
+    ),
+    Directive::ignored(
+        "variables_hash_bucket_size",
+        Contexts::HTTP,
+        Args::ONE,
+        "tables grow as needed",
+        "The size of a bucket of that table.",
+    ),
     server_name::COMMANDS[1],
 ];
 
@@ -107,9 +197,7 @@ impl Directive {
         Self {
             once: true,
             syntax: "on | off",
-            apply: |cx, call| {
-                <crate::config::value::Flag as crate::config::value::Value>::parse(call, cx).map(drop)
-            },
+            apply: |cx, call| <crate::config::value::Flag as crate::config::value::Value>::parse(call, cx).map(drop),
             ..self
         }
     }
@@ -139,7 +227,7 @@ fn server(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
 fn finish(builder: &mut Builder) {
     if builder.model.events.is_none() && !builder.diagnostics.iter().any(|diagnostic| diagnostic.severity.refuses()) {
         let message = "no \"events\" section in configuration";
-        builder.diagnostics.push(Diagnostic::emerg("no-events", message).help("add: events { }"));
+        builder.diagnostics.push(Diagnostic::emerg("no-events", message).late().help("add: events { }"));
     }
     location::finish(builder);
     listen::finish(builder);

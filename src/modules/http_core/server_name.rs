@@ -1,7 +1,9 @@
 //! `server_name`: the names of a server.
 
 use crate::config::value::{Regex, parse_size};
-use crate::config::{Args, Builder, Call, Contexts, Cx, Diagnostic, Directive, Fault, Merge, Section, ServerName, Slot, Status};
+use crate::config::{
+    Args, Builder, Call, Contexts, Cx, Diagnostic, Directive, Fault, Merge, Section, ServerName, Slot, Status,
+};
 
 /// The rows that this file brings.
 pub(super) const COMMANDS: &[Directive] = &[

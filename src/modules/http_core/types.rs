@@ -70,7 +70,9 @@ fn types(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
             if let Some(before) = table.insert(extension, kind.clone()) {
                 let (word, kind) = (entry.text(index), String::from_utf8_lossy(&kind).into_owned());
                 let before = String::from_utf8_lossy(&before).into_owned();
-                let message = format!("duplicate extension \"{word}\", content type: \"{kind}\", previous content type: \"{before}\"");
+                let message = format!(
+                    "duplicate extension \"{word}\", content type: \"{kind}\", previous content type: \"{before}\""
+                );
                 cx.warn("duplicate-extension", message, entry);
             }
         }

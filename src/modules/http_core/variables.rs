@@ -10,56 +10,122 @@ use crate::server::{clock, local_time};
 
 /// The rows that this file brings.
 pub(super) const VARIABLES: &[VariableRow] = &[
-    VariableRow::new("arg_", |r, name| text(lookup::argument(&r.args, name.as_bytes())?), "An argument of the request.")
-        .volatile(),
-    VariableRow::new("args", |r, _| Some(r.args.clone()), "The arguments, as they are.").writable(|r, value| r.args = value),
-    VariableRow::new("query_string", |r, _| Some(r.args.clone()), "The same as `$args`.").volatile(),
-    VariableRow::new("is_args", |r, _| Some(Bytes::from_static(if r.args.is_empty() { b"" } else { b"?" })), "`?` if there are arguments.")
-        .volatile(),
-    VariableRow::new("uri", |r, _| Some(r.uri.clone()), "The path, decoded and normalized.").volatile(),
-    VariableRow::new("document_uri", |r, _| Some(r.uri.clone()), "The same as `$uri`.").volatile(),
+    VariableRow::new(
+        "arg_",
+        |r, name| text(lookup::argument(&r.args, name.as_bytes())?),
+        "An argument of the request.",
+    )
+    .volatile(),
+    VariableRow::new("args", |r, _| some(&r.args), "The arguments, as they are.")
+        .writable(|r, value| r.args = value),
+    VariableRow::new("query_string", |r, _| some(&r.args), "The same as `$args`.").volatile(),
+    VariableRow::new(
+        "is_args",
+        |r, _| Some(Bytes::from_static(if r.args.is_empty() { b"" } else { b"?" })),
+        "`?` if there are arguments.",
+    )
+    .volatile(),
+    VariableRow::new("uri", |r, _| some(&r.uri), "The path, decoded and normalized.").volatile(),
+    VariableRow::new("document_uri", |r, _| some(&r.uri), "The same as `$uri`.").volatile(),
     VariableRow::new("request_uri", |r, _| text(r.head.request_uri()), "The path and arguments as they were sent."),
     VariableRow::new("request", |r, _| text(r.head.request_line()), "The request line."),
-    VariableRow::new("request_method", |r, _| Some(r.method_name.clone()), "The method.").volatile(),
+    VariableRow::new("request_method", |r, _| some(&r.method_name), "The method.").volatile(),
     VariableRow::new("server_protocol", |r, _| text(r.head.protocol()), "`HTTP/1.0`, `HTTP/1.1` or `HTTP/2.0`."),
     VariableRow::new("scheme", |_, _| Some(Bytes::from_static(b"http")), "`http` or `https`."),
     VariableRow::new("https", |_, _| None, "`on` if the client speaks TLS."),
     VariableRow::new("host", host, "The host of the request line, or of `Host`, or else the server's name."),
     VariableRow::new("hostname", |_, _| Some(crate::sys::host_name().into()), "The machine's name."),
     VariableRow::new("server_name", |r, _| Some(r.server().name.clone()), "The first name of the server."),
-    VariableRow::new("server_addr", |r, _| Some(r.connection.local?.ip().to_string().into()), "The address that the client connected to."),
-    VariableRow::new("server_port", |r, _| Some(r.connection.local?.port().to_string().into()), "The port that the client connected to."),
-    VariableRow::new("remote_addr", |r, _| Some(r.connection.peer.text().into()), "The client's address."),
-    VariableRow::new("remote_port", remote_port, "The client's port."),
-    VariableRow::new("binary_remote_addr", binary_address, "The client's address in binary form."),
+    VariableRow::new(
+        "server_addr",
+        |r, _| Some(r.connection.local?.ip().to_string().into()),
+        "The address that the client connected to.",
+    ),
+    VariableRow::new(
+        "server_port",
+        |r, _| Some(r.connection.local?.port().to_string().into()),
+        "The port that the client connected to.",
+    ),
+    VariableRow::new("remote_addr", |r, _| Some(r.peer.text().into()), "The client's address.").volatile(),
+    VariableRow::new("remote_port", remote_port, "The client's port.").volatile(),
+    VariableRow::new("binary_remote_addr", binary_address, "The client's address in binary form.").volatile(),
     VariableRow::new("remote_user", |_, _| None, "The user of basic authentication."),
-    VariableRow::new("connection", |r, _| Some(r.connection.number.to_string().into()), "The number of the connection."),
-    VariableRow::new("connection_requests", |r, _| Some(r.connection.requests.get().to_string().into()), "How many requests the connection has carried."),
-    VariableRow::new("connection_time", |r, _| Some(seconds(clock::now().since(r.connection.accepted))), "How long the connection lasts, in seconds.")
-        .volatile(),
+    VariableRow::new(
+        "connection",
+        |r, _| Some(r.connection.number.to_string().into()),
+        "The number of the connection.",
+    ),
+    VariableRow::new(
+        "connection_requests",
+        |r, _| Some(r.connection.requests.get().to_string().into()),
+        "How many requests the connection has carried.",
+    ),
+    VariableRow::new(
+        "connection_time",
+        |r, _| Some(seconds(clock::now().since(r.connection.accepted))),
+        "How long the connection lasts, in seconds.",
+    )
+    .volatile(),
     VariableRow::new("content_length", |r, _| r.head.known_bytes(Known::ContentLength), "The header `Content-Length`."),
     VariableRow::new("content_type", |r, _| r.head.known_bytes(Known::ContentType), "The header `Content-Type`."),
-    VariableRow::new("http_", |r, name| Some(Bytes::copy_from_slice(&r.head.variable(name.as_bytes())?)), "A header of the request."),
+    VariableRow::new(
+        "http_",
+        |r, name| Some(Bytes::copy_from_slice(&r.head.variable(name.as_bytes())?)),
+        "A header of the request.",
+    ),
     VariableRow::new("cookie_", |r, name| text(lookup::cookie(r.head.all(b"cookie"), name.as_bytes())?), "A cookie."),
-    VariableRow::new("document_root", |r, _| Some(root::document_root(r)), "The folder of `root` or `alias`.").volatile(),
+    VariableRow::new("document_root", |r, _| Some(root::document_root(r)), "The folder of `root` or `alias`.")
+        .volatile(),
     VariableRow::new("realpath_root", realpath_root, "The same with symbolic links followed.").volatile(),
-    VariableRow::new("request_filename", |r, _| Some(path_text(root::map_uri(r))), "The file that the path names.").volatile(),
+    VariableRow::new("request_filename", |r, _| Some(path_text(root::map_uri(r))), "The file that the path names.")
+        .volatile(),
     VariableRow::new("request_body", |r, _| r.body().cloned(), "The body, once a handler has read it.").volatile(),
-    VariableRow::new("request_length", |r, _| Some(request_length(r).to_string().into()), "The request's length, with its body.").volatile(),
-    VariableRow::new("request_time", |r, _| Some(seconds(clock::now().since(r.started))), "How long the request lasts, in seconds.").volatile(),
-    VariableRow::new("request_completion", |r, _| Some(Bytes::from_static(if r.sent.status > 0 { b"OK" } else { b"" })), "`OK` if the request was answered whole.").volatile(),
+    VariableRow::new(
+        "request_length",
+        |r, _| Some(request_length(r).to_string().into()),
+        "The request's length, with its body.",
+    )
+    .volatile(),
+    VariableRow::new(
+        "request_time",
+        |r, _| Some(seconds(clock::now().since(r.started))),
+        "How long the request lasts, in seconds.",
+    )
+    .volatile(),
+    VariableRow::new(
+        "request_completion",
+        |r, _| Some(Bytes::from_static(if r.sent.status > 0 { b"OK" } else { b"" })),
+        "`OK` if the request was answered whole.",
+    )
+    .volatile(),
     VariableRow::new("request_id", request_id, "Sixteen random bytes in hexadecimal."),
-    VariableRow::new("status", |r, _| Some(format!("{:03}", r.sent.status).into()), "The status of the answer.").volatile(),
-    VariableRow::new("body_bytes_sent", |r, _| Some(r.sent.body_bytes.to_string().into()), "Bytes of the answer's body that were sent.").volatile(),
-    VariableRow::new("bytes_sent", |r, _| Some(r.sent.bytes.to_string().into()), "All bytes that were sent.").volatile(),
+    VariableRow::new("status", |r, _| Some(format!("{:03}", r.sent.status).into()), "The status of the answer.")
+        .volatile(),
+    VariableRow::new(
+        "body_bytes_sent",
+        |r, _| Some(r.sent.body_bytes.to_string().into()),
+        "Bytes of the answer's body that were sent.",
+    )
+    .volatile(),
+    VariableRow::new("bytes_sent", |r, _| Some(r.sent.bytes.to_string().into()), "All bytes that were sent.")
+        .volatile(),
     VariableRow::new("msec", |_, _| Some(seconds(clock::unix_time())), "The time, in seconds since 1970.").volatile(),
     VariableRow::new("time_local", time_local, "The time in the form of access logs.").volatile(),
     VariableRow::new("time_iso8601", time_iso8601, "The time in the form of ISO 8601.").volatile(),
     VariableRow::new("pid", |_, _| Some(std::process::id().to_string().into()), "The process's id."),
     VariableRow::new("pipe", |_, _| Some(Bytes::from_static(b".")), "`p` if the request was pipelined."),
-    VariableRow::new("nginx_version", |_, _| Some(Bytes::from_static(b"1.28.0")), "The version of nginx that Pushgate stands for."),
+    VariableRow::new(
+        "nginx_version",
+        |_, _| Some(Bytes::from_static(b"1.28.0")),
+        "The version of nginx that Pushgate stands for.",
+    ),
     VariableRow::new("limit_rate", |_, _| Some(Bytes::from_static(b"0")), "How fast the answer is sent."),
 ];
+
+/// What a request may lack: a bad one has neither method nor path.
+fn some(bytes: &Bytes) -> Value {
+    (!bytes.is_empty()).then(|| bytes.clone())
+}
 
 fn text(bytes: &[u8]) -> Value {
     Some(Bytes::copy_from_slice(bytes))
@@ -73,14 +139,14 @@ fn host(request: &Request, _: &str) -> Value {
 }
 
 fn remote_port(request: &Request, _: &str) -> Value {
-    match &request.connection.peer {
+    match &request.peer {
         Peer::Ip(address) => Some(address.port().to_string().into()),
         Peer::Unix(_) => Some(Bytes::new()),
     }
 }
 
 fn binary_address(request: &Request, _: &str) -> Value {
-    Some(match request.connection.peer.ip() {
+    Some(match request.peer.ip() {
         Some(std::net::IpAddr::V4(address)) => Bytes::copy_from_slice(&address.octets()),
         Some(std::net::IpAddr::V6(address)) => Bytes::copy_from_slice(&address.octets()),
         None => Bytes::from_static(b"unix:"),

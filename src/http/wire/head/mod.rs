@@ -58,10 +58,7 @@ impl Default for RequestHead {
     fn default() -> Self {
         Self {
             bytes: Bytes::new(),
-            line: RequestLine {
-                version: 1000,
-                ..RequestLine::default()
-            },
+            line: RequestLine { version: 1000, ..RequestLine::default() },
             request_length: 0,
             path: Span::default(),
             args: Span::default(),
@@ -175,9 +172,7 @@ impl RequestHead {
 
     /// Name and value of each header, as sent, in order; ignored ones are left out.
     pub fn headers(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
-        self.headers
-            .iter()
-            .map(|header| (self.at(header.name), self.at(header.value)))
+        self.headers.iter().map(|header| (self.at(header.name), self.at(header.value)))
     }
 
     /// The first header of this kind.
@@ -193,18 +188,13 @@ impl RequestHead {
 
     /// The values of all headers of this name, in order; the case does not matter.
     pub fn all<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-        self.headers()
-            .filter(move |(found, _)| found.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
+        self.headers().filter(move |(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// `$http_...`: all headers whose name, lower-cased and with `_` for `-`, is `variable`, joined by commas
     /// (semicolons for `cookie`).
     pub fn variable(&self, variable: &[u8]) -> Option<Cow<'_, [u8]>> {
-        let mut values = self
-            .headers()
-            .filter(|(name, _)| names_variable(name, variable))
-            .map(|(_, value)| value);
+        let mut values = self.headers().filter(|(name, _)| names_variable(name, variable)).map(|(_, value)| value);
         let first = values.next()?;
         let Some(second) = values.next() else {
             return Some(Cow::Borrowed(first));

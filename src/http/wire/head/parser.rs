@@ -95,10 +95,7 @@ struct Fault {
 
 impl Fault {
     fn bad(reason: impl Into<Vec<u8>>) -> Self {
-        Self {
-            status: 400,
-            reason: reason.into(),
-        }
+        Self { status: 400, reason: reason.into() }
     }
 }
 
@@ -115,11 +112,7 @@ impl HeadParser {
 
     /// What the parser is doing, as nginx's log says it after ` while `.
     pub fn action(&self) -> &'static str {
-        if self.in_headers {
-            "reading client request headers"
-        } else {
-            "reading client request line"
-        }
+        if self.in_headers { "reading client request headers" } else { "reading client request line" }
     }
 
     /// Goes on with `input`: all bytes since the request's start, with what has come since the last call at the end.
@@ -127,10 +120,7 @@ impl HeadParser {
         match self.advance(input, options) {
             Ok(true) => {
                 let consumed = self.at;
-                Progress::Complete {
-                    head: self.take(&input[..consumed]),
-                    consumed,
-                }
+                Progress::Complete { head: self.take(&input[..consumed]), consumed }
             }
             Ok(false) => Progress::Incomplete,
             Err(fault) => Progress::Bad(Refusal {
@@ -176,30 +166,21 @@ impl HeadParser {
                 self.in_headers = true;
                 Ok(true)
             }
-            LineProgress::Incomplete if rest.len() >= reach => Err(Fault {
-                status: 414,
-                reason: b"client sent too long URI".to_vec(),
-            }),
+            LineProgress::Incomplete if rest.len() >= reach => {
+                Err(Fault { status: 414, reason: b"client sent too long URI".to_vec() })
+            }
             LineProgress::Incomplete => Ok(false),
             LineProgress::Bad(error) => {
                 if error == LineError::Method09 {
                     self.head.line.version = 9;
                 }
-                Err(Fault {
-                    status: error.status(),
-                    reason: error.reason().into(),
-                })
+                Err(Fault { status: error.status(), reason: error.reason().into() })
             }
         }
     }
 
     /// Takes over the line's parts: decodes the path, checks the host.
-    fn accept_line(
-        &mut self,
-        input: &[u8],
-        line: RequestLine,
-        options: &HeadOptions,
-    ) -> Result<(), Fault> {
+    fn accept_line(&mut self, input: &[u8], line: RequestLine, options: &HeadOptions) -> Result<(), Fault> {
         let start = self.start;
         let uri = line.uri.shifted(start);
         self.head.line = RequestLine {
@@ -212,8 +193,8 @@ impl HeadParser {
         };
         let text = uri.of(input);
         if line.complex || line.empty_path {
-            let found = uri::normalize(text, options.merge_slashes)
-                .map_err(|_| Fault::bad("client sent invalid request"))?;
+            let found =
+                uri::normalize(text, options.merge_slashes).map_err(|_| Fault::bad("client sent invalid request"))?;
             self.head.path = self.derive(&found.path);
             if let Some(question) = line.question
                 && !found.args.is_empty()
@@ -268,10 +249,7 @@ impl HeadParser {
                 // nginx cuts what would not fit one log line.
                 reason.extend_from_slice(&visible[..visible.len().min(1748)]);
                 reason.extend_from_slice(b"...\"");
-                Err(Fault {
-                    status: 494,
-                    reason,
-                })
+                Err(Fault { status: 494, reason })
             }
             HeaderProgress::Incomplete => Ok(None),
         }
@@ -297,8 +275,7 @@ impl HeadParser {
         let value = span.of(input);
         match known {
             Known::Host => {
-                let length = host::validate(value)
-                    .ok_or_else(|| Fault::bad("client sent invalid host header"))?;
+                let length = host::validate(value).ok_or_else(|| Fault::bad("client sent invalid host header"))?;
                 if self.head.line.host.is_none() {
                     self.set_host(input, Span::new(span.start(), span.start() + length));
                 }
@@ -323,11 +300,8 @@ impl HeadParser {
 
     fn set_host(&mut self, input: &[u8], span: Span) {
         let text = span.of(input);
-        self.head.host = if text.iter().any(u8::is_ascii_uppercase) {
-            self.derive(&text.to_ascii_lowercase())
-        } else {
-            span
-        };
+        self.head.host =
+            if text.iter().any(u8::is_ascii_uppercase) { self.derive(&text.to_ascii_lowercase()) } else { span };
     }
 
     /// Keeps text that is not in the input. Its place counts from [`DERIVED`] until the head is put together.
@@ -342,31 +316,23 @@ impl HeadParser {
         let head = &mut self.head;
         let value = |known| head.first(known).map(|header| header.value.of(input));
         if head.line.version > 1000 && value(Known::Host).is_none() {
-            return Err(Fault::bad(
-                "client sent HTTP/1.1 request without \"Host\" header",
-            ));
+            return Err(Fault::bad("client sent HTTP/1.1 request without \"Host\" header"));
         }
         let content_length = match value(Known::ContentLength) {
-            Some(text) => Some(
-                parse_off(text)
-                    .ok_or_else(|| Fault::bad("client sent invalid \"Content-Length\" header"))?,
-            ),
+            Some(text) => {
+                Some(parse_off(text).ok_or_else(|| Fault::bad("client sent invalid \"Content-Length\" header"))?)
+            }
             None => None,
         };
         if let Some(coding) = value(Known::TransferEncoding) {
             if head.line.version < 1001 {
-                return Err(Fault::bad(
-                    "client sent HTTP/1.0 request with \"Transfer-Encoding\" header",
-                ));
+                return Err(Fault::bad("client sent HTTP/1.0 request with \"Transfer-Encoding\" header"));
             }
             if !coding.eq_ignore_ascii_case(b"chunked") {
                 let mut reason = b"client sent unknown \"Transfer-Encoding\": \"".to_vec();
                 reason.extend_from_slice(coding);
                 reason.push(b'"');
-                return Err(Fault {
-                    status: 501,
-                    reason,
-                });
+                return Err(Fault { status: 501, reason });
             }
             if content_length.is_some() {
                 return Err(Fault::bad(
@@ -381,10 +347,7 @@ impl HeadParser {
             Method::Trace => "client sent TRACE method",
             _ => return Ok(()),
         };
-        Err(Fault {
-            status: 405,
-            reason: refused.into(),
-        })
+        Err(Fault { status: 405, reason: refused.into() })
     }
 
     /// The head, with its own copy of `input`.
@@ -401,10 +364,7 @@ impl HeadParser {
         bytes.extend_from_slice(&self.derived);
         for span in [&mut head.path, &mut head.host] {
             if span.start() >= DERIVED {
-                *span = Span::new(
-                    span.start() - DERIVED + input.len(),
-                    span.end() - DERIVED + input.len(),
-                );
+                *span = Span::new(span.start() - DERIVED + input.len(), span.end() - DERIVED + input.len());
             }
         }
         head.bytes = bytes.into();
@@ -416,11 +376,7 @@ impl HeadParser {
 const DERIVED: usize = 1 << 31;
 
 fn duplicate(input: &[u8], known: Known, again: Header, previous: Header) -> Fault {
-    let what: &[u8] = if known == Known::Host {
-        b"host header"
-    } else {
-        b"header line"
-    };
+    let what: &[u8] = if known == Known::Host { b"host header" } else { b"header line" };
     let mut reason = b"client sent duplicate ".to_vec();
     reason.extend_from_slice(what);
     for (before, header) in [(&b": \""[..], again), (b", previous value: \"", previous)] {
@@ -441,9 +397,7 @@ pub fn fuzz_head(data: &[u8]) {
         large_buffer_size: 128,
         ..HeadOptions::default()
     };
-    let cut = data
-        .first()
-        .map_or(0, |&ch| usize::from(ch) % (data.len() + 1));
+    let cut = data.first().map_or(0, |&ch| usize::from(ch) % (data.len() + 1));
     let mut parser = HeadParser::new();
     let first = parser.parse(&data[..cut], &options);
     let pieces = match first {
@@ -451,29 +405,13 @@ pub fn fuzz_head(data: &[u8]) {
         decided @ (Progress::Complete { .. } | Progress::Bad(_)) => decided,
     };
     let whole = HeadParser::new().parse(data, &options);
-    assert_eq!(
-        summary(&whole),
-        summary(&pieces),
-        "the same however it is cut"
-    );
+    assert_eq!(summary(&whole), summary(&pieces), "the same however it is cut");
     if let Progress::Complete { head, consumed } = &whole {
-        assert!(
-            *consumed <= data.len() && head.request_length() <= *consumed,
-            "no more than came"
-        );
+        assert!(*consumed <= data.len() && head.request_length() <= *consumed, "no more than came");
         assert!(head.path().starts_with(b"/"), "a path is absolute");
-        assert!(
-            !head.host().iter().any(u8::is_ascii_uppercase),
-            "a host is lower-case"
-        );
-        assert!(
-            !(head.is_chunked() && head.content_length().is_some()),
-            "one length"
-        );
-        assert!(
-            head.version() < 1001 || head.known(Known::Host).is_some(),
-            "a host since 1.1"
-        );
+        assert!(!head.host().iter().any(u8::is_ascii_uppercase), "a host is lower-case");
+        assert!(!(head.is_chunked() && head.content_length().is_some()), "one length");
+        assert!(head.version() < 1001 || head.known(Known::Host).is_some(), "a host since 1.1");
     }
 }
 
@@ -504,10 +442,7 @@ mod tests {
         for end in 0..input.len() {
             let step = parser.parse(&input[..end], options);
             if !matches!(step, Progress::Incomplete) {
-                assert_eq!(
-                    summary(&step),
-                    summary(&HeadParser::new().parse(input, options))
-                );
+                assert_eq!(summary(&step), summary(&HeadParser::new().parse(input, options)));
                 return HeadParser::new().parse(input, options);
             }
         }
@@ -528,35 +463,21 @@ mod tests {
             Progress::Complete { .. } => "200".into(),
             Progress::Bad(refusal) => {
                 let reason = String::from_utf8_lossy(&refusal.reason).into_owned();
-                format!(
-                    "{} {}",
-                    refusal.status,
-                    reason.trim_start_matches("client sent ")
-                )
+                format!("{} {}", refusal.status, reason.trim_start_matches("client sent "))
             }
         }
     }
 
     fn check(input: &str, expected: &str) {
-        assert_eq!(
-            verdict(input, &HeadOptions::default()),
-            expected,
-            "{input:?}"
-        );
+        assert_eq!(verdict(input, &HeadOptions::default()), expected, "{input:?}");
     }
 
     fn check_get(headers: &str, expected: &str) {
-        check(
-            &format!("GET / HTTP/1.1\r\n{headers}Connection: close\r\n\r\n"),
-            expected,
-        );
+        check(&format!("GET / HTTP/1.1\r\n{headers}Connection: close\r\n\r\n"), expected);
     }
 
     fn check_post(headers: &str, expected: &str) {
-        check(
-            &format!("POST / HTTP/1.1\r\nHost: a\r\n{headers}\r\n\r\n"),
-            expected,
-        );
+        check(&format!("POST / HTTP/1.1\r\nHost: a\r\n{headers}\r\n\r\n"), expected);
     }
 
     #[test]
@@ -565,16 +486,10 @@ mod tests {
             ("GET / HTTP/2.0\r\n", "505 invalid version"),
             ("\x16\x03\x01\0\x05abc", "400 invalid method"),
             ("GET /%zz HTTP/1.1\r\n", "400 invalid request"),
-            (
-                "GET http:///x HTTP/1.1\r\n",
-                "400 invalid host in request line",
-            ),
+            ("GET http:///x HTTP/1.1\r\n", "400 invalid host in request line"),
             ("POST /\r\n", "400 invalid method in HTTP/0.9 request"),
             ("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", "405 TRACE method"),
-            (
-                "CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n",
-                "405 CONNECT method",
-            ),
+            ("CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n", "405 CONNECT method"),
             ("GET /\r\n", "200"),
             ("\r\n\r\nGET /a HTTP/1.0\r\n\r\n", "200"),
             ("GET /a HTTP/1.1\nHost: x\n\n", "200"),
@@ -590,22 +505,10 @@ mod tests {
             ("Host: a\r\nX_A: 1\r\n", "200"),
             ("Host: a\r\nX(A): 1\r\n", "200"),
             ("Host: a\r\nX-A: 1\r\nx-a: 2\r\n", "200"),
-            (
-                "Host: a\r\nX A: 1\r\n",
-                "400 invalid header line: \"X\\x20...\"",
-            ),
-            (
-                "Host: a\r\n: 1\r\n",
-                "400 invalid header line: \"\\x3a...\"",
-            ),
-            (
-                "Host: a\r\nX-A: one\r\n two\r\n",
-                "400 invalid header line: \"\\x20...\"",
-            ),
-            (
-                "Host: a\r\nX-A: \0\r\n",
-                "400 invalid header line: \"X-A: \\x00...\"",
-            ),
+            ("Host: a\r\nX A: 1\r\n", "400 invalid header line: \"X\\x20...\""),
+            ("Host: a\r\n: 1\r\n", "400 invalid header line: \"\\x3a...\""),
+            ("Host: a\r\nX-A: one\r\n two\r\n", "400 invalid header line: \"\\x20...\""),
+            ("Host: a\r\nX-A: \0\r\n", "400 invalid header line: \"X-A: \\x00...\""),
             ("Host : a\r\n", "400 invalid header line: \"Host\\x20...\""),
         ] {
             check_get(headers, expected);
@@ -616,10 +519,7 @@ mod tests {
     fn bad_hosts() {
         for (headers, expected) in [
             ("", "400 HTTP/1.1 request without \"Host\" header"),
-            (
-                "Host: a\r\nhost: b\r\n",
-                "400 duplicate host header: \"host: b\", previous value: \"Host: a\"",
-            ),
+            ("Host: a\r\nhost: b\r\n", "400 duplicate host header: \"host: b\", previous value: \"Host: a\""),
             ("Host:\r\n", "400 invalid host header"),
             ("Host: a/b\r\n", "400 invalid host header"),
             ("Host: a b\r\n", "400 invalid host header"),
@@ -650,14 +550,8 @@ mod tests {
                 "400 \"Content-Length\" and \"Transfer-Encoding\" headers at the same time",
             ),
             ("Transfer-Encoding: Chunked", "200"),
-            (
-                "Transfer-Encoding: gzip",
-                "501 unknown \"Transfer-Encoding\": \"gzip\"",
-            ),
-            (
-                "Transfer-Encoding: chunked, chunked",
-                "501 unknown \"Transfer-Encoding\": \"chunked, chunked\"",
-            ),
+            ("Transfer-Encoding: gzip", "501 unknown \"Transfer-Encoding\": \"gzip\""),
+            ("Transfer-Encoding: chunked, chunked", "501 unknown \"Transfer-Encoding\": \"chunked, chunked\""),
         ] {
             check_post(headers, expected);
         }
@@ -688,21 +582,14 @@ mod tests {
     #[test]
     fn large_uris() {
         for (length, expected) in [(400, 446), (900, 946), (1100, 414), (3000, 414)] {
-            let input = format!(
-                "GET /{} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
-                "u".repeat(length)
-            );
+            let input = format!("GET /{} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "u".repeat(length));
             assert_eq!(size(&input), expected, "{length}");
         }
     }
 
     #[test]
     fn large_headers() {
-        let many = |count| {
-            (0..count)
-                .map(|at| format!("X-{at}: {}\r\n", "v".repeat(200)))
-                .collect::<String>()
-        };
+        let many = |count| (0..count).map(|at| format!("X-{at}: {}\r\n", "v".repeat(200))).collect::<String>();
         for (headers, expected) in [
             (format!("X-A: {}\r\n", "h".repeat(800)), 853),
             (format!("X-A: {}\r\n", "h".repeat(1100)), 494),
@@ -719,10 +606,7 @@ mod tests {
     fn a_wrong_byte_is_refused_before_the_line_is_too_long() {
         let long = "a".repeat(3000);
         check_with_small(&format!("GET /\x01{long}"), "400 invalid request");
-        check_with_small(
-            &format!("GET / HTTP/1.1\r\nA\tb{long}"),
-            "400 invalid header line: \"A\\x09...\"",
-        );
+        check_with_small(&format!("GET / HTTP/1.1\r\nA\tb{long}"), "400 invalid header line: \"A\\x09...\"");
     }
 
     fn check_with_small(input: &str, expected: &str) {
@@ -736,10 +620,7 @@ mod tests {
              Cookie: a\r\nCookie: b\r\nconnection: Keep-Alive\r\n\r\n",
         );
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        assert_eq!(
-            text(head.request_line()),
-            "GET http://ExAmple.:8/%61/../B?c=%64#e HTTP/1.1 "
-        );
+        assert_eq!(text(head.request_line()), "GET http://ExAmple.:8/%61/../B?c=%64#e HTTP/1.1 ");
         assert_eq!(text(head.request_uri()), "/%61/../B?c=%64#e");
         assert_eq!(text(head.path()), "/B");
         assert_eq!(text(&head.path_bytes()), "/B");
@@ -768,9 +649,7 @@ mod tests {
             ("1.0", "Connection: keep-alive\r\n", true),
             ("1.1", "Connection: upgrade, close\r\n", false),
         ] {
-            let head = head(&format!(
-                "GET / HTTP/{version}\r\nHost: a\r\n{connection}\r\n"
-            ));
+            let head = head(&format!("GET / HTTP/{version}\r\nHost: a\r\n{connection}\r\n"));
             assert_eq!(head.wants_keepalive(), expected, "{version} {connection}");
         }
     }
@@ -778,9 +657,7 @@ mod tests {
     #[test]
     fn what_follows_is_left() {
         let input = b"\r\nGET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b";
-        let Progress::Complete { head, consumed } =
-            HeadParser::new().parse(input, &HeadOptions::default())
-        else {
+        let Progress::Complete { head, consumed } = HeadParser::new().parse(input, &HeadOptions::default()) else {
             panic!("a whole head");
         };
         assert_eq!(&input[consumed..], b"GET /b");
@@ -804,15 +681,10 @@ mod tests {
 
     #[test]
     fn underscores_and_odd_names_can_be_let_in() {
-        let options = HeadOptions {
-            underscores_in_headers: true,
-            ignore_invalid_headers: false,
-            ..HeadOptions::default()
-        };
+        let options =
+            HeadOptions { underscores_in_headers: true, ignore_invalid_headers: false, ..HeadOptions::default() };
         let input = b"GET / HTTP/1.0\r\nX_B: 3\r\nX(C): 4\r\n\r\n";
-        let Progress::Complete { head, .. } = run(input, &options) else {
-            panic!("a whole head")
-        };
+        let Progress::Complete { head, .. } = run(input, &options) else { panic!("a whole head") };
         assert_eq!(head.variable(b"x_b").as_deref(), Some(&b"3"[..]));
         assert_eq!(head.headers().len(), 2);
     }

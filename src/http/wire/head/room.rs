@@ -13,11 +13,7 @@ pub(super) struct Room {
 
 impl Room {
     fn left(&self, options: &HeadOptions) -> usize {
-        let size = if self.large == 0 {
-            options.client_header_buffer_size
-        } else {
-            options.large_buffer_size
-        };
+        let size = if self.large == 0 { options.client_header_buffer_size } else { options.large_buffer_size };
         size.saturating_sub(self.used)
     }
 
@@ -25,11 +21,7 @@ impl Room {
     #[inline]
     pub(super) fn reach(&self, options: &HeadOptions) -> usize {
         let left = self.left(options);
-        if self.large < options.large_buffers {
-            left.max(options.large_buffer_size)
-        } else {
-            left
-        }
+        if self.large < options.large_buffers { left.max(options.large_buffer_size) } else { left }
     }
 
     /// An empty line before the request. A buffer full of them starts anew.

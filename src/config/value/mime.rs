@@ -1,0 +1,60 @@
+//! Lists of content types that a filter works on.
+
+use std::collections::HashSet;
+
+use super::{Call, Cx};
+
+/// Content types, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MimeTypes {
+    /// `*`
+    All,
+    /// These.
+    Some(HashSet<Vec<u8>>),
+}
+
+impl MimeTypes {
+    /// A list of these.
+    pub fn of(types: &[&str]) -> Self {
+        Self::Some(types.iter().map(|word| word.as_bytes().to_vec()).collect())
+    }
+
+    /// Adds the types of a directive. `text/html` is in every list.
+    pub fn add(list: &mut Option<Self>, cx: &mut Cx<'_>, call: &Call<'_>) {
+        let list = list.get_or_insert_with(|| Self::of(&["text/html"]));
+        for word in call.words() {
+            if word == b"*" {
+                *list = Self::All;
+                continue;
+            }
+            let Self::Some(types) = list else { continue };
+            if !types.insert(word.to_ascii_lowercase()) {
+                let message = format!("duplicate MIME type \"{}\"", String::from_utf8_lossy(word));
+                cx.warn("duplicate-type", message, call);
+            }
+        }
+    }
+
+    /// Whether an answer with this `Content-Type` is meant; parameters do not matter.
+    pub fn contain(&self, content_type: &[u8]) -> bool {
+        let Self::Some(types) = self else { return true };
+        let end = memchr::memchr(b';', content_type).unwrap_or(content_type.len());
+        let name = content_type[..end].trim_ascii_end();
+        types.contains(name) || types.contains(&name.to_ascii_lowercase())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_types() {
+        let types = MimeTypes::of(&["text/html", "text/xml"]);
+        assert!(types.contain(b"text/html"));
+        assert!(types.contain(b"Text/HTML ; x=y"));
+        assert!(!types.contain(b"text/plain"));
+        assert!(!types.contain(b""));
+        assert!(MimeTypes::All.contain(b"any/thing"));
+    }
+}

@@ -1,0 +1,72 @@
+//! Files as nginx opens them for an answer, and its words where that fails.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use super::request::Request;
+use crate::server::log::Level;
+
+/// Why a file can't be answered with.
+#[derive(Debug)]
+pub struct Failure {
+    operation: &'static str,
+    error: io::Error,
+}
+
+impl Failure {
+    /// What failed in which system call.
+    pub fn new(operation: &'static str, error: io::Error) -> Self {
+        Self { operation, error }
+    }
+
+    /// The system's number of the error.
+    pub fn errno(&self) -> i32 {
+        self.error.raw_os_error().unwrap_or(0)
+    }
+
+    /// What the client gets.
+    pub fn status(&self) -> u16 {
+        match self.errno() {
+            libc::ENOENT | libc::ENOTDIR | libc::ENAMETOOLONG => 404,
+            libc::EACCES | libc::ELOOP | libc::EMLINK => 403,
+            _ => 500,
+        }
+    }
+
+    /// `(2: No such file or directory)`
+    pub fn reason(&self) -> String {
+        let text = self.error.to_string();
+        let reason = text.split(" (os error").next().unwrap_or(&text);
+        format!("({}: {reason})", self.errno())
+    }
+
+    /// Logs `open() "FILE" failed (2: No such file or directory)`.
+    pub fn log(&self, request: &Request, path: &Path) {
+        let level = if self.status() == 500 { Level::Crit } else { Level::Error };
+        request.log(level, &self.message(path));
+    }
+
+    /// The same as critical, where only what is missing was expected.
+    pub fn log_critical(&self, request: &Request, path: &Path) {
+        request.log(Level::Crit, &self.message(path));
+    }
+
+    fn message(&self, path: &Path) -> String {
+        format!("{}() \"{}\" failed {}", self.operation, path.display(), self.reason())
+    }
+}
+
+/// Opens a file to read. What is not a file does not block: a pipe without a writer would, for good.
+pub fn open(path: &Path) -> Result<(File, Metadata), Failure> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let file = file.map_err(|error| Failure::new("open", error))?;
+    let metadata = file.metadata().map_err(|error| Failure::new("fstat", error))?;
+    Ok((file, metadata))
+}
+
+/// Looks what a path names.
+pub fn stat(path: &Path) -> Result<Metadata, Failure> {
+    std::fs::metadata(path).map_err(|error| Failure::new("stat", error))
+}

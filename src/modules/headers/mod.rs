@@ -1,0 +1,168 @@
+//! ngx_http_headers_module: headers that the configuration adds to answers.
+
+mod expires;
+
+use bytes::Bytes;
+
+use crate::config::value::Template;
+use crate::config::{Args, Call, Contexts, Cx, Declarations, Directive, Fault, Merge, Section, SectionRow, Slot};
+use crate::http::wire::date::parse_http_date;
+use crate::http::{Module, Request, Response};
+
+/// The module.
+pub static MODULE: Module = Module {
+    declares: Declarations {
+        module: "http_headers_filter",
+        sections: &[SectionRow::of::<Added>(&[]), SectionRow::of::<expires::Expires>(&[])],
+        commands: COMMANDS,
+        variables: &[],
+    },
+    filter: Some(filter),
+    ..Module::EMPTY
+};
+
+const COMMANDS: &[Directive] = &[
+    Directive {
+        name: "add_header",
+        contexts: Contexts::HTTP_ALL.union(Contexts::IF_LOCATION),
+        args: Args::between(2, 3),
+        syntax: "name value [always]",
+        doc: "Adds a header to answers with the statuses 200, 201, 204, 206, 301, 302, 303, 304, 307 and 308, or with \
+              any (`always`). An empty value adds nothing; `Last-Modified` and `ETag` replace those of the answer. The \
+              whole list is inherited where a block names none.\n\nExample: `add_header X-Frame-Options DENY always;`",
+        file: file!(),
+        apply: add_header,
+        ..Directive::BASE
+    },
+    expires::COMMANDS[0],
+];
+
+/// The headers that a block adds.
+#[derive(Clone, Debug)]
+pub struct Added {
+    headers: Vec<Header>,
+}
+
+/// One `add_header`.
+#[derive(Clone, Debug)]
+pub struct Header {
+    name: Bytes,
+    value: Template,
+    always: bool,
+}
+
+impl Section for Added {
+    type Raw = Vec<Header>;
+
+    fn merge(raw: &Self::Raw, parent: Option<&Self>, _: &mut Merge<'_>) -> Self {
+        match parent {
+            Some(parent) if raw.is_empty() => parent.clone(),
+            _ => Self { headers: raw.clone() },
+        }
+    }
+
+    fn slot() -> &'static Slot {
+        static SLOT: Slot = Slot::new();
+        &SLOT
+    }
+}
+
+fn add_header(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
+    let always = call.len() == 3;
+    if always && call.bytes(2) != b"always" {
+        return Err(Fault::new(format!("invalid parameter \"{}\"", call.text(2))).word(2).help("it may be: always"));
+    }
+    let value = Template::word(call, 1, cx)?;
+    let name = Bytes::copy_from_slice(call.bytes(0));
+    cx.edit::<Added>().push(Header { name, value, always });
+    Ok(())
+}
+
+fn filter(request: &mut Request, response: &mut Response) {
+    if !request.is_main() {
+        return;
+    }
+    let is_safe = matches!(response.status, 200 | 201 | 204 | 206 | 301 | 302 | 303 | 304 | 307 | 308);
+    if is_safe {
+        expires::set(request, response);
+    }
+    for header in &request.settings::<Added>().headers {
+        if is_safe || header.always {
+            add(response, &header.name, request.eval(&header.value));
+        }
+    }
+}
+
+fn add(response: &mut Response, name: &Bytes, value: Bytes) {
+    let given = (!value.is_empty()).then_some(value);
+    if name.eq_ignore_ascii_case(b"Last-Modified") {
+        response.last_modified = given.as_deref().and_then(parse_http_date);
+        response.headers.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
+        // What is no date is sent as it is, and counts for nothing.
+        if response.last_modified.is_some() {
+            return;
+        }
+    } else if name.eq_ignore_ascii_case(b"ETag") {
+        response.etag = given;
+        return;
+    }
+    if let Some(value) = given {
+        response.headers.push((name.clone(), value));
+    }
+}
+
+/// Sets a header: the first of its name gets the value, further ones go.
+fn replace(response: &mut Response, name: &'static str, value: Bytes) {
+    let mut value = Some(value);
+    response.headers.retain(|(other, old)| {
+        if !other.eq_ignore_ascii_case(name.as_bytes()) {
+            return true;
+        }
+        value.take().map(|value| *old = value).is_some()
+    });
+    if let Some(value) = value {
+        response.header(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(name: &str, value: &str, expected: &str) {
+        let mut response = Response::new(200);
+        response.last_modified = Some(1);
+        response.etag = Some("\"e\"".into());
+        response.header("Cache-Control", "a");
+        add(&mut response, &Bytes::copy_from_slice(name.as_bytes()), Bytes::copy_from_slice(value.as_bytes()));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let listed = response.headers.iter().map(|(name, value)| format!("{}={}", text(name), text(value)));
+        let listed: Vec<_> = listed.collect();
+        let etag = response.etag.as_deref().map(text);
+        let shown = format!("{:?} {} {}", response.last_modified, etag.unwrap_or_default(), listed.join(","));
+        assert_eq!(shown, expected, "{name}: {value}");
+    }
+
+    #[test]
+    fn adding() {
+        check("X-A", "1", "Some(1) \"e\" Cache-Control=a,X-A=1");
+        check("X-A", "", "Some(1) \"e\" Cache-Control=a");
+        check("Cache-Control", "b", "Some(1) \"e\" Cache-Control=a,Cache-Control=b");
+        check("etag", "\"f\"", "Some(1) \"f\" Cache-Control=a");
+        check("ETag", "", "Some(1)  Cache-Control=a");
+        check("Last-Modified", "", "None \"e\" Cache-Control=a");
+        check("Last-Modified", "Thu, 01 Jan 1970 00:00:09 GMT", "Some(9) \"e\" Cache-Control=a");
+        check("Last-Modified", "never", "None \"e\" Cache-Control=a,Last-Modified=never");
+    }
+
+    #[test]
+    fn replacing() {
+        let mut response = Response::new(200);
+        for value in ["a", "b"] {
+            response.header("Cache-Control", value);
+        }
+        replace(&mut response, "cache-control", "c".into());
+        let values: Vec<_> = response.headers.iter().map(|(_, value)| value.clone()).collect();
+        assert_eq!(values, ["c"]);
+    }
+}

@@ -1,0 +1,42 @@
+//! What ngx_http_fastcgi_module, ngx_http_scgi_module and ngx_http_uwsgi_module are told to pass on.
+//!
+//! nginx's stock configurations list these parameters on the `http` level, where they do nothing by themselves. They
+//! are checked here, so that such a file loads; the directives that would use them are not supported.
+
+use crate::config::value::Template;
+use crate::config::{Args, Call, Contexts, Cx, Declarations, Directive, Fault, Status};
+use crate::http::Module;
+
+/// The module.
+pub static MODULE: Module = Module {
+    declares: Declarations { module: "http_fastcgi", sections: &[], commands: COMMANDS, variables: &[] },
+    ..Module::EMPTY
+};
+
+const COMMANDS: &[Directive] = &[
+    row("fastcgi_param", "only `fastcgi_pass` uses it, which is not supported"),
+    row("uwsgi_param", "only `uwsgi_pass` uses it, which is not supported"),
+    row("scgi_param", "only `scgi_pass` uses it, which is not supported"),
+];
+
+const fn row(name: &'static str, reason: &'static str) -> Directive {
+    Directive {
+        name,
+        contexts: Contexts::HTTP_ALL,
+        args: Args::between(2, 3),
+        syntax: "parameter value [if_not_empty]",
+        status: Status::Ignored(reason),
+        doc: "A parameter that nginx passes to an application server.",
+        file: file!(),
+        apply: param,
+        ..Directive::BASE
+    }
+}
+
+fn param(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
+    if call.len() == 3 && call.bytes(2) != b"if_not_empty" {
+        let fault = Fault::new(format!("invalid parameter \"{}\"", call.text(2))).word(2);
+        return Err(fault.help("it may be: if_not_empty"));
+    }
+    Template::word(call, 1, cx).map(drop)
+}

@@ -1,0 +1,206 @@
+//! ngx_http_realip_module: believes a trusted proxy who the client is.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+use crate::config::value::{Flag, Value, parse_network};
+use crate::config::{
+    Call, Contexts, Cx, Declarations, Directive, Fault, Merge, Section, SectionRow, Slot, VariableRow,
+};
+use crate::http::{Module, Next, Peer, Phase, Request};
+use crate::settings;
+
+/// The module.
+pub static MODULE: Module = Module {
+    declares: Declarations {
+        module: "http_realip",
+        sections: &[RealIp::ROW, SectionRow::of::<Trusted>(&[])],
+        commands: COMMANDS,
+        variables: VARIABLES,
+    },
+    phases: &[(Phase::PostRead, believe), (Phase::Preaccess, believe)],
+    ..Module::EMPTY
+};
+
+settings! {
+    /// Where the client's address is read.
+    pub struct RealIp {
+        /// The header that names the client: `X-Real-IP`, `X-Forwarded-For`, or another one.
+        "real_ip_header" HTTP_ALL = "X-Real-IP" => pub header: Header,
+        /// Whether the address is the last in the header that is not a trusted proxy's, rather than the last.
+        "real_ip_recursive" HTTP_ALL = "off" => pub recursive: Flag,
+    }
+}
+
+const COMMANDS: &[Directive] = &[Directive {
+    name: "set_real_ip_from",
+    contexts: Contexts::HTTP_ALL,
+    syntax: "address | CIDR | unix:",
+    doc: "Clients that are trusted to name the real one. The whole list is inherited where a block names none.\n\n\
+          Example: `set_real_ip_from 192.168.1.0/24;`",
+    file: file!(),
+    apply: set_real_ip_from,
+    ..Directive::BASE
+}];
+
+const VARIABLES: &[VariableRow] = &[
+    VariableRow::new(
+        "realip_remote_addr",
+        |r, _| Some(r.connection.peer.text().into()),
+        "The address of the connection's other end.",
+    ),
+    VariableRow::new("realip_remote_port", remote_port, "The port of the connection's other end."),
+];
+
+/// The header that names the client, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header(Vec<u8>);
+
+impl Value for Header {
+    const SYNTAX: &'static str = "field | X-Real-IP | X-Forwarded-For";
+
+    fn parse(call: &Call<'_>, _: &mut Cx<'_>) -> Result<Self, Fault> {
+        if call.bytes(0) == b"proxy_protocol" {
+            let message = "\"real_ip_header proxy_protocol\" is not supported";
+            return Err(Fault::new(message).word(0).code("unsupported-value"));
+        }
+        Ok(Self(call.bytes(0).to_ascii_lowercase()))
+    }
+
+    fn from_default(text: &'static str) -> Self {
+        Self(text.as_bytes().to_ascii_lowercase())
+    }
+}
+
+/// Who is trusted.
+#[derive(Clone, Debug, Default)]
+pub struct Trusted {
+    networks: Vec<IpNet>,
+    unix: bool,
+}
+
+impl Section for Trusted {
+    type Raw = Option<Self>;
+
+    fn merge(raw: &Self::Raw, parent: Option<&Self>, _: &mut Merge<'_>) -> Self {
+        raw.clone().or_else(|| parent.cloned()).unwrap_or_default()
+    }
+
+    fn slot() -> &'static Slot {
+        static SLOT: Slot = Slot::new();
+        &SLOT
+    }
+}
+
+impl Trusted {
+    fn trusts(&self, peer: &Peer) -> bool {
+        match peer {
+            Peer::Unix(_) => self.unix,
+            Peer::Ip(address) => {
+                let address = address.ip().to_canonical();
+                self.networks.iter().any(|network| network.contains(&address))
+            }
+        }
+    }
+}
+
+fn set_real_ip_from(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
+    let word = call.text(0);
+    if word == "unix:" {
+        cx.edit::<Trusted>().get_or_insert_default().unix = true;
+        return Ok(());
+    }
+    let Some((network, has_host_bits)) = parse_network(&word) else {
+        let fault = match word.contains('/') {
+            true => Fault::new(format!("invalid parameter \"{word}\"")).help("an example: 10.0.0.0/8"),
+            false => Fault::new(format!("host not found in set_real_ip_from \"{word}\""))
+                .help("names are not resolved here: write the address"),
+        };
+        return Err(fault.word(0));
+    };
+    if has_host_bits {
+        cx.warn("low-address-bits", format!("low address bits of {word} are meaningless"), call);
+    }
+    cx.edit::<Trusted>().get_or_insert_default().networks.push(network);
+    Ok(())
+}
+
+fn believe(request: &mut Request) -> Next<'_> {
+    let trusted = request.settings::<Trusted>();
+    // Once a client was named the peer is another one, which is not asked again.
+    if request.peer != request.connection.peer || !trusted.trusts(&request.peer) {
+        return Next::Declined;
+    }
+    let settings = request.settings::<RealIp>();
+    let values: Vec<&[u8]> = request.head.all(&settings.header.0).collect();
+    if let Some(client) = client(&values.join(&b','), trusted, *settings.recursive) {
+        request.peer = Peer::Ip(client);
+    }
+    Next::Declined
+}
+
+/// The client that a list of addresses names, each added by the proxy that the one after it stands for.
+fn client(list: &[u8], trusted: &Trusted, recursive: bool) -> Option<SocketAddr> {
+    let mut client = None;
+    for word in list.rsplit(|byte| matches!(byte, b',' | b' ')).filter(|word| !word.is_empty()) {
+        let Some(address) = parse(word) else { break };
+        client = Some(address);
+        if !recursive || !trusted.trusts(&Peer::Ip(address)) {
+            break;
+        }
+    }
+    client
+}
+
+/// An address with or without a port, in brackets or not.
+fn parse(word: &[u8]) -> Option<SocketAddr> {
+    let text = std::str::from_utf8(word).ok()?;
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let with_port = || text.parse().ok();
+    bare.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, 0)).or_else(with_port)
+}
+
+fn remote_port(request: &Request, _: &str) -> crate::config::Value {
+    match &request.connection.peer {
+        Peer::Ip(address) => Some(address.port().to_string().into()),
+        Peer::Unix(_) => Some(bytes::Bytes::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(list: &str, recursive: bool, expected: &str) {
+        let network = "10.0.0.0/8".parse().expect("a network");
+        let trusted = Trusted { networks: vec![network], unix: false };
+        let client = client(list.as_bytes(), &trusted, recursive);
+        assert_eq!(client.map(|client| client.to_string()).unwrap_or_default(), expected, "{list} {recursive}");
+    }
+
+    #[test]
+    fn lists() {
+        check("1.2.3.4", false, "1.2.3.4:0");
+        check("1.2.3.4, 5.6.7.8", false, "5.6.7.8:0");
+        check("1.2.3.4,10.0.0.1", false, "10.0.0.1:0");
+        check("1.2.3.4,10.0.0.1", true, "1.2.3.4:0");
+        check("1.2.3.4, 5.6.7.8, 10.0.0.1 , ", true, "5.6.7.8:0");
+        check("10.0.0.2, 10.0.0.1", true, "10.0.0.2:0");
+        check("unknown, 10.0.0.1", true, "10.0.0.1:0");
+        check("unknown", true, "");
+        check("", true, "");
+    }
+
+    #[test]
+    fn addresses() {
+        let check = |word: &str, expected: &str| {
+            assert_eq!(parse(word.as_bytes()).map(|address| address.to_string()).unwrap_or_default(), expected);
+        };
+        check("1.2.3.4:80", "1.2.3.4:80");
+        check("::1", "[::1]:0");
+        check("[::1]", "[::1]:0");
+        check("[::1]:80", "[::1]:80");
+        check("1.2.3", "");
+    }
+}

@@ -1,0 +1,58 @@
+//! `return`
+
+use bytes::Bytes;
+
+use crate::config::value::{Template, parse_number};
+use crate::config::{Call, Cx, Fault};
+use crate::http::rewrite::{Flow, Step, push_step};
+use crate::http::{Next, Request, Response};
+use crate::modules::http_core;
+
+#[derive(Debug)]
+struct Return {
+    status: u16,
+    text: Template,
+}
+
+/// Adds the step.
+pub(super) fn return_(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
+    let (status, text) = match parse_number(call.bytes(0)) {
+        Some(code) => (u16::try_from(code).ok().filter(|code| *code <= 999), call.len() - 1),
+        None if call.len() == 1 && is_url(call.bytes(0)) => (Some(302), 0),
+        None => (None, 0),
+    };
+    let status = status.ok_or_else(|| {
+        Fault::new(format!("invalid return code \"{}\"", call.text(0)))
+            .word(0)
+            .help("a code is a number up to 999; without one, a URL begins with http://, https:// or $scheme")
+    })?;
+    let text = if text == 0 && call.len() == 1 && parse_number(call.bytes(0)).is_some() {
+        Template::default()
+    } else {
+        Template::word(call, text, cx)?
+    };
+    push_step(cx, Return { status, text });
+    Ok(())
+}
+
+/// Whether a replacement or a lone word leads away from this server.
+pub(super) fn is_url(text: &[u8]) -> bool {
+    [&b"http://"[..], b"https://", b"$scheme"].iter().any(|start| text.starts_with(start))
+}
+
+impl Step for Return {
+    fn run(&self, request: &mut Request) -> Flow {
+        if self.status >= 400 && self.text.parts().is_empty() {
+            return Flow::End(Next::Status(self.status));
+        }
+        let text = request.eval(&self.text);
+        Flow::End(match self.status {
+            status @ (301 | 302 | 303 | 307 | 308) => Next::Redirect { status, location: text },
+            status => Next::Answer(answer(request, status, text)),
+        })
+    }
+}
+
+fn answer(request: &Request, status: u16, text: Bytes) -> Response {
+    Response::with(status, http_core::content_type(request), text)
+}
