@@ -75,7 +75,7 @@ pub enum Start {
     /// After the first stored message that has this event id; with the next message if none has.
     AfterEvent(Bytes),
     /// Where either of two begins first.
-    Earlier(Box<(Start, Start)>),
+    Earlier(Box<(Self, Self)>),
 }
 
 /// A channel. Its shard keeps the books of memory and stored messages.

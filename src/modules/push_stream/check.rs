@@ -22,7 +22,17 @@ pub(super) struct Findings {
 impl Findings {
     /// Adds what refuses the configuration, in the module's own words.
     pub(super) fn refuse(&mut self, text: &str) {
-        let diagnostic = Diagnostic::new(Severity::Error, "push-stream", format!("push stream module: {text}"));
+        self.add(text, true);
+    }
+
+    /// Adds what is said before that.
+    pub(super) fn mention(&mut self, text: &str) {
+        self.add(text, false);
+    }
+
+    fn add(&mut self, text: &str, refuses: bool) {
+        let message = format!("push stream module: {text}");
+        let diagnostic = Diagnostic::new(Severity::Error, "push-stream", message).refuses(refuses);
         self.found.push(match self.at {
             Some(at) => diagnostic.at(at),
             None => diagnostic,
@@ -32,7 +42,7 @@ impl Findings {
 
 /// Checks a configuration.
 pub(super) fn finish(builder: &mut Builder) {
-    if builder.diagnostics.iter().any(|diagnostic| diagnostic.severity.refuses()) {
+    if builder.diagnostics.iter().any(|diagnostic| diagnostic.refuses) {
         return;
     }
     let mut findings = Findings { at: builder.model.http_end, found: Vec::new() };

@@ -82,7 +82,7 @@ fn shared_memory_size(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
     let size = parse_size(call.bytes(0)).and_then(|size| usize::try_from(size).ok()).unwrap_or(0);
     if size < LEAST {
         let fault = Fault::new("The push_stream_shared_memory_size value must be at least 128KiB");
-        return Err(fault.severity(Severity::Error).word(0));
+        return Err(fault.severity(Severity::Warn).refuses(true).word(0));
     }
     *cx.edit::<Memory>() = Some(size);
     Ok(())

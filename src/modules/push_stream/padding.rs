@@ -81,7 +81,7 @@ impl Value for Groups {
 pub(super) fn check(builder: &Builder, scope: ScopeId, findings: &mut Findings) {
     let groups = builder.peek::<Paddings>(scope).and_then(|raw| raw.groups.as_ref()).and_then(Option::as_ref);
     if let Some(Err(group)) = groups.map(|groups| &*groups.0) {
-        findings.refuse(&format!("padding pattern not match the value {group}"));
+        findings.mention(&format!("padding pattern not match the value {group}"));
         findings.refuse("push stream module: unable to parse paddings by user agent");
     }
 }

@@ -147,8 +147,9 @@ struct AudienceKey {
 impl Audience {
     /// The audience that a request's client belongs to.
     pub(super) fn of(request: &Request, framing: Framing, is_event_source: bool, padding: Padding) -> Rc<Self> {
+        type Known = HashMap<AudienceKey, (Weak<Compiled>, Rc<Audience>)>;
         thread_local! {
-            static KNOWN: RefCell<HashMap<AudienceKey, (Weak<Compiled>, Rc<Audience>)>> = RefCell::default();
+            static KNOWN: RefCell<Known> = RefCell::default();
         }
         let compiled = Arc::as_ptr(&request.compiled);
         let key = AudienceKey { compiled, location: request.location_id, framing, is_event_source, padding };
