@@ -134,6 +134,20 @@ impl Connection {
         self.stream.borrow().clone().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
+    /// One that belongs to somebody else by now, or has ended: only its particulars are left.
+    pub(super) fn gone(number: u64, peer: Peer, local: Option<SocketAddr>, listener: usize) -> Self {
+        Self {
+            number,
+            peer,
+            local,
+            listener,
+            accepted: clock::now(),
+            requests: Cell::new(1),
+            stream: RefCell::default(),
+            buffer: RefCell::default(),
+        }
+    }
+
     /// Reads more into the buffer; 0 is the end of what the client sends. Tries the socket before it waits for it.
     pub(super) async fn fill(&self, timeout: Duration) -> io::Result<usize> {
         let stream = self.stream()?;
@@ -155,7 +169,7 @@ impl Connection {
 
     /// Waits until the client has gone, while a handler works for it. What it sends meanwhile is read ahead, up to a
     /// bound; past it there is no telling.
-    pub async fn gone(&self) {
+    pub async fn closed(&self) {
         while self.buffer.borrow().len() < MAX_READ_AHEAD {
             match self.fill(Duration::MAX).await {
                 Ok(1..) => {}

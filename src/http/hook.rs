@@ -1,11 +1,11 @@
-//! What the answer to a hook's subrequest can say to the client on whose behalf it was made.
+//! What a background request may say about the client that it was made for.
 
-/// The client must be closed, for its name or its like can never be served. A handler leaves it with its request as the
-/// note `Option<Refusal>`; who made the subrequest looks for it.
+/// A client that must not stay. A handler leaves it on its (sub)request as a note, with
+/// `*request.note_mut::<Option<Refusal>>() = Some(...)`; whoever made the request looks for it when it is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The code of websocket's close frame.
+    /// The code of the close frame that a websocket client gets.
     pub close_code: u16,
-    /// Why, for the client.
+    /// The reason in it.
     pub reason: String,
 }

@@ -14,6 +14,7 @@ pub mod hook;
 mod log_line;
 mod module;
 mod phases;
+mod remembered;
 mod request;
 mod response;
 pub mod rewrite;
@@ -27,6 +28,7 @@ pub mod wire;
 
 pub use connection::{Connection, Peer, Stream};
 pub use module::{Filter, Handler, Jump, Module, Next, Phase};
+pub use remembered::Remembered;
 pub use request::{Kind, Quoting, Request, Sent};
 pub use response::{Body, BodyStream, Detached, FileBody, Piece, Response, Takeover};
 pub use sent::sent_header;

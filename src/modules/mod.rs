@@ -16,6 +16,7 @@ pub mod not_modified;
 pub mod params;
 pub mod postgres;
 pub mod proxy;
+pub mod push_stream;
 pub mod range;
 pub mod realip;
 pub mod rewrite;
@@ -43,6 +44,7 @@ pub static MODULES: &[Module] = &[
     proxy::MODULE,
     params::MODULE,
     upstream::MODULE,
+    push_stream::MODULE,
     range::MODULE,
     charset::MODULE,
     headers::MODULE,

@@ -54,7 +54,7 @@ pub(super) fn handle(request: &mut Request) -> Next<'_> {
                     biased;
                     answered = answer(request) => answered,
                     // The query is cancelled by being dropped.
-                    () = connection.gone() => Err(CLIENT_CLOSED),
+                    () = connection.closed() => Err(CLIENT_CLOSED),
                 }
             }
         };
