@@ -158,7 +158,7 @@ fn say_findings(config: &Config, late: bool) -> bool {
     let findings = config.built.diagnostics.iter();
     for finding in findings.filter(|finding| finding.late == late && finding.severity >= Severity::Warn) {
         say(&finding.nginx_line(&config.built.sources).to_string());
-        if finding.severity.refuses() {
+        if finding.refuses {
             return false;
         }
     }

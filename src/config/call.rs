@@ -61,6 +61,12 @@ impl<'a> Call<'a> {
         Position { source: self.source, span, end: self.directive.end }
     }
 
+    /// Where the block ends: nginx names this place for what it finds when it merges.
+    pub fn block_end(&self) -> Position {
+        let end = self.directive.span.end.saturating_sub(1);
+        Position { span: ast::Span { start: end, end: self.directive.span.end }, end, source: self.source }
+    }
+
     /// Where one of the words after the name stands.
     pub fn word_at(&self, index: usize) -> Position {
         match self.directive.args.get(index) {

@@ -125,6 +125,7 @@ pub(super) fn report(cx: &mut Cx<'_>, call: &Call<'_>, fault: Fault) {
     let mut diagnostic = Diagnostic::new(fault.severity, fault.code, fault.message).at(at);
     diagnostic.names_place = fault.names_place;
     diagnostic.help = fault.help;
+    diagnostic.refuses = fault.refuses.unwrap_or(diagnostic.refuses);
     if fault.code == "duplicate" {
         diagnostic = diagnostic.note("first set here", cx.first(&call.name()));
     }

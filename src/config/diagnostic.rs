@@ -68,6 +68,8 @@ pub struct Diagnostic {
     pub late: bool,
     /// What to do, or what is allowed there.
     pub help: Option<String>,
+    /// Whether a server must not start with it: most often as its severity says.
+    pub refuses: bool,
     /// Other places that belong to it.
     pub notes: Vec<Note>,
 }
@@ -88,6 +90,7 @@ impl Diagnostic {
             names_place: false,
             late: false,
             help: None,
+            refuses: severity.refuses(),
             notes: Vec::new(),
         }
     }
@@ -114,6 +117,12 @@ impl Diagnostic {
     /// The same, with help.
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// The same, refusing the configuration or not, whatever its severity says.
+    pub fn refuses(mut self, refuses: bool) -> Self {
+        self.refuses = refuses;
         self
     }
 
@@ -158,6 +167,7 @@ pub struct Fault {
     pub(super) names_place: bool,
     pub(super) word: Option<usize>,
     pub(super) help: Option<String>,
+    pub(super) refuses: Option<bool>,
 }
 
 impl Fault {
@@ -170,6 +180,7 @@ impl Fault {
             names_place: true,
             word: None,
             help: None,
+            refuses: None,
         }
     }
 
@@ -194,6 +205,12 @@ impl Fault {
     /// The same, in a message that does not name the place (nginx logs a few that way).
     pub fn placeless(mut self) -> Self {
         self.names_place = false;
+        self
+    }
+
+    /// The same, refusing the configuration or not, whatever its level says.
+    pub fn refuses(mut self, refuses: bool) -> Self {
+        self.refuses = Some(refuses);
         self
     }
 

@@ -32,8 +32,10 @@ bitflags! {
         const HTTP_SERVER = Self::HTTP.bits() | Self::SERVER.bits();
         /// `http`, `server` and `location`: where most settings are allowed.
         const HTTP_ALL = Self::HTTP.bits() | Self::SERVER.bits() | Self::LOCATION.bits();
-        /// The same, and `if` in a location.
-        const HTTP_ALL_AND_IF = Self::HTTP_ALL.bits() | Self::IF_LOCATION.bits();
+        /// The same, and `if` in `location`.
+        const HTTP_ALL_IF = Self::HTTP_ALL.bits() | Self::IF_LOCATION.bits();
+        /// `server`, `location`, and `if` in `location`.
+        const SERVER_IF = Self::SERVER.bits() | Self::LOCATION.bits() | Self::IF_LOCATION.bits();
         /// The blocks whose rewrite phase runs: `server`, `location`, and `if` in both.
         const REWRITE = Self::SERVER.bits() | Self::LOCATION.bits() | Self::IF_SERVER.bits() | Self::IF_LOCATION.bits();
         /// The same and `http`: where settings of the rewrite phase are allowed.

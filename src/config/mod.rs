@@ -59,7 +59,7 @@ impl Config {
 
     /// Whether a server may start with it.
     pub fn is_good(&self) -> bool {
-        !self.built.diagnostics.iter().any(|diagnostic| diagnostic.severity.refuses())
+        !self.built.diagnostics.iter().any(|diagnostic| diagnostic.refuses)
     }
 }
 

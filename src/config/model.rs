@@ -12,6 +12,8 @@ use super::value::Regex;
 pub struct Model {
     /// The `http` block.
     pub http: Option<ScopeId>,
+    /// Where the `http` block ends.
+    pub http_end: Option<Position>,
     /// The `events` block.
     pub events: Option<ScopeId>,
     /// The servers, in the order of the file.
@@ -179,4 +181,6 @@ pub struct UpstreamDef {
     pub scope: ScopeId,
     /// Its name.
     pub name: String,
+    /// Whether a server was named in it, of whatever kind.
+    pub has_servers: bool,
 }

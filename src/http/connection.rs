@@ -17,6 +17,9 @@ use crate::server::clock::{self, Moment};
 /// How much is read at once.
 const READ_SIZE: usize = 4096;
 
+/// So much is read ahead while a handler works.
+const MAX_READ_AHEAD: usize = 64 * 1024;
+
 /// A client's connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -131,6 +134,20 @@ impl Connection {
         self.stream.borrow().clone().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
+    /// One that belongs to somebody else by now, or has ended: only its particulars are left.
+    pub(super) fn gone(number: u64, peer: Peer, local: Option<SocketAddr>, listener: usize) -> Self {
+        Self {
+            number,
+            peer,
+            local,
+            listener,
+            accepted: clock::now(),
+            requests: Cell::new(1),
+            stream: RefCell::default(),
+            buffer: RefCell::default(),
+        }
+    }
+
     /// Reads more into the buffer; 0 is the end of what the client sends. Tries the socket before it waits for it.
     pub(super) async fn fill(&self, timeout: Duration) -> io::Result<usize> {
         let stream = self.stream()?;
@@ -148,6 +165,18 @@ impl Connection {
             }
         };
         clock::timeout(timeout, read).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Waits until the client has gone, while a handler works for it. What it sends meanwhile is read ahead, up to a
+    /// bound; past it there is no telling.
+    pub async fn closed(&self) {
+        while self.buffer.borrow().len() < MAX_READ_AHEAD {
+            match self.fill(Duration::MAX).await {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return,
+            }
+        }
+        std::future::pending().await
     }
 
     /// Waits for the socket without holding memory: an idle connection has no buffer.

@@ -43,8 +43,10 @@ pub struct Response {
     pub close: bool,
     /// Nothing is sent at all: the connection is closed.
     pub silent: bool,
-    /// The head leaves without `Server` and `Date`, as nginx's module for websockets sends it.
+    /// The head is the status and the listed headers, and nothing else, as nginx's module for websockets sends it.
     pub bare_head: bool,
+    /// A 304 with `Content-Type` and `Content-Length`: one that a handler makes, and not the test of the conditions.
+    pub whole_304: bool,
     /// `Transfer-Encoding` must not be used, nor `Content-Length` sent: the end of the connection is the end.
     pub until_close: bool,
 }

@@ -14,7 +14,7 @@ use super::response::{Body, Piece, Response};
 use super::settings::{Keepalive, Pages, Sending};
 use super::wire::body::ChunkStart;
 use super::wire::date::DateCache;
-use super::wire::response::{After, Framing, ResponseHead, encode};
+use super::wire::response::{After, Framing, ResponseHead, encode, put_status};
 use crate::server::clock;
 
 /// How much of a file is read at once.
@@ -38,8 +38,7 @@ pub(super) async fn response(
         true => After::KeepAlive { timeout: request.settings::<Keepalive>().timeout.header },
         false => After::Close,
     };
-    let is_chunked = framing == Framing::Chunked
-        || (framing == Framing::NoBody && length.is_none() && response.status >= 200 && request.head.version() >= 1001);
+    let is_chunked = framing == Framing::Chunked;
     let mut head = match framing {
         Framing::Bare => Bytes::new(),
         _ => encode_head(date, request, &response, after, length, is_chunked),
@@ -104,6 +103,9 @@ fn encode_head(
     length: Option<u64>,
     chunked: bool,
 ) -> Bytes {
+    if response.bare_head {
+        return bare_head(response);
+    }
     let pages = request.settings::<Pages>();
     // nginx completes a path where it writes its own headers; any other location stands among the listed ones.
     let is_completed = |location: &&Bytes| location.first() == Some(&b'/') && *pages.absolute_redirect;
@@ -112,13 +114,13 @@ fn encode_head(
     let listed_location = location.filter(|location| !is_completed(location)).map(|url| (&b"Location"[..], &url[..]));
     let mut date = date.borrow_mut();
     // A 304 keeps what `return 304 text;` gave it; that of a conditional request was given nothing.
-    let is_bare_304 = response.status == 304 && response.length() == Some(0);
+    let is_bare_304 = response.status == 304 && !response.whole_304 && response.length() == Some(0);
     let has_no_content = is_bare_304 || response.status == 204 || response.status < 200;
     let head = ResponseHead {
         status: response.status,
         status_line: None,
-        server: (!response.bare_head).then(|| signature(pages).as_bytes()),
-        date: (!response.bare_head).then(|| date.at(clock::unix_seconds())),
+        server: Some(signature(pages).as_bytes()),
+        date: Some(date.at(clock::unix_seconds())),
         content_type: response.content_type.as_deref().filter(|_| !has_no_content).unwrap_or_default(),
         charset: response.charset.as_deref().filter(|_| !has_no_content).unwrap_or_default(),
         content_length: length.filter(|_| !has_no_content),
@@ -133,6 +135,20 @@ fn encode_head(
     let mut bytes = Vec::new();
     encode(&mut bytes, &head, etag.into_iter().chain(listed_location).chain(listed));
     bytes.into()
+}
+
+fn bare_head(response: &Response) -> Bytes {
+    let mut head = BytesMut::from(&b"HTTP/1.1 "[..]);
+    let mut status = Vec::new();
+    put_status(&mut status, response.status);
+    head.extend_from_slice(&status);
+    for (name, value) in &response.headers {
+        for part in [b"\r\n", &name[..], b": ", &value[..]] {
+            head.extend_from_slice(part);
+        }
+    }
+    head.extend_from_slice(b"\r\n\r\n");
+    head.freeze()
 }
 
 /// Completes a path of this server to a URL.

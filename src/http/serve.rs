@@ -95,14 +95,7 @@ async fn next_request(
     if connection.buffered().is_empty() && !wait(site, connection, keepalive, *heads.timeout).await {
         return None;
     }
-    let options = HeadOptions {
-        client_header_buffer_size: usize::try_from(*heads.buffer_size).unwrap_or(usize::MAX),
-        large_buffers: heads.large_buffers.count,
-        large_buffer_size: heads.large_buffers.size,
-        underscores_in_headers: *heads.underscores,
-        ignore_invalid_headers: *heads.ignore_invalid,
-        merge_slashes: *heads.merge_slashes,
-    };
+    let options = HeadOptions::of(heads);
     let started = clock::now();
     let mut parser = HeadParser::new();
     loop {
@@ -124,6 +117,20 @@ async fn next_request(
         match connection.fill(left).await {
             Ok(0) | Err(_) => return None,
             Ok(_) => {}
+        }
+    }
+}
+
+impl HeadOptions {
+    /// What the settings say.
+    pub(super) fn of(heads: &Heads) -> Self {
+        Self {
+            client_header_buffer_size: usize::try_from(*heads.buffer_size).unwrap_or(usize::MAX),
+            large_buffers: heads.large_buffers.count,
+            large_buffer_size: heads.large_buffers.size,
+            underscores_in_headers: *heads.underscores,
+            ignore_invalid_headers: *heads.ignore_invalid,
+            merge_slashes: *heads.merge_slashes,
         }
     }
 }

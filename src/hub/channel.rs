@@ -74,6 +74,8 @@ pub enum Start {
     },
     /// After the first stored message that has this event id; with the next message if none has.
     AfterEvent(Bytes),
+    /// Where either of two begins first.
+    Earlier(Box<(Self, Self)>),
 }
 
 /// A channel. Its shard keeps the books of memory and stored messages.
@@ -155,7 +157,13 @@ impl Channel {
 
     /// The stored messages from `start`, oldest first.
     pub(super) fn from(&self, start: &Start) -> Vec<Arc<Message>> {
-        let begin = match start {
+        self.history.range(self.begin(start)..).cloned().collect()
+    }
+
+    /// The place of the first stored message from `start`.
+    fn begin(&self, start: &Start) -> usize {
+        match start {
+            Start::Earlier(both) => self.begin(&both.0).min(self.begin(&both.1)),
             Start::New => self.history.len(),
             Start::Backtrack(count) => self.history.len().saturating_sub(*count),
             Start::After { time, tag } => self.history.partition_point(|message| match tag {
@@ -169,8 +177,7 @@ impl Channel {
                     .position(|message| message.draft.event_id.as_ref() == Some(id));
                 found.map_or(self.history.len(), |at| at + 1)
             }
-        };
-        self.history.range(begin..).cloned().collect()
+        }
     }
 
     /// Adds a subscriber; true if it is its worker's first.

@@ -178,6 +178,17 @@ impl Hub {
         })
     }
 
+    /// Makes a channel unless it exists; true if it was made.
+    pub fn create(&self, id: &[u8], now: u64) -> Result<bool, Refused> {
+        let limits = self.limits.load();
+        limits.check_id(id).inspect_err(|refused| self.dropped.refuse(*refused))?;
+        let created = self.ensure_channel(&mut self.shard(id), id, now, &limits)?;
+        if created {
+            self.evict_past(limits.memory);
+        }
+        Ok(created)
+    }
+
     /// Adds a subscriber of `inbox`'s worker to a channel; `create` is off where only existing channels may be joined.
     pub fn subscribe(
         &self,
@@ -226,8 +237,8 @@ impl Hub {
     /// False if there is no such channel.
     pub fn delete(&self, id: &[u8], farewell: Draft, now: u64) -> bool {
         let mut shard = self.shard(id);
-        let (time, tag) = self.totals.stamp(now);
-        let Some(deleted) = shard.delete(id, farewell, (time, tag)) else {
+        // Its tag is 0: nobody returns with it, and it counts for nothing.
+        let Some(deleted) = shard.delete(id, farewell, (now, 0)) else {
             return false;
         };
         self.account(deleted.change);

@@ -16,13 +16,17 @@ pub mod log;
 pub mod map;
 pub mod not_modified;
 pub mod params;
+pub mod postgres;
 pub mod proxy;
+pub mod push_stream;
 pub mod range;
 pub mod realip;
 pub mod rewrite;
+pub mod set_misc;
 pub mod split_clients;
 pub mod static_files;
 pub mod try_files;
+pub mod upstream;
 
 use crate::http::Module;
 
@@ -45,8 +49,12 @@ pub static MODULES: &[Module] = &[
     rewrite::MODULE,
     proxy::MODULE,
     params::MODULE,
+    upstream::MODULE,
+    push_stream::MODULE,
     range::MODULE,
     charset::MODULE,
     headers::MODULE,
     not_modified::MODULE,
+    set_misc::MODULE,
+    postgres::MODULE,
 ];

@@ -29,7 +29,7 @@ pub fn run(config: Config) -> ExitCode {
     let options = config.built.options.clone();
     let compiled = Arc::new(Compiled::new(config));
     match start(&compiled) {
-        Ok(server) => server.serve(options),
+        Ok((server, bound)) => server.serve(options, bound),
         Err(failure) => {
             complain(&compiled, &failure);
             ExitCode::FAILURE
@@ -58,7 +58,7 @@ struct Worker {
 }
 
 /// Does what must be done while there is one thread and root's rights, and starts the workers.
-fn start(compiled: &Arc<Compiled>) -> Result<Server, Failure> {
+fn start(compiled: &Arc<Compiled>) -> Result<(Server, Vec<Bound>), Failure> {
     open_logs()?;
     let main = compiled.config.main();
     let process = main.get::<Process>();
@@ -78,9 +78,8 @@ fn start(compiled: &Arc<Compiled>) -> Result<Server, Failure> {
     let live = Live::start(Arc::clone(compiled));
     log_panics(live);
     let workers = (0..workers).map(|number| spawn(live, number)).collect::<Result<Vec<_>, _>>()?;
-    let mut server = Server { live, workers, listening: Vec::new(), pid };
-    server.listen(bound);
-    Ok(server)
+    let server = Server { live, workers, listening: Vec::new(), pid };
+    Ok((server, bound))
 }
 
 fn open_logs() -> Result<(), Failure> {
@@ -118,7 +117,7 @@ fn spawn(live: &'static Live, number: usize) -> Result<Worker, Failure> {
 
 impl Server {
     /// Serves until a signal ends it.
-    fn serve(mut self, options: LoadOptions) -> ExitCode {
+    fn serve(mut self, options: LoadOptions, bound: Vec<Bound>) -> ExitCode {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => {
@@ -128,7 +127,9 @@ impl Server {
         };
         self.live.log(Level::Notice, &format!("{PRODUCT_VERSION} started, {} workers", self.workers.len()));
         let ended = runtime.block_on(async {
+            // Modules first: a client is to find everything as the configuration says.
             self.apply();
+            self.listen(bound);
             self.signals(options).await
         });
         self.remove_files();
@@ -192,7 +193,7 @@ impl Server {
         let compiled = Arc::new(Compiled::new(config));
         for diagnostic in &compiled.config.built.diagnostics {
             if diagnostic.severity >= Severity::Warn {
-                let level = if diagnostic.severity.refuses() { Level::Emerg } else { Level::Warn };
+                let level = if diagnostic.refuses { Level::Emerg } else { Level::Warn };
                 let line = diagnostic.nginx_line(&compiled.config.built.sources).to_string();
                 let message = line.split_once("] ").map_or(line.as_str(), |(_, message)| message);
                 self.live.log(level, message);
@@ -220,6 +221,7 @@ impl Server {
         let gone = |address: &Arc<ListenAddress>| !compiled.listeners.iter().any(|new| new.address == **address);
         let gone: Vec<_> = self.listening.extract_if(.., |address| gone(address)).collect();
         self.live.replace(Arc::clone(&compiled));
+        self.apply();
         self.listen(bound);
         for address in gone {
             for worker in &self.workers {
@@ -227,7 +229,6 @@ impl Server {
             }
             remove_socket(&address);
         }
-        self.apply();
         Ok(())
     }
 

@@ -26,7 +26,7 @@ fn finding(sources: &Sources, finding: &Diagnostic) -> Value {
     let mut object = with_place(sources, finding.at, finding.message.as_str());
     object["severity"] = Class::of(finding.severity).word().into();
     object["code"] = finding.code.into();
-    object["nginx"] = match finding.severity.refuses() {
+    object["nginx"] = match finding.refuses {
         true => finding.nginx_line(sources).to_string().into(),
         false => Value::Null,
     };

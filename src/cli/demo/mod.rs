@@ -50,7 +50,7 @@ fn demo() -> Result<ExitCode, String> {
     let port = free_port()?;
     let options = write(&folder.0, &postgres, port).map_err(|error| format!("writing the demo's files: {error}"))?;
     let config = config::load(options);
-    if let Some(fault) = config.built.diagnostics.iter().find(|finding| finding.severity.refuses()) {
+    if let Some(fault) = config.built.diagnostics.iter().find(|finding| finding.refuses) {
         return Err(fault.nginx_line(&config.built.sources).to_string());
     }
     say(&format!(

@@ -40,3 +40,18 @@ pub trait Value: Clone + Sized {
         *slot = Some(value);
     }
 }
+
+/// A value that may be left unset: the empty default is none.
+impl<T: Value> Value for Option<T> {
+    const ARGS: Args = T::ARGS;
+    const ONCE: bool = T::ONCE;
+    const SYNTAX: &'static str = T::SYNTAX;
+
+    fn parse(call: &Call<'_>, cx: &mut Cx<'_>) -> Result<Self, Fault> {
+        T::parse(call, cx).map(Some)
+    }
+
+    fn from_default(text: &'static str) -> Self {
+        (!text.is_empty()).then(|| T::from_default(text))
+    }
+}

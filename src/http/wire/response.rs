@@ -131,6 +131,7 @@ pub fn put_status(out: &mut Vec<u8>, status: u16) {
 /// The status lines that nginx has a text for.
 pub fn status_text(status: u16) -> Option<&'static str> {
     Some(match status {
+        101 => "101 Switching Protocols",
         200 => "200 OK",
         201 => "201 Created",
         202 => "202 Accepted",

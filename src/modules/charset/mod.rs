@@ -37,7 +37,7 @@ settings! {
     /// Answers that have a charset already.
     pub struct Override {
         /// Whether an answer that came with a charset, from an upstream, is given the configured one.
-        "override_charset" HTTP_ALL_AND_IF = "off" => pub override_charset: Flag,
+        "override_charset" HTTP_ALL_IF = "off" => pub override_charset: Flag,
     }
 }
 

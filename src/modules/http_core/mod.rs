@@ -206,6 +206,7 @@ impl Directive {
 fn http(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
     let scope = cx.open(Contexts::HTTP, call);
     cx.model().http = Some(scope);
+    cx.model().http_end = Some(call.block_end());
     cx.walk(scope, call);
     Ok(())
 }
@@ -224,7 +225,7 @@ fn server(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
 
 /// What holds for the configuration as a whole.
 fn finish(builder: &mut Builder) {
-    if builder.model.events.is_none() && !builder.diagnostics.iter().any(|diagnostic| diagnostic.severity.refuses()) {
+    if builder.model.events.is_none() && !builder.diagnostics.iter().any(|diagnostic| diagnostic.refuses) {
         let message = "no \"events\" section in configuration";
         builder.diagnostics.push(Diagnostic::emerg("no-events", message).late().help("add: events { }"));
     }

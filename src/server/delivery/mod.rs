@@ -31,9 +31,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mio::{Events, Poll};
+use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use crate::hub::Hub;
+use crate::hub::channel::ChannelId;
 use crate::hub::inbox::{Entry, Wake, WorkerId};
 use crate::hub::limits::Refused;
 use crate::server::delivery::reading::Progress;
@@ -134,6 +136,11 @@ impl Delivery {
     /// Reads again.
     pub fn resume_reading(&self, id: SubscriberId) {
         self.with(|state, _| state.resume(id));
+    }
+
+    /// The channels of a subscriber, in the order it was given them; none of one who is gone.
+    pub fn channels(&self, id: SubscriberId) -> SmallVec<[ChannelId; 1]> {
+        self.state.borrow().channels(id)
     }
 
     /// How many subscribers there are.

@@ -140,6 +140,11 @@ impl Rosters {
         }
     }
 
+    /// The channel of a place.
+    pub(super) fn channel(&self, seat: Seat) -> Option<&ChannelId> {
+        self.rosters.get(seat.roster as usize).map(|roster| &roster.channel)
+    }
+
     /// Takes a subscriber off its place; returns who has that place now, and the channel.
     pub(super) fn unseat(
         &mut self,

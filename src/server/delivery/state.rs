@@ -5,11 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use mio::event::Event;
 use mio::{Registry, Token};
 use slab::Slab;
 use smallvec::SmallVec;
 
+use crate::hub::channel::ChannelId;
 use crate::hub::inbox::Inbox;
 use crate::hub::limits::Refused;
 use crate::hub::{Hub, Subscribed};
@@ -271,11 +273,15 @@ impl State {
         let Some(subscriber) = self.subscriber(id) else {
             return;
         };
+        let is_stream = matches!(subscriber.settings.protocol, Protocol::Stream { .. });
+        let has_footer = reason != Reason::Client && (is_stream || farewell == Farewell::Plain);
+        let footer = if has_footer { subscriber.settings.footer.clone() } else { Bytes::new() };
         let farewell = subscriber.farewell(farewell);
-        subscriber
+        let queue = subscriber
             .queue
-            .get_or_insert_with(|| Box::new(Queue::new(now)))
-            .push(farewell);
+            .get_or_insert_with(|| Box::new(Queue::new(now)));
+        queue.push(footer);
+        queue.push(farewell);
         subscriber.ends = now.saturating_add(ticks(LINGER));
         subscriber.paused = false;
         self.watch_time(id, now);
@@ -483,6 +489,12 @@ impl State {
 }
 
 impl State {
+    pub(super) fn channels(&self, id: SubscriberId) -> SmallVec<[ChannelId; 1]> {
+        let subscriber = self.subscribers.get(id.slot as usize).filter(|subscriber| subscriber.serial == id.serial);
+        let seats = subscriber.map_or(&[][..], |subscriber| &subscriber.seats);
+        seats.iter().filter_map(|seat| self.rosters.channel(*seat)).cloned().collect()
+    }
+
     pub(super) fn subscriber(&mut self, id: SubscriberId) -> Option<&mut Subscriber> {
         self.subscribers
             .get_mut(id.slot as usize)

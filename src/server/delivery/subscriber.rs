@@ -36,6 +36,8 @@ pub struct Settings {
     pub queue_bound: usize,
     /// How long a subscriber may take nothing of what waits for it (`send_timeout`).
     pub send_timeout: Duration,
+    /// Sent before the plain last words, to a client that has not itself said goodbye (`push_stream_footer_template`).
+    pub footer: Bytes,
 }
 
 /// What a subscriber's connection speaks.

@@ -173,6 +173,7 @@ impl World {
             ttl: None,
             queue_bound: 1 << 20,
             send_timeout: Duration::from_secs(60),
+            footer: Bytes::new(),
         }
     }
 

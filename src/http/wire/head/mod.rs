@@ -134,6 +134,13 @@ impl RequestHead {
         self.at(self.host)
     }
 
+    /// Line and headers as they came: parsed again, they make this head again.
+    pub fn raw(&self) -> Bytes {
+        let start = self.line.line.start();
+        let end = (start + self.request_length).min(self.bytes.len());
+        self.bytes.slice(start.min(end)..end)
+    }
+
     /// The length of line and headers (`$request_length` before the body).
     pub fn request_length(&self) -> usize {
         self.request_length

@@ -1,0 +1,231 @@
+//! Which channels a request is about: `push_stream_channels_path`, and what is allowed there.
+
+use bytes::Bytes;
+
+use crate::config::value::{Flag, Number, Template};
+use crate::config::{Builder, ScopeId, Section};
+use crate::http::Request;
+use crate::http::wire::escape::{Unescape, unescape};
+use crate::hub::Hub;
+use crate::hub::limits::Refused;
+use crate::settings;
+
+settings! {
+    /// Which channels a request is about.
+    pub(super) struct Channels {
+        /// The ids of the channels, divided by slashes; a subscriber may add `.b` and a number to each, for so many of its
+        /// stored messages.
+        ///
+        /// Example: `push_stream_channels_path $arg_id;`
+        "push_stream_channels_path" HTTP_ALL_IF = "" => pub(super) path: Option<Template>,
+        /// Whether only channels with stored messages may be subscribed to.
+        "push_stream_authorized_channels_only" HTTP_ALL = "off" => pub(super) authorized_only: Flag,
+        /// How many wildcard channels one subscriber may have, which are never all that it has.
+        "push_stream_wildcard_channel_max_qtd" HTTP_ALL = "" => pub(super) max_wildcards: Option<Number>,
+        /// Whether the events channel may be subscribed to here.
+        "push_stream_allow_connections_to_events_channel" HTTP_ALL_IF = "off" => pub(super) events_allowed: Flag,
+    }
+}
+
+impl Channels {
+    /// How many wildcard channels a block allows, if it says so.
+    pub(super) fn raw_max_wildcards(raw: &<Self as Section>::Raw) -> Option<Number> {
+        raw.max_wildcards.flatten()
+    }
+
+    /// Whether a block has a path, if it says so.
+    pub(super) fn raw_has_path(builder: &Builder, scope: ScopeId) -> Option<bool> {
+        builder.peek::<Self>(scope)?.path.as_ref().map(|_| true)
+    }
+}
+
+/// Stands for all channels in statistics.
+pub(super) const ALL: &[u8] = b"ALL";
+
+/// A channel that a request names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Requested {
+    /// Its id.
+    pub(super) id: Bytes,
+    /// So many stored messages first.
+    pub(super) backtrack: usize,
+}
+
+/// Why a request about channels is refused: the status and the explanation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// The status.
+    pub(super) status: u16,
+    /// In `X-Nginx-PushStream-Explain`, or in the close frame.
+    pub(super) explain: &'static str,
+}
+
+const fn refusal(status: u16, explain: &'static str) -> Refusal {
+    Refusal { status, explain }
+}
+
+/// No channel is named.
+pub(super) const NO_ID: Refusal = refusal(400, "No channel id provided.");
+const NOT_AUTHORIZED: Refusal = refusal(403, "Channel id not authorized for this method.");
+const EVENTS_CHANGED: Refusal = refusal(403, "Only internal routines can change events channel.");
+const EVENTS_CLOSED: Refusal = refusal(403, "Subscription to events channel is not allowed.");
+const NOT_CREATED: Refusal = refusal(403, "Subscriber could not create channels.");
+const TOO_MANY_WILDCARDS: Refusal = refusal(403, "Subscribed too much wildcard channels.");
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::IdTooLong => refusal(400, "Channel id is too large."),
+            Refused::TooManyChannels => refusal(403, "Number of channels were exceeded."),
+            Refused::TooManySubscribers => refusal(403, "Subscribers limit per channel has been exceeded."),
+            Refused::NoMemory => refusal(500, "No memory left for channels."),
+            Refused::NoSuchChannel => NOT_CREATED,
+        }
+    }
+}
+
+/// The channels that a request names, in their order.
+pub(super) fn requested(request: &Request) -> Vec<Requested> {
+    let Some(path) = &request.settings::<Channels>().path else { return Vec::new() };
+    parse(&request.eval(path))
+}
+
+/// Takes a path apart.
+fn parse(path: &[u8]) -> Vec<Requested> {
+    let path = unescape(path, Unescape::All);
+    path.split(|ch| *ch == b'/').filter(|part| !part.is_empty()).map(Requested::parse).collect()
+}
+
+impl Requested {
+    fn parse(part: &[u8]) -> Self {
+        let digits = part.iter().rev().take_while(|ch| ch.is_ascii_digit()).count();
+        let (rest, count) = part.split_at(part.len() - digits);
+        match rest.strip_suffix(b".b") {
+            Some(id) if digits > 0 && !id.is_empty() => {
+                let count = std::str::from_utf8(count).unwrap_or_default();
+                // More than can be counted is all there are.
+                Self { id: Bytes::copy_from_slice(id), backtrack: count.parse().unwrap_or(usize::MAX) }
+            }
+            _ => Self { id: Bytes::copy_from_slice(part), backtrack: 0 },
+        }
+    }
+
+    fn is_plain(&self) -> bool {
+        self.id != ALL && !self.id.contains(&b'*')
+    }
+}
+
+/// Checks the channels of a publisher; `changes` is off where it only asks.
+pub(super) fn check_publisher(hub: &Hub, events: &[u8], channels: &[Requested], changes: bool) -> Result<(), Refusal> {
+    if channels.is_empty() {
+        return Err(NO_ID);
+    }
+    let limits = hub.limits();
+    for channel in channels {
+        if !channel.is_plain() {
+            return Err(NOT_AUTHORIZED);
+        }
+        limits.check_id(&channel.id)?;
+        if changes && !events.is_empty() && channel.id == events {
+            return Err(EVENTS_CHANGED);
+        }
+    }
+    Ok(())
+}
+
+/// Checks the channels of a subscriber.
+pub(super) fn check_subscriber(
+    hub: &Hub,
+    settings: &Channels,
+    events: &[u8],
+    channels: &[Requested],
+    now: u64,
+) -> Result<(), Refusal> {
+    if channels.is_empty() {
+        return Err(NO_ID);
+    }
+    let limits = hub.limits();
+    let mut wildcards = 0;
+    for channel in channels {
+        if !channel.is_plain() {
+            return Err(NOT_AUTHORIZED);
+        }
+        let id = &channel.id;
+        limits.check_id(id)?;
+        if !events.is_empty() && id == events && !*settings.events_allowed {
+            return Err(EVENTS_CLOSED);
+        }
+        let is_wildcard = limits.is_wildcard(id);
+        wildcards += u64::from(is_wildcard);
+        let statistics = hub.statistics(id, now);
+        let is_stored = statistics.as_ref().is_some_and(|channel| channel.stored > 0);
+        if *settings.authorized_only && !is_wildcard && !is_stored {
+            return Err(NOT_CREATED);
+        }
+        let subscribers = statistics.map_or(0, |channel| channel.subscribers);
+        if limits.max_subscribers_per_channel.is_some_and(|most| subscribers >= most) {
+            return Err(Refused::TooManySubscribers.into());
+        }
+    }
+    let all = u64::try_from(channels.len()).unwrap_or(u64::MAX);
+    match &settings.max_wildcards {
+        Some(most) if wildcards > 0 && (wildcards > **most || wildcards == all) => Err(TOO_MANY_WILDCARDS),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::limits::Limits;
+
+    /// The channels of a path, as `id` or `id+backtrack`.
+    fn check(path: &str, expected: &[&str]) {
+        let show = |channel: Requested| {
+            let id = String::from_utf8_lossy(&channel.id).into_owned();
+            if channel.backtrack == 0 { id } else { format!("{id}+{}", channel.backtrack) }
+        };
+        assert_eq!(parse(path.as_bytes()).into_iter().map(show).collect::<Vec<_>>(), expected, "{path}");
+    }
+
+    #[test]
+    fn paths_name_channels() {
+        check("a", &["a"]);
+        check("", &[]);
+        check("/", &[]);
+        check("a/b.b5/c", &["a", "b+5", "c"]);
+        check("a//b/", &["a", "b"]);
+        check("a%20b", &["a b"]);
+        check("a+b", &["a+b"]);
+        check("x%2Fy.b1", &["x", "y+1"]);
+    }
+
+    #[test]
+    fn backtracks_are_suffixes() {
+        check("h.b0", &["h"]);
+        check("h.b01", &["h+1"]);
+        check("h.b", &["h.b"]);
+        check("h.bx", &["h.bx"]);
+        check("h.B1", &["h.B1"]);
+        check("h.b1.b2", &["h.b1+2"]);
+        check(".b2", &[".b2"]);
+        check("h.b99999999999999999999", &[&format!("h+{}", usize::MAX)]);
+    }
+
+    #[test]
+    fn publishers_may_not_use_some_ids() {
+        let hub = Hub::new(Limits { max_channel_id_length: Some(4), ..Limits::default() });
+        let check = |path: &str, changes, expected| {
+            let result = check_publisher(&hub, b"ctl", &parse(path.as_bytes()), changes);
+            assert_eq!(result.err().map(|refusal| (refusal.status, refusal.explain)), expected, "{path}");
+        };
+        check("a/b", true, None);
+        check("", true, Some((400, "No channel id provided.")));
+        check("ALL", false, Some((403, "Channel id not authorized for this method.")));
+        check("ALLx", true, None);
+        check("a/b*", false, Some((403, "Channel id not authorized for this method.")));
+        check("12345", true, Some((400, "Channel id is too large.")));
+        check("ctl", true, Some((403, "Only internal routines can change events channel.")));
+        check("ctl", false, None);
+    }
+}

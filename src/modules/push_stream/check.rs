@@ -1,0 +1,159 @@
+//! What can be said of the module's directives only when the whole configuration is known: what nginx refuses when it
+//! merges, and what loads but should not be so.
+
+use super::channels::Channels;
+use super::hooks::Hooks;
+use super::limits;
+use super::padding;
+use super::role::{Mode, Place, Role};
+use super::subscriber;
+use super::templates;
+use super::websocket;
+use crate::config::{Builder, Diagnostic, Position, ScopeId, Severity};
+use crate::http::access::Internal;
+
+/// What is found, all of it at the end of the `http` block, as nginx names it.
+#[derive(Debug)]
+pub(super) struct Findings {
+    at: Option<Position>,
+    found: Vec<Diagnostic>,
+}
+
+impl Findings {
+    /// Adds what refuses the configuration, in the module's own words.
+    pub(super) fn refuse(&mut self, text: &str) {
+        self.add(text, true);
+    }
+
+    /// Adds what is said before that.
+    pub(super) fn mention(&mut self, text: &str) {
+        self.add(text, false);
+    }
+
+    fn add(&mut self, text: &str, refuses: bool) {
+        let message = format!("push stream module: {text}");
+        let diagnostic = Diagnostic::new(Severity::Error, "push-stream", message).refuses(refuses);
+        self.found.push(match self.at {
+            Some(at) => diagnostic.at(at),
+            None => diagnostic,
+        });
+    }
+}
+
+/// Checks a configuration.
+pub(super) fn finish(builder: &mut Builder) {
+    if builder.diagnostics.iter().any(|diagnostic| diagnostic.refuses) {
+        return;
+    }
+    let mut findings = Findings { at: builder.model.http_end, found: Vec::new() };
+    limits::check(builder, &mut findings);
+    for number in 0..builder.scopes.len() {
+        let scope = ScopeId(u32::try_from(number).unwrap_or(u32::MAX));
+        templates::check(builder, scope, &mut findings);
+        subscriber::check(builder, scope, &mut findings);
+        padding::check(builder, scope, &mut findings);
+        if let Some(most) = builder.peek::<Channels>(scope).and_then(Channels::raw_max_wildcards) {
+            limits::check_max_wildcards(builder, most, &mut findings);
+        }
+        let Some((role, at)) = builder.peek::<Place>(scope).and_then(|place| place.role) else { continue };
+        let has_path = around(builder, scope, Channels::raw_has_path);
+        if role != Role::Statistics && !has_path {
+            findings.refuse("push_stream_channels_path must be set.");
+        }
+        if !limits::has_memory(builder) {
+            findings.refuse("push_stream_shared_memory_size must be set.");
+        }
+        findings.found.extend(lint(builder, scope, role, at));
+    }
+    let hooks = hooks_that_are_open(builder);
+    findings.found.extend(hooks);
+    builder.diagnostics.append(&mut findings.found);
+}
+
+/// What loads, but is unsafe or does not do what it should.
+fn lint(builder: &Builder, scope: ScopeId, role: Role, at: Position) -> Vec<Diagnostic> {
+    let lint = |code, message: &str, help: &str| {
+        Diagnostic::new(Severity::Lint, code, message).near(Some(at)).help(help)
+    };
+    let has = |names: &[&str]| has_directive_around(builder, scope, names);
+    let mut found = Vec::new();
+    match role {
+        Role::Publisher { .. } if !has(&["allow", "deny", "auth_basic", "auth_request", "satisfy", "internal"]) => {
+            found.push(lint(
+                "push-stream-open-publisher",
+                "everybody may publish here",
+                "say who may: allow 127.0.0.1; deny all; or use auth_basic or auth_request",
+            ));
+        }
+        Role::Subscriber(mode) => {
+            let publishes = mode == Mode::Websocket && around(builder, scope, websocket::raw_allows_publish);
+            if publishes && !has(&["push_stream_allowed_origins"]) {
+                found.push(lint(
+                    "push-stream-any-origin",
+                    "clients may publish here, from a page of any origin",
+                    "name the origins whose pages may: push_stream_allowed_origins \"https://example.com\";",
+                ));
+            }
+            let waits = mode != Mode::Polling && mode != Mode::LongPolling;
+            if waits && !has(&["push_stream_ping_message_interval"]) {
+                found.push(lint(
+                    "push-stream-no-ping",
+                    "a connection that broke is not noticed while nothing is sent",
+                    "send something now and then: push_stream_ping_message_interval 25s;",
+                ));
+            }
+        }
+        Role::Publisher { .. } | Role::Statistics => {}
+    }
+    found
+}
+
+/// The locations of background requests that clients may ask too.
+fn hooks_that_are_open(builder: &Builder) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    for applied in builder.scopes.iter().flat_map(|scope| &scope.applied) {
+        if !Hooks::DIRECTIVES.contains(&applied.row.name) {
+            continue;
+        }
+        let source = builder.sources.get(applied.at.source);
+        let written = &source.text[applied.at.span.start as usize..applied.at.span.end as usize];
+        let uri = String::from_utf8_lossy(written).split_whitespace().nth(1).map(str::to_owned);
+        let uri = uri.unwrap_or_default();
+        let path = uri.trim_matches(['"', '\'']).split('?').next().unwrap_or_default().to_owned();
+        let named = builder.model.locations.iter().filter(|location| {
+            use crate::config::LocationKind::{Exact, Prefix};
+            matches!(&location.kind, Exact(name) | Prefix { path: name, .. } if *name == path.as_bytes())
+        });
+        for location in named {
+            if builder.peek::<Internal>(location.scope).is_some_and(|internal| *internal) {
+                continue;
+            }
+            let message = format!("location \"{path}\" is for {} and open to clients too", applied.row.name);
+            let diagnostic = Diagnostic::new(Severity::Lint, "push-stream-open-hook", message)
+                .near(builder.scope(location.scope).at)
+                .help("close it to clients: add internal; to the location")
+                .note("asked from here", Some(applied.at));
+            found.push(diagnostic);
+        }
+    }
+    found
+}
+
+/// Whether a block, or one around it, says something of a section.
+fn around(builder: &Builder, scope: ScopeId, says: impl Fn(&Builder, ScopeId) -> Option<bool>) -> bool {
+    let mut next = Some(scope);
+    while let Some(scope) = next {
+        if let Some(said) = says(builder, scope) {
+            return said;
+        }
+        next = builder.scope(scope).parent;
+    }
+    false
+}
+
+/// Whether a block, or one around it, has one of some directives.
+fn has_directive_around(builder: &Builder, scope: ScopeId, names: &[&str]) -> bool {
+    around(builder, scope, |builder, scope| {
+        builder.scope(scope).applied.iter().any(|applied| names.contains(&applied.row.name)).then_some(true)
+    })
+}

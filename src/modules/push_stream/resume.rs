@@ -1,0 +1,93 @@
+//! Where in the history a subscriber begins: what a client says of what it knows already.
+
+use bytes::Bytes;
+
+use super::channels::Requested;
+use crate::config::value::Template;
+use crate::http::Request;
+use crate::http::wire::date::parse_http_date;
+use crate::http::wire::header::Known;
+use crate::hub::channel::Start;
+use crate::settings;
+
+settings! {
+    /// Where a client says what it knows already.
+    pub(super) struct Resume {
+        /// The time of the last message that the client got, as an HTTP date; unset: `If-Modified-Since`.
+        ///
+        /// Example: `push_stream_last_received_message_time $arg_time;`
+        "push_stream_last_received_message_time" HTTP_ALL_IF = "" => time: Option<Template>,
+        /// The tag of that message among those of its second; unset: `If-None-Match`.
+        "push_stream_last_received_message_tag" HTTP_ALL_IF = "" => tag: Option<Template>,
+        /// The event id of the last message that the client got; unset: `Last-Event-Id`.
+        "push_stream_last_event_id" HTTP_ALL_IF = "" => event_id: Option<Template>,
+    }
+}
+
+/// What a client knows already.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Position {
+    /// The time of the last message it got.
+    pub(super) time: Option<u64>,
+    /// Its tag.
+    pub(super) tag: Option<u32>,
+    /// Its event id.
+    pub(super) event_id: Option<Bytes>,
+}
+
+impl Position {
+    /// What the client says.
+    pub(super) fn of(request: &Request) -> Self {
+        let settings = request.settings::<Resume>();
+        let value = |template: &Option<Template>, header: Option<&[u8]>| match template {
+            Some(template) => request.eval(template),
+            None => header.map(Bytes::copy_from_slice).unwrap_or_default(),
+        };
+        let time = value(&settings.time, request.head.known(Known::IfModifiedSince));
+        let tag = value(&settings.tag, request.head.known(Known::IfNoneMatch));
+        let event_id = value(&settings.event_id, request.head.all(b"last-event-id").next());
+        Self::parse(&time, &tag, event_id)
+    }
+
+    fn parse(time: &[u8], tag: &[u8], event_id: Bytes) -> Self {
+        let time = crate::http::wire::escape::unescape(time, crate::http::wire::escape::Unescape::All);
+        let tag = tag.strip_prefix(b"W/").unwrap_or(tag);
+        Self {
+            time: parse_http_date(&time).and_then(|time| u64::try_from(time).ok()),
+            tag: std::str::from_utf8(tag).ok().and_then(|tag| tag.parse().ok()),
+            event_id: (!event_id.is_empty()).then_some(event_id),
+        }
+    }
+
+    /// Where a channel's messages begin for the client.
+    pub(super) fn start(&self, channel: &Requested) -> Start {
+        if channel.backtrack > 0 {
+            return Start::Backtrack(channel.backtrack);
+        }
+        let by_time = self.time.map(|time| Start::After { time, tag: self.tag });
+        let by_event = self.event_id.clone().map(Start::AfterEvent);
+        match (by_time, by_event) {
+            (None, None) => Start::New,
+            (Some(start), None) | (None, Some(start)) => start,
+            (Some(time), Some(event)) => Start::Earlier(Box::new((time, event))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_say_what_they_know() {
+        let check = |time: &str, tag: &str, expected| {
+            let position = Position::parse(time.as_bytes(), tag.as_bytes(), Bytes::new());
+            assert_eq!((position.time, position.tag), expected, "{time} {tag}");
+        };
+        check("Thu, 01 Jan 1970 00:00:00 GMT", "0", (Some(0), Some(0)));
+        check("Thu, 01 Jan 1970 00:01:00 GMT", "W/3", (Some(60), Some(3)));
+        check("Thu,%2001%20Jan%201970%2000:01:00%20GMT", "-1", (Some(60), None));
+        check("not a date", "1", (None, Some(1)));
+        check("", "", (None, None));
+    }
+}

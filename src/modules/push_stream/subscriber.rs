@@ -1,0 +1,308 @@
+//! `push_stream_subscriber`: what subscribers of all kinds have in common.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::channels::{self, Channels, Refusal, Requested};
+use super::check::Findings;
+use super::client::Client;
+use super::events_channel::{self, Event, EventsChannel};
+use super::hooks::{Hook, Hooks};
+use super::publisher::{self, Publishing};
+use super::resume::Position;
+use super::role::{self, Mode, Role};
+use super::templates::{Format, Framing, Header, MessageTemplate, Padding, Templates};
+use super::websocket::{self, Websockets};
+use crate::compile::{Compiled, LocationId};
+use crate::config::value::{Flag, Msec, Size, Text};
+use crate::config::{Args, Builder, Call, Contexts, Cx, Directive, Fault, ScopeId, Severity};
+use crate::http::settings::{Bodies, Sending};
+use crate::http::{Next, Request};
+use crate::hub::channel::{ChannelId, Start};
+use crate::hub::message::{Draft, Message};
+use crate::server::clock;
+use crate::server::delivery::frame;
+use crate::server::delivery::subscriber::{
+    Farewell, NewSubscriber, Protocol, Settings, SubscriberEvents, SubscriberId,
+};
+use crate::server::live::Live;
+use crate::server::worker::{self, Local};
+use crate::settings;
+
+settings! {
+    /// How subscribers are treated.
+    pub(super) struct Subscribing {
+        /// Sends something when nothing else was sent for so long.
+        "push_stream_ping_message_interval" HTTP_ALL = "" => ping_interval: Option<Msec>,
+        /// How long a subscriber may stay; then the server ends its connection.
+        "push_stream_subscriber_connection_ttl" HTTP_ALL = "" => pub(super) ttl: Option<Msec>,
+        /// How long a long-polling request waits for a message; unset: as long as other subscribers may stay.
+        "push_stream_longpolling_connection_ttl" HTTP_ALL = "" => pub(super) longpolling_ttl: Option<Msec>,
+        /// How many bytes may wait for a subscriber that does not read; past them its connection is closed, websockets with
+        /// code 1013. Not of the original, which has no bound but memory.
+        "push_stream_subscriber_buffer_size" HTTP_ALL = "1m" => buffer_size: Size,
+    }
+}
+
+settings! {
+    /// What subscribers are told by the server itself.
+    pub(super) struct Notices {
+        /// The text of the pings that streaming subscribers get.
+        "push_stream_ping_message_text" HTTP = " " => ping_text: Text,
+        /// Whether a long-polling request that waited in vain is answered with a message that says so, rather than 304.
+        "push_stream_timeout_with_body" HTTP = "off" => pub(super) timeout_with_body: Flag,
+    }
+}
+
+/// The row that this file brings beside.
+pub(super) const COMMANDS: &[Directive] = &[Directive {
+    name: "push_stream_subscriber",
+    contexts: Contexts::LOCATION,
+    args: Args::between(0, 1),
+    syntax: "[streaming | polling | long-polling | eventsource | websocket]",
+    default: "streaming",
+    doc: "Makes the location one where clients subscribe to the channels of `push_stream_channels_path`, and says how they \
+          get the messages. On the ones over plain HTTP a client may choose polling or long-polling by the header \
+          `X-Nginx-PushStream-Mode`.\n\nExample: `push_stream_subscriber websocket;`",
+    file: file!(),
+    apply: subscriber,
+    ..Directive::BASE
+}];
+
+const MODES: [(&str, Mode); 5] = [
+    ("streaming", Mode::Streaming),
+    ("polling", Mode::Polling),
+    ("long-polling", Mode::LongPolling),
+    ("eventsource", Mode::EventSource),
+    ("websocket", Mode::Websocket),
+];
+
+fn subscriber(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
+    let word = call.text(0);
+    let mode = match MODES.iter().find(|(name, _)| word.eq_ignore_ascii_case(name)) {
+        Some((_, mode)) => *mode,
+        None if call.is_empty() => Mode::Streaming,
+        None => {
+            let message = format!(
+                "push stream module: invalid push_stream_subscriber mode value: {word}, accepted values (streaming, \
+                 polling, long-polling, eventsource, websocket)"
+            );
+            return Err(Fault::new(message).severity(Severity::Error).word(0));
+        }
+    };
+    role::take(cx, call, Role::Subscriber(mode), handle)
+}
+
+/// Checks what a block says.
+pub(super) fn check(builder: &Builder, scope: ScopeId, findings: &mut Findings) {
+    let Some(raw) = builder.peek::<Subscribing>(scope) else { return };
+    let never_zero = [
+        ("push_stream_ping_message_interval", raw.ping_interval),
+        ("push_stream_subscriber_connection_ttl", raw.ttl),
+        ("push_stream_longpolling_connection_ttl", raw.longpolling_ttl),
+    ];
+    for (name, time) in never_zero {
+        if time.flatten().is_some_and(|time| time.is_zero()) {
+            findings.refuse(&format!("{name} cannot be zero."));
+        }
+    }
+}
+
+fn handle(request: &mut Request) -> Next<'_> {
+    match request.settings::<role::Place>().role {
+        Some(Role::Subscriber(Mode::Websocket)) => websocket::handle(request),
+        Some(Role::Subscriber(mode)) => super::stream::handle(request, mode),
+        _ => Next::Declined,
+    }
+}
+
+/// What the subscribers of one location have in common that get the same bytes, on one worker.
+pub(super) struct Audience {
+    /// For delivery.
+    pub(super) settings: Rc<Settings>,
+    /// How a message looks.
+    pub(super) format: Rc<Format>,
+    /// What is sent before the first message, framed.
+    pub(super) header: Bytes,
+    /// Whether what clients send is published, and stored.
+    pub(super) publishing: Option<bool>,
+}
+
+/// What an audience is known by. The configuration is known by its place in memory, which the weak reference beside the
+/// audience keeps from being used again.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct AudienceKey {
+    compiled: *const Compiled,
+    location: LocationId,
+    framing: Framing,
+    is_event_source: bool,
+    padding: Padding,
+}
+
+impl Audience {
+    /// The audience that a request's client belongs to.
+    pub(super) fn of(request: &Request, framing: Framing, is_event_source: bool, padding: Padding) -> Rc<Self> {
+        type Known = HashMap<AudienceKey, (Weak<Compiled>, Rc<Audience>)>;
+        thread_local! {
+            static KNOWN: RefCell<Known> = RefCell::default();
+        }
+        let compiled = Arc::as_ptr(&request.compiled);
+        let key = AudienceKey { compiled, location: request.location_id, framing, is_event_source, padding };
+        KNOWN.with_borrow_mut(|known| {
+            if let Some((_, audience)) = known.get(&key) {
+                return Rc::clone(audience);
+            }
+            known.retain(|_, (compiled, _)| compiled.strong_count() > 0);
+            let audience = Rc::new(Self::new(request, framing, is_event_source, padding));
+            known.insert(key, (Arc::downgrade(&request.compiled), Rc::clone(&audience)));
+            audience
+        })
+    }
+
+    fn new(request: &Request, framing: Framing, is_event_source: bool, padding: Padding) -> Self {
+        let (templates, subscribing) = (request.settings::<Templates>(), request.settings::<Subscribing>());
+        let template = MessageTemplate::parse(&templates.message);
+        let format = Rc::new(Format::new(template, framing, is_event_source, padding));
+        let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+        let protocol = match framing {
+            Framing::Websocket => {
+                let most = *request.settings::<Bodies>().max_size;
+                Protocol::Websocket { max_message_size: if most == 0 { usize::MAX } else { bytes(most) } }
+            }
+            Framing::Chunk => Protocol::Stream { ending: Bytes::from_static(b"0\r\n\r\n") },
+            Framing::Bare => Protocol::Stream { ending: Bytes::new() },
+        };
+        let ping = match (framing, is_event_source) {
+            (Framing::Websocket, _) => frame::ping(b""),
+            (_, true) => framing.frame(&b": -1\n"[..]),
+            (_, false) => {
+                let text = request.compiled.http().get::<Notices>().ping_text.0.clone();
+                framing.frame(format.body(&notice(-1, text)))
+            }
+        };
+        let websockets = request.settings::<Websockets>();
+        Self {
+            settings: Rc::new(Settings {
+                protocol,
+                rendering: Rc::clone(&format) as Rc<_>,
+                ping: subscribing.ping_interval.map(|interval| (*interval, ping)),
+                ttl: subscribing.ttl.map(|ttl| *ttl),
+                queue_bound: bytes(*subscribing.buffer_size),
+                send_timeout: *request.settings::<Sending>().timeout,
+                footer: format.footer(&templates.footer),
+            }),
+            header: format.header(&request.settings::<Header>().text),
+            publishing: (*websockets.allow_publish).then(|| *request.settings::<Publishing>().store),
+            format,
+        }
+    }
+}
+
+/// A message of the server's own: of no channel, with a number that says what it is.
+pub(super) fn notice(id: i64, text: Bytes) -> Message {
+    let now = clock::unix_time().as_secs();
+    Message::new(ChannelId::from(&b""[..]), id, now, 0, Draft::text(text))
+}
+
+/// A subscriber that waits for its connection. Dropped without one it is forgotten.
+pub(super) struct Seat {
+    local: Rc<Local>,
+    id: Option<SubscriberId>,
+}
+
+impl Seat {
+    /// Gives the subscriber its connection.
+    pub(super) fn take(mut self, request: &Request, detached: crate::http::Detached) {
+        let Some(id) = self.id.take() else { return };
+        if let Err(error) = self.local.delivery.adopt(id, detached.socket, detached.leftover) {
+            let message = format!("push stream module: a subscriber's connection could not be taken over: {error}");
+            request.log(crate::server::log::Level::Alert, &message);
+        }
+    }
+
+    /// Gives it its connection to say goodbye on.
+    pub(super) fn dismiss(self, request: &Request, detached: crate::http::Detached, farewell: Farewell<'_>) {
+        let (local, id) = (Rc::clone(&self.local), self.id);
+        self.take(request, detached);
+        if let Some(id) = id {
+            local.delivery.close(id, farewell);
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(id) = self.id.take() {
+            self.local.delivery.abandon(id);
+        }
+    }
+}
+
+/// Checks the channels that a client asks for.
+pub(super) fn wanted(request: &Request, live: &Live) -> Result<Vec<Requested>, Refusal> {
+    let wanted = channels::requested(request);
+    let events = &request.compiled.http().get::<EventsChannel>().id;
+    let now = clock::unix_time().as_secs();
+    channels::check_subscriber(&live.hub, request.settings::<Channels>(), events, &wanted, now)?;
+    Ok(wanted)
+}
+
+/// Gives a client its places in its channels, tells everybody of it, and runs what is to be run then.
+pub(super) fn join(
+    request: &Request,
+    live: &'static Live,
+    audience: &Rc<Audience>,
+    wanted: &[Requested],
+    greeting: Bytes,
+) -> Result<Seat, Refusal> {
+    let Some(local) = worker::local() else {
+        return Err(Refusal { status: 503, explain: "This thread has no subscribers." });
+    };
+    let position = Position::of(request);
+    let channels: Vec<(&[u8], Start)> = wanted.iter().map(|channel| (&channel.id[..], position.start(channel))).collect();
+    let settings = Rc::clone(&audience.settings);
+    let events: Rc<dyn SubscriberEvents> = match Client::of(request, audience) {
+        Some(client) => Rc::new(client),
+        None => Rc::clone(audience) as Rc<_>,
+    };
+    let new = NewSubscriber { channels: &channels, create: true, settings, greeting, events };
+    let subscription = local.delivery.subscribe(new)?;
+    for channel in &subscription.channels {
+        let id = Bytes::copy_from_slice(channel.channel.as_bytes());
+        if channel.created {
+            publisher::announce_created(request, live, &id);
+        }
+        events_channel::announce(live, Event::ClientSubscribed, &id);
+    }
+    let names: Vec<String> = subscription.channels.iter().map(|channel| channel.channel.to_string()).collect();
+    let template = request.settings::<Hooks>().client_subscribed.as_ref();
+    let hook = Hook::of("push_stream_client_subscribed_request", template, request, names.join("/"));
+    if let Some(hook) = hook {
+        let (local, id) = (Rc::clone(&local), subscription.id);
+        hook.spawn_then(move |refusal| {
+            local.delivery.close(id, Farewell::Code(refusal.close_code, &refusal.reason));
+        });
+    }
+    Ok(Seat { local, id: Some(subscription.id) })
+}
+
+/// A place in no channel, for a client that is told goodbye at once.
+pub(super) fn nowhere(audience: &Rc<Audience>) -> Option<Seat> {
+    let local = worker::local()?;
+    let settings = Rc::clone(&audience.settings);
+    let events = Rc::clone(audience) as Rc<_>;
+    let new = NewSubscriber { channels: &[], create: false, settings, greeting: Bytes::new(), events };
+    let subscription = local.delivery.subscribe(new).ok()?;
+    Some(Seat { local, id: Some(subscription.id) })
+}
+
+/// How long a long-polling request waits.
+pub(super) fn longpolling_ttl(request: &Request) -> Option<Duration> {
+    let settings = request.settings::<Subscribing>();
+    settings.longpolling_ttl.or(settings.ttl).map(|ttl| *ttl)
+}

@@ -1,0 +1,125 @@
+//! The websocket subscriber: the handshake of RFC 6455, as the module answers it.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use sha1::{Digest, Sha1};
+
+use super::channels::{NO_ID, Refusal};
+use super::subscriber::{self, Audience};
+use super::templates::{Framing, Padding};
+use super::answer;
+use crate::config::value::Flag;
+use crate::config::{Builder, ScopeId};
+use crate::http::wire::header::Known;
+use crate::http::wire::method::Method;
+use crate::http::{Body, Next, Request, Response};
+use crate::server::delivery::subscriber::Farewell;
+use crate::server::live::Live;
+use crate::settings;
+
+settings! {
+    /// What websocket clients may do.
+    pub(super) struct Websockets {
+        /// Whether what a client sends is published to its channels.
+        "push_stream_websocket_allow_publish" HTTP_ALL = "off" => pub(super) allow_publish: Flag,
+    }
+}
+
+/// Whether a block lets clients publish, if it says so.
+pub(super) fn raw_allows_publish(builder: &Builder, scope: ScopeId) -> Option<bool> {
+    builder.peek::<Websockets>(scope)?.allow_publish.map(|flag| *flag)
+}
+
+/// The code of a close frame for a client that is refused.
+const POLICY_VIOLATION: u16 = 1008;
+
+/// Answers a handshake.
+pub(super) fn handle(request: &mut Request) -> Next<'_> {
+    let mut response = Response::new(101);
+    response.close = true;
+    if request.method != Method::Get {
+        response.status = 405;
+        response.header("Allow", &b"GET"[..]);
+        return Next::Answer(response);
+    }
+    answer::allow_origins(request, "GET", &mut response);
+    answer::forbid_caching(&mut response);
+    let Some(key) = key(request) else {
+        answer::refuse(&mut response, MISSING_HEADERS);
+        return Next::Answer(response);
+    };
+    if !is_known_version(request) {
+        response.header("Sec-WebSocket-Version", &b"8, 13"[..]);
+        answer::refuse(&mut response, UNKNOWN_VERSION);
+        return Next::Answer(response);
+    }
+    if !answer::is_origin_allowed(request) {
+        answer::refuse(&mut response, FOREIGN_ORIGIN);
+        return Next::Answer(response);
+    }
+    let Some(live) = Live::get() else { return Next::Status(503) };
+    response.header("Upgrade", &b"WebSocket"[..]);
+    response.header("Connection", &b"Upgrade"[..]);
+    response.header("Sec-WebSocket-Accept", accept(key));
+    response.bare_head = true;
+    response.body = subscribe(request, live);
+    Next::Answer(response)
+}
+
+/// Subscribes, and says what is done with the connection once the handshake is answered.
+fn subscribe(request: &Request, live: &'static Live) -> Body {
+    let audience = Audience::of(request, Framing::Websocket, false, Padding::default());
+    let wanted = subscriber::wanted(request, live);
+    let joined = wanted.and_then(|wanted| subscriber::join(request, live, &audience, &wanted, audience.header.clone()));
+    match joined {
+        Ok(seat) => Body::Takeover(Box::new(move |detached, request| seat.take(request, detached))),
+        // As recorded: the connection ends without a word.
+        Err(NO_ID) => Body::Takeover(Box::new(|detached, _| drop(detached))),
+        Err(Refusal { status, explain }) => {
+            let reason = format!("{{\"http_status\": {status}, \"explain\":\"{explain}\"}}");
+            let Some(seat) = subscriber::nowhere(&audience) else { return Body::Empty };
+            Body::Takeover(Box::new(move |detached, request| {
+                seat.dismiss(request, detached, Farewell::Code(POLICY_VIOLATION, &reason));
+            }))
+        }
+    }
+}
+
+const MISSING_HEADERS: Refusal = Refusal {
+    status: 400,
+    explain: "Don't have at least one of the mandatory headers: Connection, Upgrade, Sec-WebSocket-Key and \
+              Sec-WebSocket-Version",
+};
+const UNKNOWN_VERSION: Refusal =
+    Refusal { status: 400, explain: "Version not supported. Supported versions: 8, 13" };
+const FOREIGN_ORIGIN: Refusal = Refusal { status: 403, explain: "Origin is not allowed." };
+
+/// The key of a handshake that has all it needs.
+fn key(request: &Request) -> Option<&[u8]> {
+    request.head.known(Known::Connection)?;
+    request.head.known(Known::Upgrade)?;
+    request.head.all(b"sec-websocket-version").next()?;
+    request.head.all(b"sec-websocket-key").next()
+}
+
+fn is_known_version(request: &Request) -> bool {
+    request.head.all(b"sec-websocket-version").next().is_some_and(|version| matches!(version, b"8" | b"13"))
+}
+
+/// `Sec-WebSocket-Accept` for a key (RFC 6455 §4.2.2).
+fn accept(key: &[u8]) -> Bytes {
+    let digest = Sha1::new().chain_update(key).chain_update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").finalize();
+    STANDARD.encode(digest).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_accepted() {
+        assert_eq!(accept(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(accept(b"x"), "JVxkmtKFjDcI/Pm/AGPEKSN6wT8=");
+    }
+}
