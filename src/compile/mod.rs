@@ -35,6 +35,8 @@ pub struct Compiled {
     pub servers: Vec<Server>,
     /// What runs in each phase.
     pub phases: Phases,
+    /// Whether somewhere `$sent_http_…` is read, for which a request must keep its answer's headers.
+    pub reads_sent_headers: bool,
     locations: Vec<Location>,
 }
 
@@ -154,7 +156,10 @@ impl Compiled {
             locations.push(compile_location(&config, location, trees(&location.children)));
         }
         let phases = Phases::new(crate::modules::MODULES);
-        Self { config, listeners, servers: compiled_servers, phases, locations }
+        let is_sent_header =
+            |variable: &Variable| matches!(&variable.source, crate::config::Source::BuiltIn { row, .. } if row.name == "sent_http_");
+        let reads_sent_headers = config.variables.iter().any(is_sent_header);
+        Self { config, reads_sent_headers, listeners, servers: compiled_servers, phases, locations }
     }
 
     /// A location.
@@ -197,7 +202,8 @@ impl Compiled {
 }
 
 fn first_name(server: &ServerDef) -> Bytes {
-    server.names.first().map_or_else(Bytes::new, |(_, written, _)| Bytes::copy_from_slice(written.as_bytes()))
+    let first = server.names.first().map(|(_, written, _)| written.strip_prefix('.').unwrap_or(written));
+    first.map_or_else(Bytes::new, |name| Bytes::copy_from_slice(name.as_bytes()))
 }
 
 fn compile_location(config: &Config, location: &LocationDef, tree: LocationTree) -> Location {

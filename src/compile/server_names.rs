@@ -44,8 +44,8 @@ impl ServerNames {
         self.exact.is_empty() && self.suffixes.is_empty() && self.prefixes.is_empty() && self.regexes.is_empty()
     }
 
-    /// The server of a name in lower case, with the captures if an expression found it.
-    pub fn find(&self, name: &Bytes) -> Option<(ServerId, Option<Captures>)> {
+    /// The server of a name in lower case, with the expression and its captures if one found it.
+    pub fn find(&self, name: &Bytes) -> Option<(ServerId, Option<(&Regex, Captures)>)> {
         if let Some(server) = self.exact.get(&name[..]) {
             return Some((*server, None));
         }
@@ -70,13 +70,12 @@ impl ServerNames {
         memchr::memrchr_iter(b'.', name).find_map(|dot| self.prefixes.get(&name[..dot])).copied()
     }
 
-    fn by_regex(&self, name: &Bytes) -> Option<(ServerId, Option<Captures>)> {
+    fn by_regex(&self, name: &Bytes) -> Option<(ServerId, Option<(&Regex, Captures)>)> {
         // A match that is given up counts as none: the default server then answers.
-        let matched = |(regex, server): &(Regex, ServerId)| match regex.captures(name) {
-            Ok(Some(captures)) => Some((*server, Some(captures))),
+        self.regexes.iter().find_map(|(regex, server)| match regex.captures(name) {
+            Ok(Some(captures)) => Some((*server, Some((regex, captures)))),
             Ok(None) | Err(_) => None,
-        };
-        self.regexes.iter().find_map(matched)
+        })
     }
 }
 

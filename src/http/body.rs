@@ -31,6 +31,16 @@ impl Request {
         self.body.is_none() && (self.head.is_chunked() || self.head.content_length().is_some_and(|length| length > 0))
     }
 
+    /// Whether what has come of an unread body can't be one.
+    pub(super) fn has_bad_chunks(&self) -> bool {
+        let buffered = self.connection.buffered();
+        self.is_main()
+            && !self.must_close
+            && self.body.is_none()
+            && self.head.is_chunked()
+            && decode(&mut Chunked::default(), &buffered, &mut BytesMut::new()).is_err()
+    }
+
     /// The bound that holds here; `None`: no bound.
     fn max_body_size(&self) -> Option<u64> {
         Some(*self.settings::<Bodies>().max_size).filter(|size| *size > 0)

@@ -18,8 +18,9 @@ pub const PRODUCT: &str = "pushgate";
 /// The same with its version.
 pub const PRODUCT_VERSION: &str = concat!("pushgate/", env!("CARGO_PKG_VERSION"));
 
-/// nginx's own status for closing the connection without an answer.
-const CLOSE: u16 = 444;
+/// The statuses that end the connection without an answer: nginx's own for that, a client that took too long, and one
+/// that has gone.
+const SILENT: [u16; 3] = [444, 408, 499];
 
 /// The rows that this file brings.
 pub const COMMANDS: &[Directive] = &[Directive {
@@ -126,8 +127,8 @@ impl Special {
 impl Request {
     /// Turns a status into its page.
     pub(super) fn special(&mut self, status: u16) -> Special {
-        if status == CLOSE {
-            return Special::Page(Response { silent: true, ..Response::new(CLOSE) });
+        if SILENT.contains(&status) {
+            return Special::Page(Response { silent: true, ..Response::new(status) });
         }
         self.error_status = Some(pages::visible_status(status));
         if matches!(status, 400 | 413 | 414 | 494..=497 | 500 | 501) {

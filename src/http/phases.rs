@@ -53,6 +53,7 @@ impl Request {
         if let Some(status) = self.error_status {
             response.status = status;
         }
+        super::sent::before_filters(self, &response);
         for module in crate::modules::MODULES.iter().rev() {
             if let Some(filter) = module.filter {
                 filter(self, &mut response);

@@ -186,6 +186,14 @@ impl Request {
         self.compiled.settings(self.location_id).get::<S>()
     }
 
+    /// The status of the answer, as far as it is known; 0: not at all.
+    pub fn status(&self) -> u16 {
+        match self.sent.status {
+            0 => self.error_status.unwrap_or(0),
+            status => status,
+        }
+    }
+
     /// Whether it is a client's own.
     pub fn is_main(&self) -> bool {
         self.kind == Kind::Main

@@ -44,6 +44,7 @@ pub(super) async fn response(
         Framing::Bare => Bytes::new(),
         _ => encode_head(date, request, &response, after, length, is_chunked),
     };
+    super::sent::as_sent(request, &head);
     let body = match framing {
         Framing::NoBody => Body::Empty,
         _ => std::mem::take(&mut response.body),

@@ -162,24 +162,22 @@ fn begin(
     };
     let (server, captures) = found.unwrap_or((listener.default_server, None));
     let request = Request::new(Rc::clone(connection), Arc::clone(compiled), server, head, started);
-    if let Some(captures) = captures {
-        request.set_captures(captures);
+    if let Some((regex, captures)) = captures {
+        request.keep_captures(regex, captures);
     }
     request
 }
 
 /// Answers a request and says what becomes of the connection.
 async fn answer(site: &Site, mut request: Request, refused: Option<u16>) -> After {
-    let response = match refused {
-        Some(status) => {
-            request.must_close = true;
-            match request.special(status) {
-                super::error_page::Special::Page(response) => response,
-                super::error_page::Special::Jump(_) => request.plain_page(status),
-            }
-        }
+    let mut response = match refused {
+        Some(status) => refuse(&mut request, status),
         None => request.run().await,
     };
+    // What came with the head is looked at before the answer leaves, as in nginx; the rest of a body nobody read is not.
+    if request.has_bad_chunks() {
+        response = refuse(&mut request, 400);
+    }
     let keepalive = refused.is_none() && !request.must_close && !response.close && wants_next(site, &request);
     let after = send(site, &mut request, response, keepalive).await;
     let compiled = Arc::clone(&request.compiled);
@@ -187,6 +185,15 @@ async fn answer(site: &Site, mut request: Request, refused: Option<u16>) -> Afte
         handler(&mut request);
     }
     after
+}
+
+/// The page for a request that is not carried out; the connection ends with it.
+fn refuse(request: &mut Request, status: u16) -> Response {
+    request.must_close = true;
+    match request.special(status) {
+        super::error_page::Special::Page(response) => response,
+        super::error_page::Special::Jump(_) => request.plain_page(status),
+    }
 }
 
 /// Whether both sides want another request on the connection.

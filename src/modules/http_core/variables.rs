@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::config::{Value, VariableRow};
 use crate::http::wire::header::Known;
 use crate::http::wire::lookup;
-use crate::http::{Peer, Request, root};
+use crate::http::{Peer, Request, root, sent_header};
 use crate::server::{clock, local_time};
 
 /// The rows that this file brings.
@@ -73,6 +73,7 @@ pub(super) const VARIABLES: &[VariableRow] = &[
         |r, name| Some(Bytes::copy_from_slice(&r.head.variable(name.as_bytes())?)),
         "A header of the request.",
     ),
+    VariableRow::new("sent_http_", sent_header, "A header of the answer.").volatile(),
     VariableRow::new("cookie_", |r, name| text(lookup::cookie(r.head.all(b"cookie"), name.as_bytes())?), "A cookie."),
     VariableRow::new("document_root", |r, _| Some(root::document_root(r)), "The folder of `root` or `alias`.")
         .volatile(),
@@ -99,7 +100,7 @@ pub(super) const VARIABLES: &[VariableRow] = &[
     )
     .volatile(),
     VariableRow::new("request_id", request_id, "Sixteen random bytes in hexadecimal."),
-    VariableRow::new("status", |r, _| Some(format!("{:03}", r.sent.status).into()), "The status of the answer.")
+    VariableRow::new("status", |r, _| Some(format!("{:03}", r.status()).into()), "The status of the answer.")
         .volatile(),
     VariableRow::new(
         "body_bytes_sent",
