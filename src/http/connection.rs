@@ -164,6 +164,30 @@ impl Connection {
         clock::timeout(timeout, read).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
     }
 
+    /// Waits until the client closes the connection. What it sends meanwhile is kept, up to a bound.
+    pub async fn closed(&self) {
+        const MOST: usize = 64 * 1024;
+        while self.buffer.borrow().len() < MOST {
+            let Ok(stream) = self.stream() else { return };
+            let read = {
+                let mut buffer = self.buffer.borrow_mut();
+                buffer.reserve(READ_SIZE);
+                stream.try_read(&mut buffer)
+            };
+            match read {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if self.wait(&stream).await.is_err() {
+                        return;
+                    }
+                }
+                Err(_) => return,
+            }
+        }
+        std::future::pending().await
+    }
+
     /// Waits for the socket without holding memory: an idle connection has no buffer.
     async fn wait(&self, stream: &Stream) -> io::Result<()> {
         if self.buffer.borrow().is_empty() {

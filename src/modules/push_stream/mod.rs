@@ -16,6 +16,7 @@ mod hooks;
 mod info;
 mod limits;
 mod padding;
+mod polling;
 mod publisher;
 mod resume;
 mod role;

@@ -176,6 +176,7 @@ impl Audience {
             }
             Framing::Chunk => Protocol::Stream { ending: Bytes::from_static(b"0\r\n\r\n") },
             Framing::Bare => Protocol::Stream { ending: Bytes::new() },
+            Framing::Stamped => Protocol::Mailbox,
         };
         let ping = match (framing, is_event_source) {
             (Framing::Websocket, _) => frame::ping(b""),
@@ -186,12 +187,14 @@ impl Audience {
             }
         };
         let websockets = request.settings::<Websockets>();
+        let is_mailbox = framing == Framing::Stamped;
         Self {
             settings: Rc::new(Settings {
                 protocol,
                 rendering: Rc::clone(&format) as Rc<_>,
-                ping: subscribing.ping_interval.map(|interval| (*interval, ping)),
-                ttl: subscribing.ttl.map(|ttl| *ttl),
+                ping: subscribing.ping_interval.filter(|_| !is_mailbox).map(|interval| (*interval, ping)),
+                // A long-polling request keeps its time itself.
+                ttl: subscribing.ttl.filter(|_| !is_mailbox).map(|ttl| *ttl),
                 queue_bound: bytes(*subscribing.buffer_size),
                 send_timeout: *request.settings::<Sending>().timeout,
                 footer: format.footer(&templates.footer),
@@ -219,10 +222,25 @@ impl Seat {
     /// Gives the subscriber its connection.
     pub(super) fn take(mut self, request: &Request, detached: crate::http::Detached) {
         let Some(id) = self.id.take() else { return };
-        if let Err(error) = self.local.delivery.adopt(id, detached.socket, detached.leftover) {
+        if let Err(error) = self.local.delivery.adopt_with(id, detached.socket, detached.leftover, detached.head) {
             let message = format!("push stream module: a subscriber's connection could not be taken over: {error}");
             request.log(crate::server::log::Level::Alert, &message);
         }
+    }
+
+    /// Whether something waits for a subscriber without a connection.
+    pub(super) fn has_mail(&self) -> bool {
+        self.id.is_some_and(|id| self.local.delivery.has_mail(id))
+    }
+
+    /// Waits until it has got all that is on its way.
+    pub(super) async fn catch_up(&self) {
+        self.local.delivery.catch_up().await;
+    }
+
+    /// Takes what waits for a subscriber without a connection.
+    pub(super) fn collect(mut self) -> Vec<Bytes> {
+        self.id.take().map_or_else(Vec::new, |id| self.local.delivery.collect(id))
     }
 
     /// Gives it its connection to say goodbye on.
@@ -260,6 +278,18 @@ pub(super) fn join(
     wanted: &[Requested],
     greeting: Bytes,
 ) -> Result<Seat, Refusal> {
+    join_as(request, live, audience, wanted, greeting, |events| events)
+}
+
+/// The same, with something around the ears of the subscriber.
+pub(super) fn join_as(
+    request: &Request,
+    live: &'static Live,
+    audience: &Rc<Audience>,
+    wanted: &[Requested],
+    greeting: Bytes,
+    around: impl FnOnce(Rc<dyn SubscriberEvents>) -> Rc<dyn SubscriberEvents>,
+) -> Result<Seat, Refusal> {
     let Some(local) = worker::local() else {
         return Err(Refusal { status: 503, explain: "This thread has no subscribers." });
     };
@@ -270,7 +300,7 @@ pub(super) fn join(
         Some(client) => Rc::new(client),
         None => Rc::clone(audience) as Rc<_>,
     };
-    let new = NewSubscriber { channels: &channels, create: true, settings, greeting, events };
+    let new = NewSubscriber { channels: &channels, create: true, settings, greeting, events: around(events) };
     let subscription = local.delivery.subscribe(new)?;
     for channel in &subscription.channels {
         let id = Bytes::copy_from_slice(channel.channel.as_bytes());

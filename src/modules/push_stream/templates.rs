@@ -225,6 +225,8 @@ pub(super) enum Framing {
     Chunk,
     /// As they are.
     Bare,
+    /// For a mailbox: with the message's time and tag in front.
+    Stamped,
 }
 
 impl Framing {
@@ -233,7 +235,7 @@ impl Framing {
         let length = bytes.as_ref().len();
         match self {
             Self::Websocket => frame::text(bytes.as_ref()),
-            Self::Bare => bytes.into(),
+            Self::Bare | Self::Stamped => bytes.into(),
             Self::Chunk if length == 0 => Bytes::new(),
             Self::Chunk => {
                 let mut chunk = Vec::with_capacity(length + 12);
@@ -330,6 +332,9 @@ impl Rendering for Format {
     }
 
     fn render(&self, message: &Message) -> Bytes {
+        if self.framing == Framing::Stamped {
+            return super::polling::stamped(message, &self.body(message));
+        }
         let is_text = self.template.is_plain() && !self.is_event_source && self.padding.message == 0;
         if is_text { self.framing.frame(message.text().clone()) } else { self.framing.frame(self.body(message)) }
     }
