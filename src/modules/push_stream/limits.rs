@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::check::Findings;
 use super::events_channel::{self, Event};
+use super::subscriber::Notices;
 use crate::compile::Compiled;
 use crate::config::value::{Number, Sec, Text, parse_size};
 use crate::config::{Args, Builder, Call, Contexts, Cx, Directive, Fault, Merge, Section, Severity, Slot};
@@ -141,6 +142,7 @@ const NO_PREFIX: &str = "cannot set wildcard channel max qtd if push_stream_wild
 /// Gives the hub the limits of a configuration, and sees to it from then on that they are kept.
 pub(super) fn apply(compiled: &Compiled, live: &'static Live) {
     live.hub.set_limits(limits(compiled));
+    live.set_farewell_time(*compiled.http().get::<Notices>().farewell_time);
     static STARTED: AtomicBool = AtomicBool::new(false);
     if !STARTED.swap(true, Ordering::Relaxed) {
         tokio::spawn(keep_house(live));

@@ -56,6 +56,9 @@ settings! {
         "push_stream_ping_message_text" HTTP = " " => ping_text: Text,
         /// Whether a long-polling request that waited in vain is answered with a message that says so, rather than 304.
         "push_stream_timeout_with_body" HTTP = "off" => pub(super) timeout_with_body: Flag,
+        /// Over which time the subscribers are told to go when the server quits, so that they do not all come back at once.
+        /// Not of the original.
+        "push_stream_farewell_time" HTTP = "2s" => pub(super) farewell_time: Msec,
     }
 }
 

@@ -180,6 +180,11 @@ impl Delivery {
         self.state.borrow().open()
     }
 
+    /// All subscribers.
+    pub fn subscribers(&self) -> Vec<SubscriberId> {
+        self.state.borrow().subscribers()
+    }
+
     /// Nobody is there.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -522,6 +522,11 @@ impl State {
 }
 
 impl State {
+    pub(super) fn subscribers(&self) -> Vec<SubscriberId> {
+        let open = self.subscribers.iter().filter(|(_, subscriber)| subscriber.phase == Phase::Open);
+        open.map(|(slot, subscriber)| SubscriberId { slot: slot as u32, serial: subscriber.serial }).collect()
+    }
+
     pub(super) fn channels(&self, id: SubscriberId) -> SmallVec<[ChannelId; 1]> {
         let subscriber = self.subscribers.get(id.slot as usize).filter(|subscriber| subscriber.serial == id.serial);
         let seats = subscriber.map_or(&[][..], |subscriber| &subscriber.seats);
