@@ -265,7 +265,7 @@ fn any_id_names_its_own_channel() {
         "a\\\\\"b",
         "--",
         "a;b",
-        "a/*b",
+        "a--b",
         "$1",
         "$$",
         "%s",

@@ -115,6 +115,11 @@ impl Cx<'_> {
         self.builder.scope(self.scope).raw.peek::<S>()
     }
 
+    /// What another block has said of a section so far.
+    pub fn peek_in<S: Section>(&self, scope: ScopeId) -> Option<&S::Raw> {
+        self.builder.peek::<S>(scope)
+    }
+
     /// What an enclosing block, or this one, has said of a section: the nearest of the given kind.
     pub fn edit_around<S: Section>(&mut self, context: Contexts) -> Option<&mut S::Raw> {
         let scope = self.enclosing(context)?;
@@ -242,6 +247,11 @@ impl Builder {
     /// What a block says of a section.
     pub fn peek<S: Section>(&self, scope: ScopeId) -> Option<&S::Raw> {
         self.scope(scope).raw.peek::<S>()
+    }
+
+    /// What the block of a number says of a section.
+    pub fn peek_number<S: Section>(&self, number: usize) -> Option<&S::Raw> {
+        self.scopes.get(number)?.raw.peek::<S>()
     }
 
     pub(super) fn scope_mut(&mut self, id: ScopeId) -> &mut Scope {

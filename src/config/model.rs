@@ -181,4 +181,6 @@ pub struct UpstreamDef {
     pub scope: ScopeId,
     /// Its name.
     pub name: String,
+    /// Whether a server was named in it, of whatever kind.
+    pub has_servers: bool,
 }

@@ -17,6 +17,9 @@ use crate::server::clock::{self, Moment};
 /// How much is read at once.
 const READ_SIZE: usize = 4096;
 
+/// So much is read ahead while a handler works.
+const MAX_READ_AHEAD: usize = 64 * 1024;
+
 /// A client's connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -164,25 +167,13 @@ impl Connection {
         clock::timeout(timeout, read).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Waits until the client closes the connection. What it sends meanwhile is kept, up to a bound.
+    /// Waits until the client has gone, while a handler works for it. What it sends meanwhile is read ahead, up to a
+    /// bound; past it there is no telling.
     pub async fn closed(&self) {
-        const MOST: usize = 64 * 1024;
-        while self.buffer.borrow().len() < MOST {
-            let Ok(stream) = self.stream() else { return };
-            let read = {
-                let mut buffer = self.buffer.borrow_mut();
-                buffer.reserve(READ_SIZE);
-                stream.try_read(&mut buffer)
-            };
-            match read {
-                Ok(0) => return,
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.wait(&stream).await.is_err() {
-                        return;
-                    }
-                }
-                Err(_) => return,
+        while self.buffer.borrow().len() < MAX_READ_AHEAD {
+            match self.fill(Duration::MAX).await {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return,
             }
         }
         std::future::pending().await

@@ -29,7 +29,7 @@ pub mod wire;
 pub use connection::{Connection, Peer, Stream};
 pub use module::{Filter, Handler, Jump, Module, Next, Phase};
 pub use remembered::Remembered;
-pub use request::{Kind, Request, Sent};
+pub use request::{Kind, Quoting, Request, Sent};
 pub use response::{Body, BodyStream, Detached, FileBody, Piece, Response, Takeover};
 pub use sent::sent_header;
 pub use serve::{Site, is_disconnect, serve};

@@ -88,6 +88,19 @@ pub struct Sent {
 #[derive(Debug, Default)]
 struct Variables {
     values: Vec<Option<Value>>,
+    /// The variables whose values a directive has quoted.
+    quoted: Vec<(VarId, Quoting)>,
+}
+
+/// How a value was quoted by the directive that assigned it, for those who would quote it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quoting {
+    /// A JSON string or `null`: `set_quote_json_str`.
+    Json,
+    /// An SQL literal with doubled apostrophes or `NULL`: `postgres_escape`.
+    Sql,
+    /// An SQL literal with backslashes: `set_quote_sql_str`, `set_quote_pgsql_str`.
+    SqlBackslashes,
 }
 
 impl Request {
@@ -239,6 +252,17 @@ impl Request {
         self.variables.borrow_mut().put(id.0 as usize, value);
     }
 
+    /// Assigns a variable a value that was quoted.
+    pub fn set_quoted(&mut self, id: VarId, value: Bytes, quoting: Quoting) {
+        self.set_variable(id, Some(value));
+        self.variables.borrow_mut().quoted.push((id, quoting));
+    }
+
+    /// How the present value of a variable was quoted; `None`: it may be anything.
+    pub fn quoting(&self, id: VarId) -> Option<Quoting> {
+        self.variables.borrow().quoted.iter().find(|(quoted, _)| *quoted == id).map(|(_, quoting)| *quoting)
+    }
+
     /// Matches a text. What is captured stays for `$1` and its like, and goes to the variables that the expression
     /// names. An error is a match that was given up, which is logged.
     pub fn matches(&self, regex: &Regex, subject: &Bytes) -> Result<bool, pcre2::Error> {
@@ -312,6 +336,7 @@ impl Variables {
             self.values.resize(index + 1, None);
         }
         self.values[index] = Some(value);
+        self.quoted.retain(|(quoted, _)| quoted.0 as usize != index);
     }
 }
 

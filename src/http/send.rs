@@ -38,8 +38,7 @@ pub(super) async fn response(
         true => After::KeepAlive { timeout: request.settings::<Keepalive>().timeout.header },
         false => After::Close,
     };
-    let is_chunked = framing == Framing::Chunked
-        || (framing == Framing::NoBody && length.is_none() && response.status >= 200 && request.head.version() >= 1001);
+    let is_chunked = framing == Framing::Chunked;
     let mut head = match framing {
         Framing::Bare => Bytes::new(),
         _ => encode_head(date, request, &response, after, length, is_chunked),

@@ -4,14 +4,21 @@
 //! are checked here, so that such a file loads; the directives that would use them are not supported.
 
 use crate::config::value::Template;
-use crate::config::{Args, Call, Contexts, Cx, Declarations, Directive, Fault, Status};
+use crate::config::{Args, Call, Contexts, Cx, Declarations, Directive, Fault, Status, VariableRow};
 use crate::http::Module;
 
 /// The module.
 pub static MODULE: Module = Module {
-    declares: Declarations { module: "http_fastcgi", sections: &[], commands: COMMANDS, variables: &[] },
+    declares: Declarations { module: "http_fastcgi", sections: &[], commands: COMMANDS, variables: VARIABLES },
     ..Module::EMPTY
 };
+
+/// What the stock list of parameters reads. `fastcgi_index` and `fastcgi_split_path_info`, which would change it, come
+/// with `fastcgi_pass`.
+const VARIABLES: &[VariableRow] = &[
+    VariableRow::new("fastcgi_script_name", |r, _| Some(r.uri.clone()), "The path of the script: the request's.").volatile(),
+    VariableRow::new("fastcgi_path_info", |_, _| None, "What follows the script's path.").volatile(),
+];
 
 const COMMANDS: &[Directive] = &[
     row("fastcgi_param", "only `fastcgi_pass` uses it, which is not supported"),
@@ -39,4 +46,16 @@ fn param(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
         return Err(fault.help("it may be: if_not_empty"));
     }
     Template::word(call, 1, cx).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::testing::findings;
+
+    #[test]
+    fn words() {
+        assert_eq!(findings("fastcgi_param A $host if_not_empty; uwsgi_param A b; scgi_param A b;"), [""; 0]);
+        assert_eq!(findings("fastcgi_param A b maybe;"), ["invalid parameter \"maybe\""]);
+        assert_eq!(findings("fastcgi_param A $nosuch;"), ["unknown \"nosuch\" variable"]);
+    }
 }

@@ -73,7 +73,7 @@ impl From<super::conninfo::ServerLine> for Server {
 }
 
 /// `postgres_keepalive`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
     /// Busy and idle connections together.
     pub max: usize,
@@ -97,7 +97,7 @@ pub enum Overflow {
 }
 
 /// `postgres_queue`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Queue {
     /// So many requests wait.
     pub max: usize,

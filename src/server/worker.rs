@@ -112,7 +112,7 @@ pub(super) fn run(live: &'static Live, number: u16, mut control: mpsc::Unbounded
 
 /// Gives up root's rights on this thread. The process's first thread keeps them, as nginx's master does, for the logs,
 /// ports and keys that a reload opens; it handles nothing that comes from a client.
-pub(super) fn become_user(live: &Live) -> io::Result<()> {
+pub fn become_user(live: &Live) -> io::Result<()> {
     let compiled = live.compiled();
     match &compiled.config.main().get::<User>().identity {
         None => Ok(()),

@@ -1,0 +1,364 @@
+//! What stands in an `upstream` block: `postgres_server`, `postgres_keepalive`, `postgres_queue`, and the logs of
+//! today's module.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::value::{parse_msec, parse_number};
+use crate::config::{
+    Args, Builder, Call, Contexts, Cx, Diagnostic, Directive, Fault, Merge, Section, Severity, Slot, Status,
+};
+use crate::pg::conninfo::{self, ConninfoError, Grammar, ServerLine};
+use crate::pg::pool::{Keepalive, Overflow, PoolOptions, Queue};
+
+/// The rows that this file brings.
+pub(super) const COMMANDS: [Directive; 5] = [
+    Directive {
+        name: "postgres_server",
+        contexts: Contexts::UPSTREAM,
+        args: Args::SOME,
+        syntax: "address[:port] [dbname=name] [user=name] [password=word] [port=number] | connection string or URI of libpq \
+                 [weight=n] [max_conns=n] [max_fails=n] [fail_timeout=time] [backup] [down]",
+        doc: "A PostgreSQL server of the upstream, in the grammar of 2015 and 2018 or in libpq's; the first word tells \
+              which. libpq's takes several hosts, TLS (`sslmode`, `sslrootcert`, `sslcert`, `sslkey`), \
+              `target_session_attrs`, `options`, `client_encoding` and `connect_timeout`.\n\n\
+              Several servers are used in turn; one that fails is left out for `fail_timeout` and the next is tried \
+              (the original answers with an error at once).\n\n\
+              Example: `postgres_server 127.0.0.1:5432 dbname=test user=test password=test;`",
+        file: file!(),
+        apply: postgres_server,
+        ..Directive::BASE
+    },
+    Directive {
+        name: "postgres_keepalive",
+        contexts: Contexts::UPSTREAM,
+        args: Args::SOME,
+        syntax: "off | [max=n] [mode=single|multi] [overflow=ignore|reject] | n [overflow=ignore|reject] [timeout=time] \
+                 [requests=n]",
+        doc: "How many connections to the upstream each worker keeps. In the grammar of 2015 and 2018 ten are kept where \
+              nothing is said; in today's none, and each request connects anew. When all are busy, `overflow=ignore` \
+              opens one more and `overflow=reject` refuses the request.",
+        file: file!(),
+        apply: postgres_keepalive,
+        ..Directive::BASE
+    },
+    Directive {
+        name: "postgres_queue",
+        contexts: Contexts::UPSTREAM,
+        args: Args::between(1, 3),
+        syntax: "n [overflow=ignore|reject] [timeout=time]",
+        doc: "How many requests wait for a connection when all that `postgres_keepalive` allows are busy, and how long \
+              (60 s); then they get 504.",
+        file: file!(),
+        apply: postgres_queue,
+        ..Directive::BASE
+    },
+    Directive {
+        name: "postgres_log",
+        contexts: Contexts::UPSTREAM,
+        args: Args::SOME,
+        syntax: "file [level]",
+        status: Status::Ignored("what concerns an upstream is in the error log"),
+        doc: "A log of its own for an upstream in the original.",
+        file: file!(),
+        ..Directive::BASE
+    },
+    Directive {
+        name: "postgres_trace",
+        contexts: Contexts::UPSTREAM,
+        args: Args::SOME,
+        syntax: "file [level]",
+        status: Status::Ignored("what concerns an upstream is in the error log"),
+        doc: "A trace of the protocol, made by libpq, in the original.",
+        file: file!(),
+        ..Directive::BASE
+    },
+];
+
+/// The connections that an older configuration keeps where it says nothing.
+const DEFAULT_MAX: usize = 10;
+
+/// How long a request waits in the queue where nothing is said.
+const DEFAULT_WAIT: Duration = Duration::from_secs(60);
+
+/// How long a connection of today's module stays idle where nothing is said.
+const DEFAULT_IDLE: Duration = Duration::from_secs(60 * 60);
+
+/// How many requests a connection of today's module carries where nothing is said.
+const DEFAULT_REQUESTS: u64 = 1000;
+
+/// The PostgreSQL side of an upstream.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    /// Its servers; `None` where there are none of PostgreSQL.
+    pub(super) servers: Option<Arc<Servers>>,
+}
+
+/// The servers of an upstream, and how their connections are kept.
+#[derive(Debug, PartialEq)]
+pub(super) struct Servers {
+    /// The upstream's name.
+    pub(super) name: String,
+    /// The grammar of the first server.
+    pub(super) grammar: Grammar,
+    lines: Vec<ServerLine>,
+    keepalive: Option<Keepalive>,
+    queue: Option<Queue>,
+}
+
+/// What the block says.
+#[derive(Debug, Default)]
+pub(super) struct RawUpstream {
+    name: String,
+    lines: Vec<ServerLine>,
+    /// `Some(None)`: switched off.
+    keepalive: Option<Option<Keepalive>>,
+    queue: Option<Queue>,
+}
+
+impl RawUpstream {
+    /// The grammar of the first server.
+    pub(super) fn grammar(&self) -> Option<Grammar> {
+        self.lines.first().map(|line| line.grammar)
+    }
+}
+
+impl Section for Upstream {
+    type Raw = RawUpstream;
+
+    fn merge(raw: &RawUpstream, _: Option<&Self>, _: &mut Merge<'_>) -> Self {
+        let servers = raw.grammar().map(|grammar| {
+            let by_default = (grammar == Grammar::Address).then_some(Keepalive {
+                max: DEFAULT_MAX,
+                overflow: Overflow::Ignore,
+                idle_timeout: None,
+                requests: None,
+                any_server: true,
+            });
+            let keepalive = raw.keepalive.unwrap_or(by_default);
+            let (name, lines, queue) = (raw.name.clone(), raw.lines.clone(), raw.queue);
+            Arc::new(Servers { name, grammar, lines, keepalive, queue })
+        });
+        Self { servers }
+    }
+
+    fn slot() -> &'static Slot {
+        static SLOT: Slot = Slot::new();
+        &SLOT
+    }
+}
+
+impl Servers {
+    /// The server of a connection string that a location names by itself; its connections are not kept.
+    pub(super) fn direct(words: &[&str]) -> Result<Self, ConninfoError> {
+        let line = conninfo::parse_server(words)?;
+        Ok(Self { name: words.join(" "), grammar: Grammar::Libpq, lines: vec![line], keepalive: None, queue: None })
+    }
+
+    /// What a pool of them needs.
+    pub(super) fn pool_options(&self) -> PoolOptions {
+        let servers = self.lines.iter().cloned().map(Into::into).collect();
+        PoolOptions { servers, keepalive: self.keepalive, queue: self.queue }
+    }
+
+    /// Where to connect to listen.
+    pub(super) fn listen_to(&self) -> Vec<Arc<conninfo::ConnectOptions>> {
+        let up = self.lines.iter().filter(|line| !line.down);
+        up.map(|line| Arc::new(line.connect.clone())).collect()
+    }
+
+    /// Whether answers name the charset of the connection, as they do where an encoding was asked for.
+    pub(super) fn names_charset(&self) -> bool {
+        self.lines.iter().any(|line| line.connect.client_encoding.is_some())
+    }
+}
+
+fn postgres_server(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
+    let words: Vec<_> = call.words().map(String::from_utf8_lossy).collect();
+    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+    let line = conninfo::parse_server(&words).map_err(|error| conninfo_fault("postgres_server", &error))?;
+    let name = cx.upstream().map(|upstream| {
+        upstream.has_servers = true;
+        upstream.name.clone()
+    });
+    let raw = cx.edit::<Upstream>();
+    raw.name = name.unwrap_or_default();
+    raw.lines.push(line);
+    Ok(())
+}
+
+/// The words of the module for what is wrong with a connection.
+pub(super) fn conninfo_fault(directive: &str, error: &ConninfoError) -> Fault {
+    match error {
+        ConninfoError::InvalidParameter(_) | ConninfoError::InvalidPort(_) | ConninfoError::InvalidHost(_) => {
+            Fault::new(error.to_string())
+        }
+        ConninfoError::Port(value) | ConninfoError::Time(value) => {
+            Fault::new(error.to_string()).placeless().help(format!("what can't be read is \"{value}\""))
+        }
+        _ => Fault::new(format!("\"{directive}\" directive error: {error}")),
+    }
+}
+
+fn postgres_keepalive(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
+    let said = cx.edit::<Upstream>();
+    if said.keepalive.is_some() {
+        return Err(call.duplicate());
+    }
+    let (grammar, servers) = (said.grammar(), said.lines.len());
+    // Before any server the words themselves tell.
+    let is_old = call.bytes(0) == b"off" || [b"max=", b"mode"].iter().any(|start| call.bytes(0).starts_with(*start));
+    let keepalive = match grammar {
+        Some(Grammar::Address) => old_keepalive(call)?,
+        None if is_old => old_keepalive(call)?,
+        _ => Some(keepalive(call, servers)?),
+    };
+    cx.edit::<Upstream>().keepalive = Some(keepalive);
+    Ok(())
+}
+
+/// `off | [max=n] [mode=single|multi] [overflow=ignore|reject]`
+fn old_keepalive(call: &Call<'_>) -> Result<Option<Keepalive>, Fault> {
+    if call.len() == 1 && call.bytes(0) == b"off" {
+        return Ok(None);
+    }
+    let directive = "in \"postgres_keepalive\" directive";
+    let mut keepalive = Keepalive {
+        max: DEFAULT_MAX,
+        overflow: Overflow::Ignore,
+        idle_timeout: None,
+        requests: None,
+        any_server: true,
+    };
+    for index in 0..call.len() {
+        let word = call.text(index);
+        let (name, value) = word.split_once('=').unwrap_or((&word, ""));
+        let invalid = || Fault::new(format!("postgres: invalid \"{name}\" value \"{value}\" {directive}")).word(index);
+        match (name, value.to_ascii_lowercase().as_str()) {
+            ("max", number) => keepalive.max = count(number).ok_or_else(invalid)?,
+            ("mode", "single") => keepalive.any_server = true,
+            ("mode", "multi") => keepalive.any_server = false,
+            ("overflow", "ignore") => keepalive.overflow = Overflow::Ignore,
+            ("overflow", "reject") => keepalive.overflow = Overflow::Reject,
+            ("mode" | "overflow", _) => return Err(invalid()),
+            _ => return Err(Fault::new(format!("postgres: invalid parameter \"{word}\" {directive}")).word(index)),
+        }
+    }
+    Ok(Some(keepalive))
+}
+
+/// `n [overflow=ignore|reject] [timeout=time] [requests=n]`
+fn keepalive(call: &Call<'_>, servers: usize) -> Result<Keepalive, Fault> {
+    let max = positive(call, 0)?;
+    if max < servers {
+        let text = format!("\"{max}\" must be greater or equal than servers count ({servers})");
+        return Err(error(call, &text).word(0));
+    }
+    let mut keepalive = Keepalive {
+        max,
+        overflow: Overflow::Ignore,
+        idle_timeout: Some(DEFAULT_IDLE),
+        requests: Some(DEFAULT_REQUESTS),
+        any_server: false,
+    };
+    for index in 1..call.len() {
+        let word = call.text(index);
+        let must_be = |what: &str| {
+            let (name, value) = word.split_once('=').unwrap_or_default();
+            error(call, &format!("\"{name}\" value \"{value}\" must be {what}")).word(index)
+        };
+        match word.split_once('=') {
+            Some(("overflow", value)) => keepalive.overflow = overflow(value).ok_or_else(|| must_be(OVERFLOWS))?,
+            Some(("timeout", value)) => {
+                let timeout = parse_msec(value.as_bytes()).ok_or_else(|| must_be("time"))?;
+                keepalive.idle_timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
+            }
+            Some(("requests", value)) => {
+                let requests = parse_number(value.as_bytes()).ok_or_else(|| must_be("number"))?;
+                keepalive.requests = Some(requests).filter(|requests| *requests > 0);
+            }
+            _ => return Err(additional(call, index)),
+        }
+    }
+    Ok(keepalive)
+}
+
+fn postgres_queue(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
+    let said = cx.edit::<Upstream>();
+    if !matches!(said.keepalive, Some(Some(_))) {
+        return Err(call.fault("works only with \"postgres_keepalive\""));
+    }
+    if said.queue.is_some() {
+        return Err(call.duplicate());
+    }
+    let mut queue = Queue { max: positive(call, 0)?, overflow: Overflow::Ignore, timeout: DEFAULT_WAIT };
+    for index in 1..call.len() {
+        let word = call.text(index);
+        let must_be = |what: &str| {
+            let (name, value) = word.split_once('=').unwrap_or_default();
+            error(call, &format!("\"{name}\" value \"{value}\" must be {what}")).word(index)
+        };
+        match word.split_once('=') {
+            Some(("overflow", value)) => queue.overflow = overflow(value).ok_or_else(|| must_be(OVERFLOWS))?,
+            Some(("timeout", value)) => {
+                queue.timeout = parse_msec(value.as_bytes()).ok_or_else(|| must_be("time"))?;
+                if queue.timeout.is_zero() {
+                    return Err(must_be("positive"));
+                }
+            }
+            _ => return Err(additional(call, index)),
+        }
+    }
+    cx.edit::<Upstream>().queue = Some(queue);
+    Ok(())
+}
+
+const OVERFLOWS: &str = "\"ignore\" or \"reject\"";
+
+fn overflow(word: &str) -> Option<Overflow> {
+    match word {
+        "ignore" => Some(Overflow::Ignore),
+        "reject" => Some(Overflow::Reject),
+        _ => None,
+    }
+}
+
+fn count(word: &str) -> Option<usize> {
+    parse_number(word.as_bytes()).and_then(|number| usize::try_from(number).ok())
+}
+
+fn positive(call: &Call<'_>, index: usize) -> Result<usize, Fault> {
+    let word = call.text(index);
+    match count(&word) {
+        None => Err(error(call, &format!("\"{word}\" must be number")).word(index)),
+        Some(0) => Err(error(call, &format!("\"{word}\" must be positive")).word(index)),
+        Some(number) => Ok(number),
+    }
+}
+
+/// A fault in the words of today's module.
+pub(super) fn error(call: &Call<'_>, text: &str) -> Fault {
+    call.fault(&format!("error: {text}"))
+}
+
+/// The fault of a word that today's module knows nothing of.
+pub(super) fn additional(call: &Call<'_>, index: usize) -> Fault {
+    error(call, &format!("invalid additional parameter \"{}\"", call.text(index))).word(index)
+}
+
+/// What `check` says of upstreams.
+pub(super) fn finish(builder: &mut Builder) {
+    let without = |scope| {
+        let raw = builder.peek::<Upstream>(scope)?;
+        (raw.keepalive.is_none() && raw.grammar() == Some(Grammar::Libpq)).then_some(())
+    };
+    let upstreams = builder.model.upstreams.iter().filter(|upstream| without(upstream.scope).is_some());
+    let findings: Vec<Diagnostic> = upstreams
+        .map(|upstream| {
+            let message = format!("upstream \"{}\" keeps no connections: every request logs in anew", upstream.name);
+            let finding = Diagnostic::new(Severity::Lint, "no-keepalive", message);
+            finding.near(builder.scope(upstream.scope).at).help("add: postgres_keepalive 8;")
+        })
+        .collect();
+    builder.diagnostics.extend(findings);
+}
