@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::check::Findings;
 use super::events_channel::{self, Event};
 use super::subscriber::Notices;
@@ -36,8 +38,9 @@ settings! {
         "push_stream_message_ttl" HTTP = "30m" => message_ttl: Sec,
         /// How long a channel stays that has neither subscribers nor messages.
         "push_stream_channel_inactivity_time" HTTP = "30s" => inactivity_time: Sec,
-        /// What the subscribers of a channel get when it is deleted, unless the publisher gives a text of its own.
-        "push_stream_channel_deleted_message_text" HTTP = "Channel deleted" => pub(super) deleted_text: Text,
+        /// What the subscribers of a channel get when it is deleted, unless the publisher gives a text of its own; unset:
+        /// "Channel deleted".
+        "push_stream_channel_deleted_message_text" HTTP = "" => deleted_text: Option<Text>,
     }
 }
 
@@ -110,6 +113,13 @@ pub(super) fn check(builder: &Builder, findings: &mut Findings) {
     }
     if bounds.max_wildcard_channels.flatten().is_some() && !has_wildcard_prefix(builder) {
         findings.refuse(NO_PREFIX);
+    }
+}
+
+impl Bounds {
+    /// The last words of a channel.
+    pub(super) fn deleted_text(&self) -> Bytes {
+        self.deleted_text.as_ref().map_or(Bytes::from_static(b"Channel deleted"), |text| text.0.clone())
     }
 }
 

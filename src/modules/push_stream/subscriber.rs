@@ -52,8 +52,8 @@ settings! {
 settings! {
     /// What subscribers are told by the server itself.
     pub(super) struct Notices {
-        /// The text of the pings that streaming subscribers get.
-        "push_stream_ping_message_text" HTTP = " " => ping_text: Text,
+        /// The text of the pings that streaming subscribers get; unset: a blank.
+        "push_stream_ping_message_text" HTTP = "" => ping_text: Option<Text>,
         /// Whether a long-polling request that waited in vain is answered with a message that says so, rather than 304.
         "push_stream_timeout_with_body" HTTP = "off" => pub(super) timeout_with_body: Flag,
         /// Over which time the subscribers are told to go when the server quits, so that they do not all come back at once.
@@ -71,7 +71,7 @@ pub(super) const COMMANDS: &[Directive] = &[Directive {
     default: "streaming",
     doc: "Makes the location one where clients subscribe to the channels of `push_stream_channels_path`, and says how they \
           get the messages. On the ones over plain HTTP a client may choose polling or long-polling by the header \
-          `X-Nginx-PushStream-Mode`.\n\nExample: `push_stream_subscriber websocket;`",
+          `X-Nginx-PushStream-Mode`.",
     file: file!(),
     apply: subscriber,
     ..Directive::BASE
@@ -173,19 +173,21 @@ impl Audience {
         let format = Rc::new(Format::new(template, framing, is_event_source, padding));
         let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
         let protocol = match framing {
-            Framing::Websocket => {
+            Framing::Websocket | Framing::Deflated => {
                 let most = *request.settings::<Bodies>().max_size;
-                Protocol::Websocket { max_message_size: if most == 0 { usize::MAX } else { bytes(most) } }
+                let max_message_size = if most == 0 { usize::MAX } else { bytes(most) };
+                Protocol::Websocket { max_message_size, deflate: framing == Framing::Deflated }
             }
             Framing::Chunk => Protocol::Stream { ending: Bytes::from_static(b"0\r\n\r\n") },
             Framing::Bare => Protocol::Stream { ending: Bytes::new() },
             Framing::Stamped => Protocol::Mailbox,
         };
         let ping = match (framing, is_event_source) {
-            (Framing::Websocket, _) => frame::ping(b""),
+            (Framing::Websocket | Framing::Deflated, _) => frame::ping(b""),
             (_, true) => framing.frame(&b": -1\n"[..]),
             (_, false) => {
-                let text = request.compiled.http().get::<Notices>().ping_text.0.clone();
+                let text = request.compiled.http().get::<Notices>().ping_text.as_ref();
+                let text = text.map_or(Bytes::from_static(b" "), |text| text.0.clone());
                 framing.frame(format.body(&notice(-1, text)))
             }
         };

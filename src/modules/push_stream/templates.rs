@@ -12,7 +12,8 @@ use super::check::Findings;
 use crate::config::{Args, Builder, Call, Contexts, Cx, Directive, Fault, Merge, ScopeId, Section, Slot};
 use crate::http::wire::date::http_date;
 use crate::hub::message::{Message, RenderingKey};
-use crate::server::delivery::frame;
+use crate::server::delivery::deflate;
+use crate::server::delivery::frame::{self, Opcode};
 use crate::server::delivery::subscriber::Rendering;
 use crate::settings;
 
@@ -219,8 +220,10 @@ fn push_number(out: &mut Vec<u8>, number: impl std::fmt::Display) {
 /// How the bytes of a message are marked off on the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Framing {
-    /// A websocket text frame.
+    /// A websocket frame.
     Websocket,
+    /// The same, compressed where that pays.
+    Deflated,
     /// A chunk of HTTP/1.1.
     Chunk,
     /// As they are.
@@ -230,11 +233,24 @@ pub(super) enum Framing {
 }
 
 impl Framing {
+    /// A websocket message: text, unless it came as a binary one, or is no UTF-8 and could not be text.
+    fn message(self, bytes: &[u8], is_binary: bool) -> Bytes {
+        /// Shorter ones are not worth the trouble.
+        const WORTH_IT: usize = 64;
+        let is_text = !is_binary && simdutf8::basic::from_utf8(bytes).is_ok();
+        let opcode = if is_text { Opcode::Text } else { Opcode::Binary };
+        let compressed = (self == Self::Deflated && bytes.len() >= WORTH_IT).then(|| deflate::deflate(bytes)).flatten();
+        match compressed {
+            Some(compressed) => frame::encode_compressed(opcode, &compressed),
+            None => frame::encode(opcode, bytes),
+        }
+    }
+
     /// Some bytes, framed; nothing is nothing, save for a frame.
     pub(super) fn frame(self, bytes: impl Into<Bytes> + AsRef<[u8]>) -> Bytes {
         let length = bytes.as_ref().len();
         match self {
-            Self::Websocket => frame::text(bytes.as_ref()),
+            Self::Websocket | Self::Deflated => self.message(bytes.as_ref(), false),
             Self::Bare | Self::Stamped => bytes.into(),
             Self::Chunk if length == 0 => Bytes::new(),
             Self::Chunk => {
@@ -336,7 +352,11 @@ impl Rendering for Format {
             return super::polling::stamped(message, &self.body(message));
         }
         let is_text = self.template.is_plain() && !self.is_event_source && self.padding.message == 0;
-        if is_text { self.framing.frame(message.text().clone()) } else { self.framing.frame(self.body(message)) }
+        let body = if is_text { message.text().clone() } else { self.body(message).into() };
+        match self.framing {
+            Framing::Websocket | Framing::Deflated => self.framing.message(&body, message.draft.is_binary),
+            framing => framing.frame(body),
+        }
     }
 }
 
@@ -391,6 +411,7 @@ mod tests {
 
     fn message(text: &str) -> Message {
         let draft = Draft {
+            is_binary: false,
             text: Bytes::copy_from_slice(text.as_bytes()),
             event_id: Some(Bytes::from_static(b"e")),
             event_type: None,

@@ -9,6 +9,7 @@
 //! A subscriber begins with [`Delivery::subscribe`], before the client is answered: from then on it misses nothing. It
 //! gets its socket with [`Delivery::adopt`] when the answer has been sent, or is forgotten with [`Delivery::abandon`].
 
+pub mod deflate;
 pub mod frame;
 mod queue;
 mod reading;

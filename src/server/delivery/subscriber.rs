@@ -47,6 +47,8 @@ pub enum Protocol {
     Websocket {
         /// The largest message a client may send, bytes.
         max_message_size: usize,
+        /// Whether the client may compress its messages.
+        deflate: bool,
     },
     /// None: there is no connection, and what comes waits until the module collects it.
     Mailbox,
