@@ -265,7 +265,7 @@ impl Hub {
     /// The time and tag of the youngest message of all channels. What is stored with this or a lesser one is seen by every
     /// reading of a channel that begins now: a message gets its time under its channel's lock.
     pub fn horizon(&self) -> (u64, u32) {
-        unpack(self.totals.stamp.load(Ordering::Relaxed))
+        unpack(self.totals.stamp.load(Ordering::Acquire))
     }
 
     /// Drops messages past their time to live and channels past their inactivity time; returns the channels removed.
@@ -376,7 +376,7 @@ impl Totals {
         };
         let last = self
             .stamp
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |last| {
                 Some(next(last))
             });
         unpack(next(last.unwrap_or_else(|last| last)))

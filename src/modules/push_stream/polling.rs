@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::sync::Notify;
@@ -19,6 +20,8 @@ use super::{answer, padding, publisher};
 use crate::http::wire::escape::{Unescape, unescape};
 use crate::http::wire::lookup;
 use crate::http::{Body, Next, Request, Response};
+use crate::hub::Hub;
+use crate::hub::channel::Start;
 use crate::hub::message::Message;
 use crate::modules::http_core;
 use crate::server::clock;
@@ -110,15 +113,32 @@ fn look(
         }
     }
     let audience = Audience::of(request, Framing::Stamped, false, padding::of(request));
-    let (now, horizon) = (clock::unix_time().as_secs(), live.hub.horizon());
+    let (now, reading) = (clock::unix_time().as_secs(), Reading::begin(&live.hub));
     let mut harvest = Harvest::default();
     for channel in wanted {
-        let stored = live.hub.history(&channel.id, &position.start(channel), now).unwrap_or_default();
-        for message in stored.into_iter().filter(|message| (message.time, message.tag) <= horizon) {
+        for message in reading.channel(&live.hub, &channel.id, &position.start(channel), now) {
             harvest.add((message.time, message.tag), audience.format.body(&message).into());
         }
     }
     Ok(harvest)
+}
+
+/// A reading of several channels, up to one moment for all of them.
+struct Reading {
+    horizon: (u64, u32),
+}
+
+impl Reading {
+    fn begin(hub: &Hub) -> Self {
+        Self { horizon: hub.horizon() }
+    }
+
+    /// What a channel has from a start up to the moment.
+    fn channel(&self, hub: &Hub, id: &[u8], start: &Start, now: u64) -> impl Iterator<Item = Arc<Message>> {
+        let stored = hub.history(id, start, now).unwrap_or_default();
+        let horizon = self.horizon;
+        stored.into_iter().filter(move |message| (message.time, message.tag) <= horizon)
+    }
 }
 
 /// Wakes the request whose mailbox has something, or is no more.
@@ -241,4 +261,122 @@ fn surround(body: &mut BytesMut, request: &Request, format: &Format, messages: &
     body.extend_from_slice(&format.header(&request.settings::<Header>().text));
     messages.iter().for_each(|message| body.extend_from_slice(message));
     body.extend_from_slice(&format.footer(&request.settings::<Templates>().footer));
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::hub::PublishOptions;
+    use crate::hub::limits::Limits;
+    use crate::hub::message::Draft;
+
+    const CHANNELS: [&[u8]; 3] = [b"a", b"b", b"c"];
+
+    fn publish(hub: &Hub, channel: usize, now: u64) {
+        let options = PublishOptions { store: true, create: true };
+        drop(hub.publish(CHANNELS[channel], Draft::text("m"), now, options).unwrap());
+    }
+
+    /// A client that follows the channels by polling, and what it has got of each.
+    struct Poller {
+        position: Position,
+        got: [Vec<i64>; 3],
+    }
+
+    impl Poller {
+        fn new() -> Self {
+            Self { position: Position { time: Some(0), ..Position::default() }, got: Default::default() }
+        }
+
+        /// Polls once; `between` runs before each channel is read.
+        fn poll(&mut self, hub: &Hub, now: u64, mut between: impl FnMut(usize)) {
+            let reading = Reading::begin(hub);
+            let mut harvest = Harvest::default();
+            for (number, id) in CHANNELS.iter().enumerate() {
+                between(number);
+                let channel = Requested { id: Bytes::from_static(id), backtrack: 0 };
+                for message in reading.channel(hub, id, &self.position.start(&channel), now) {
+                    harvest.add((message.time, message.tag), Bytes::new());
+                    self.got[number].push(message.id);
+                }
+            }
+            if let Some((time, tag)) = harvest.newest {
+                self.position = Position { time: Some(time), tag: Some(tag), event_id: None };
+            }
+        }
+
+        fn has_all(&self, published: [i64; 3]) {
+            for (got, published) in self.got.iter().zip(published) {
+                assert_eq!(*got, (1..=published).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    proptest! {
+        /// Publications at any time, also between the readings of two channels, reach a polling client once each.
+        #[test]
+        fn a_polling_client_misses_nothing(
+            rounds in proptest::collection::vec(
+                (0u64..2, proptest::collection::vec((0usize..3, 0usize..4), 0..6)),
+                1..20,
+            ),
+        ) {
+            let hub = Hub::new(Limits::default());
+            let (mut poller, mut published, mut now) = (Poller::new(), [0; 3], 1000);
+            for (seconds, publications) in rounds {
+                now += seconds;
+                poller.poll(&hub, now, |reading| {
+                    for (channel, _) in publications.iter().filter(|(_, before)| *before == reading) {
+                        publish(&hub, *channel, now);
+                        published[*channel] += 1;
+                    }
+                });
+                for (channel, _) in publications.iter().filter(|(_, before)| *before == 3) {
+                    publish(&hub, *channel, now);
+                    published[*channel] += 1;
+                }
+            }
+            poller.poll(&hub, now, |_| {});
+            poller.has_all(published);
+        }
+    }
+
+    #[test]
+    fn nor_while_others_publish_on_other_threads() {
+        const EACH: i64 = 2000;
+        let (hub, is_done) = (Hub::new(Limits::default()), AtomicBool::new(false));
+        let mut poller = Poller::new();
+        std::thread::scope(|scope| {
+            let publishers: Vec<_> = (0..3)
+                .map(|channel| scope.spawn({
+                    let hub = &hub;
+                    move || (0..EACH).for_each(|n| publish(hub, channel, 1000 + n.unsigned_abs() / 500))
+                }))
+                .collect();
+            let (hub, is_done) = (&hub, &is_done);
+            scope.spawn(move || {
+                publishers.into_iter().for_each(|publisher| publisher.join().unwrap());
+                is_done.store(true, Ordering::Release);
+            });
+            while !is_done.load(Ordering::Acquire) {
+                poller.poll(hub, 1000, |_| {});
+            }
+            poller.poll(hub, 1000, |_| {});
+        });
+        poller.has_all([EACH; 3]);
+    }
+
+    #[test]
+    fn mail_tells_its_time() {
+        let message = subscriber::notice(1, Bytes::from_static(b"text"));
+        let harvest = Harvest::open(vec![stamped(&message, b"one"), stamped(&message, b""), Bytes::new()]);
+        assert_eq!(harvest.messages, ["one", ""]);
+        assert_eq!(harvest.newest, Some((message.time, 0)));
+    }
 }

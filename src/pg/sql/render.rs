@@ -13,6 +13,7 @@ use super::template::{Command, Expected, Role, Slot, Template, excerpt};
 use super::variable::Untyped;
 use super::{MAX_NAME, Origin};
 use crate::pg::connection::{Param, Query};
+use crate::server::log::shown;
 
 /// A variable's value at a request.
 #[derive(Clone, Copy, Debug, Default)]
@@ -268,11 +269,11 @@ impl Template {
     }
 
     fn refusal(&self, slot: &Slot, value: Value<'_>, reason: Reason) -> Refusal {
-        let shown = value.bytes.unwrap_or_default().escape_ascii().to_string();
+        let quoted = shown(value.bytes.unwrap_or_default()).to_string();
         Refusal {
             variable: self.variables[slot.variable].clone(),
             reason,
-            value: excerpt(&shown),
+            value: excerpt(&quoted),
         }
     }
 }
