@@ -403,6 +403,20 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// For the fuzzer: a template and a text of any bytes. Without placeholders a template stands for itself.
+pub(super) fn fuzz(data: &[u8]) {
+    let (template, text) = data.split_at(data.len() / 2);
+    let draft = crate::hub::message::Draft::text(Bytes::copy_from_slice(text));
+    let message = Message::new(crate::hub::channel::ChannelId::from(text), 1, 0, 1, draft);
+    let parsed = MessageTemplate::parse(&Bytes::copy_from_slice(template));
+    let mut plain = Vec::new();
+    parsed.render(&mut plain, &message, text);
+    assert!(parsed.pieces.iter().any(|piece| matches!(piece, Piece::Word(_))) || plain == template);
+    let mut out = Vec::new();
+    event(&mut out, &parsed, &message);
+    assert!(out.ends_with(b"\n\n"));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

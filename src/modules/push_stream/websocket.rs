@@ -157,6 +157,12 @@ fn accept(key: &[u8]) -> Bytes {
     STANDARD.encode(digest).into()
 }
 
+/// For the fuzzer: any key is accepted, and any offer of compression is understood or not.
+pub(super) fn fuzz(data: &[u8]) {
+    is_offer(data);
+    assert_eq!(accept(data).len(), 28);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
