@@ -66,14 +66,36 @@ fn writer_end(framing: Framing) -> Bytes {
     }
 }
 
-/// Sends the head alone, before the connection is given away.
-pub(super) async fn head(date: &RefCell<DateCache>, request: &mut Request, response: &Response) -> io::Result<()> {
+/// Sends the head alone, before the connection is given away; or returns it, to be given away too.
+pub(super) async fn head(
+    date: &RefCell<DateCache>,
+    request: &mut Request,
+    response: &Response,
+    keepalive: bool,
+) -> io::Result<Bytes> {
     let timeout = *request.settings::<Sending>().timeout;
-    let after = if response.status == 101 { After::Upgrade } else { After::Close };
-    let head = encode_head(date, request, response, after, None, false);
+    let after = match (response.status, keepalive) {
+        (101, _) => After::Upgrade,
+        (_, true) => After::KeepAlive { timeout: request.settings::<Keepalive>().timeout.header },
+        (_, false) => After::Close,
+    };
+    let chunked = response.status == 200 && request.streams_in_chunks();
+    let head = encode_head(date, request, response, after, None, chunked);
     request.sent.status = response.status;
     request.sent.bytes += head.len() as u64;
-    request.connection.write(&mut [head], timeout).await
+    if response.gives_head {
+        return Ok(head);
+    }
+    request.connection.write(&mut [head], timeout).await?;
+    Ok(Bytes::new())
+}
+
+impl Request {
+    /// Whether an answer of unknown length goes in chunks; otherwise the end of the connection is its end.
+    pub fn streams_in_chunks(&self) -> bool {
+        let chunked = *self.settings::<Sending>().chunked;
+        Framing::choose(self.head.version(), false, 200, None, chunked) == Framing::Chunked
+    }
 }
 
 fn encode_head(
@@ -95,7 +117,7 @@ fn encode_head(
     let listed_location = location.filter(|location| !is_completed(location)).map(|url| (&b"Location"[..], &url[..]));
     let mut date = date.borrow_mut();
     // A 304 keeps what `return 304 text;` gave it; that of a conditional request was given nothing.
-    let is_bare_304 = response.status == 304 && !response.whole_304 && response.length() == Some(0);
+    let is_bare_304 = response.status == 304 && !response.disable_not_modified && response.length() == Some(0);
     let has_no_content = is_bare_304 || response.status == 204 || response.status < 200;
     let head = ResponseHead {
         status: response.status,

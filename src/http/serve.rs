@@ -223,7 +223,7 @@ async fn send(site: &Site, request: &mut Request, response: &mut Response, keepa
     if matches!(response.body, Body::Takeover(_))
         && let Body::Takeover(take) = std::mem::take(&mut response.body)
     {
-        return Box::pin(take_over(site, request, response, take)).await;
+        return Box::pin(take_over(site, request, response, take, keepalive)).await;
     }
     if response.silent {
         request.sent.status = response.status;
@@ -258,13 +258,20 @@ async fn skip_body(request: &mut Request) -> bool {
 }
 
 /// Sends the head and gives the socket away.
-async fn take_over(site: &Site, request: &mut Request, response: &Response, take: super::response::Takeover) -> After {
-    if send::head(&site.date, request, response).await.is_err() {
+async fn take_over(
+    site: &Site,
+    request: &mut Request,
+    response: &Response,
+    take: super::response::Takeover,
+    keepalive: bool,
+) -> After {
+    let keepalive = keepalive && (response.status != 200 || request.streams_in_chunks());
+    let Ok(head) = send::head(&site.date, request, response, keepalive).await else {
         return After::Close { linger: false };
-    }
+    };
     match request.connection.detach() {
         Ok((socket, leftover)) => {
-            take(Detached { socket, leftover }, request);
+            take(Detached { socket, leftover, head }, request);
             After::Gone
         }
         Err(error) => {
