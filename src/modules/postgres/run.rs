@@ -212,7 +212,7 @@ impl Run {
         }
         let patience = request.settings::<Patience>();
         let is_old = self.servers.grammar == Grammar::Address;
-        query.timeout = plan.timeout.or(is_old.then_some(*patience.result));
+        query.timeout = plan.timeout.or_else(|| is_old.then_some(*patience.result));
         let reading = self.reading;
         let connection = match &mut self.connection {
             Some(connection) => connection,
