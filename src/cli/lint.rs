@@ -67,7 +67,7 @@ fn shadowed_expressions(config: &Config, findings: &mut Vec<Diagnostic>) {
                         .help("of the expressions that fit, the first of the file is taken"),
                 );
             }
-            before.entry(regex.pattern()).or_insert((regex.is_caseless(), at));
+            before.entry(regex.pattern()).or_insert_with(|| (regex.is_caseless(), at));
             if fits_every_path.is_none() && fits_all(regex.pattern()) {
                 fits_every_path = Some(at);
             }
@@ -85,12 +85,9 @@ fn fits_all(pattern: &str) -> bool {
 /// `return` on the server's level: it answers before a location is looked for.
 fn answered_before(config: &Config, findings: &mut Vec<Diagnostic>) {
     for server in &config.built.model.servers {
-        let scope = config.built.scope(server.scope);
-        let stops = |applied: &&Applied| matches!(applied.row.name, "return" | "rewrite" | "if" | "break");
         // Anything conditional before it may end the server's own rewriting first.
-        let Some(answers) = scope.applied.iter().find(stops).filter(|applied| applied.row.name == "return") else {
-            continue;
-        };
+        let first = first_rewrite(config.built.scope(server.scope));
+        let Some(answers) = first.filter(|applied| applied.row.name == "return") else { continue };
         let locations = server.locations.iter().map(|number| &config.built.model.locations[*number]);
         // A named one can still be reached by the error page of that answer.
         let mut unused = locations.filter(|location| !matches!(location.kind, LocationKind::Named(_)));
@@ -103,6 +100,11 @@ fn answered_before(config: &Config, findings: &mut Vec<Diagnostic>) {
             );
         }
     }
+}
+
+/// The first directive of a block that may answer, change the path, or end the block's rewriting.
+pub(super) fn first_rewrite(scope: &Scope) -> Option<&Applied> {
+    scope.applied.iter().find(|applied| matches!(applied.row.name, "return" | "rewrite" | "if" | "break"))
 }
 
 /// Rewriting after a `return` of the same block.
@@ -272,10 +274,7 @@ mod tests {
     #[test]
     fn rewriting_after_return() {
         check("location / { set $x 1; return 200; }", &[]);
-        check(
-            "location / { return 200;\nset $x 1; }",
-            &["unreachable-rewrite 2: this \"set\" is never reached"],
-        );
+        check("location / { return 200;\nset $x 1; }", &["unreachable-rewrite 2: this \"set\" is never reached"]);
     }
 
     #[test]

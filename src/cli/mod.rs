@@ -5,8 +5,8 @@
 
 mod check;
 mod demo;
-//mod directives;
-//mod explain;
+mod directives;
+mod explain;
 mod lint;
 mod nginx;
 mod options;
@@ -27,7 +27,7 @@ struct Command {
 }
 
 /// All of them, in the order of the help.
-static COMMANDS: &[Command] = &[check::COMMAND, demo::COMMAND];
+static COMMANDS: &[Command] = &[demo::COMMAND, check::COMMAND, explain::COMMAND, directives::COMMAND];
 
 /// The exit code of a command that was used wrongly.
 const WRONG_USE: u8 = 2;
@@ -54,12 +54,12 @@ fn misused(command: &Command, wrong: &Wrong) -> ExitCode {
 
 fn help(name: Option<&str>) -> ExitCode {
     let Some(name) = name else {
-        output::print(&nginx::usage());
+        output::print(nginx::usage());
         return ExitCode::SUCCESS;
     };
     match COMMANDS.iter().find(|command| command.name == name) {
         Some(command) => {
-            output::print(&format!("Usage: pushgate {} {}\n", command.name, command.usage));
+            output::print(format!("Usage: pushgate {} {}\n", command.name, command.usage));
             ExitCode::SUCCESS
         }
         None => {

@@ -316,7 +316,10 @@ mod tests {
         check("-T", Flags { dump: true, ..test() });
         check("-tc x", Flags { file: Some("x".into()), ..test() });
         check("-tcx -t", Flags { file: Some("x".into()), ..test() });
-        check("-p/a/ -e stderr", Flags { prefix: Some("/a/".into()), error_log: Some("stderr".into()), ..Flags::default() });
+        check(
+            "-p/a/ -e stderr",
+            Flags { prefix: Some("/a/".into()), error_log: Some("stderr".into()), ..Flags::default() },
+        );
         check("-sreload", Flags { signal: Some(SIGNALS[3]), ..Flags::default() });
     }
 

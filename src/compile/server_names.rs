@@ -9,18 +9,24 @@ use super::ServerId;
 use crate::config::ServerName;
 use crate::config::value::{Captures, Regex};
 
-/// The servers of one address, by name.
-#[derive(Debug, Default)]
-pub struct ServerNames {
-    exact: HashMap<Box<[u8]>, ServerId>,
-    suffixes: HashMap<Box<[u8]>, ServerId>,
-    prefixes: HashMap<Box<[u8]>, ServerId>,
-    regexes: Vec<(Regex, ServerId)>,
+/// The servers of one address, by name; or whatever else host names stand for.
+#[derive(Debug)]
+pub struct ServerNames<T = ServerId> {
+    exact: HashMap<Box<[u8]>, T>,
+    suffixes: HashMap<Box<[u8]>, T>,
+    prefixes: HashMap<Box<[u8]>, T>,
+    regexes: Vec<(Regex, T)>,
 }
 
-impl ServerNames {
+impl<T> Default for ServerNames<T> {
+    fn default() -> Self {
+        Self { exact: HashMap::new(), suffixes: HashMap::new(), prefixes: HashMap::new(), regexes: Vec::new() }
+    }
+}
+
+impl<T: Copy + PartialEq> ServerNames<T> {
     /// Adds a name. The first server that has it keeps it: `false` says that another one does.
-    pub fn add(&mut self, name: &ServerName, server: ServerId) -> bool {
+    pub fn add(&mut self, name: &ServerName, server: T) -> bool {
         let (map, key) = match name {
             ServerName::Exact(name) => (&mut self.exact, name),
             ServerName::Suffix(name) => (&mut self.suffixes, name),
@@ -45,7 +51,7 @@ impl ServerNames {
     }
 
     /// The server of a name in lower case, with the expression and its captures if one found it.
-    pub fn find(&self, name: &Bytes) -> Option<(ServerId, Option<(&Regex, Captures)>)> {
+    pub fn find(&self, name: &Bytes) -> Option<(T, Option<(&Regex, Captures)>)> {
         if let Some(server) = self.exact.get(&name[..]) {
             return Some((*server, None));
         }
@@ -55,7 +61,7 @@ impl ServerNames {
             .or_else(|| self.by_regex(name))
     }
 
-    fn by_suffix(&self, name: &[u8]) -> Option<ServerId> {
+    fn by_suffix(&self, name: &[u8]) -> Option<T> {
         if self.suffixes.is_empty() {
             return None;
         }
@@ -63,14 +69,14 @@ impl ServerNames {
         memchr::memchr_iter(b'.', name).find_map(|dot| self.suffixes.get(&name[dot + 1..])).copied()
     }
 
-    fn by_prefix(&self, name: &[u8]) -> Option<ServerId> {
+    fn by_prefix(&self, name: &[u8]) -> Option<T> {
         if self.prefixes.is_empty() {
             return None;
         }
         memchr::memrchr_iter(b'.', name).find_map(|dot| self.prefixes.get(&name[..dot])).copied()
     }
 
-    fn by_regex(&self, name: &Bytes) -> Option<(ServerId, Option<(&Regex, Captures)>)> {
+    fn by_regex(&self, name: &Bytes) -> Option<(T, Option<(&Regex, Captures)>)> {
         // A match that is given up counts as none: the default server then answers.
         self.regexes.iter().find_map(|(regex, server)| match regex.captures(name) {
             Ok(Some(captures)) => Some((*server, Some((regex, captures)))),

@@ -16,6 +16,19 @@ pub struct Known {
     pub arguments: &'static str,
 }
 
+impl Known {
+    /// Whether so many words may follow the name.
+    pub fn takes(&self, count: usize) -> bool {
+        let mut allowed = self.arguments.split(' ');
+        allowed.any(|word| match (word, word.strip_suffix('+')) {
+            ("", _) => true,
+            ("flag", _) => count == 1,
+            (_, Some(least)) => least.parse().is_ok_and(|least: usize| count >= least),
+            (exact, None) => exact.parse() == Ok(count),
+        })
+    }
+}
+
 static TABLE: &str = include_str!("directives.tsv");
 
 static BY_NAME: LazyLock<HashMap<&'static str, Vec<Known>>> = LazyLock::new(|| {

@@ -28,9 +28,11 @@ bitflags! {
         const IF_LOCATION = 1 << 7;
         /// `limit_except { }`
         const LIMIT_EXCEPT = 1 << 8;
+        /// `http` and `server`: settings that hold before a location is known.
+        const HTTP_SERVER = Self::HTTP.bits() | Self::SERVER.bits();
         /// `http`, `server` and `location`: where most settings are allowed.
         const HTTP_ALL = Self::HTTP.bits() | Self::SERVER.bits() | Self::LOCATION.bits();
-        /// `http`, `server`, `location`, and `if` in `location`.
+        /// The same, and `if` in `location`.
         const HTTP_ALL_IF = Self::HTTP_ALL.bits() | Self::IF_LOCATION.bits();
         /// `server`, `location`, and `if` in `location`.
         const SERVER_IF = Self::SERVER.bits() | Self::LOCATION.bits() | Self::IF_LOCATION.bits();

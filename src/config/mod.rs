@@ -15,6 +15,8 @@ mod registry;
 mod section;
 mod source;
 mod suggest;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod value;
 mod variable;
 

@@ -43,7 +43,7 @@ impl Registry {
         }
         let mut by_name: HashMap<_, Vec<_>> = HashMap::new();
         for module in &modules {
-            for row in rows(module) {
+            for row in module.directives() {
                 by_name.entry(row.name).or_default().push(row);
             }
         }
@@ -62,7 +62,7 @@ impl Registry {
 
     /// Every directive, in the order of the modules.
     pub fn directives(&self) -> impl Iterator<Item = &'static Directive> {
-        self.modules.iter().flat_map(rows)
+        self.modules.iter().flat_map(Declarations::directives)
     }
 
     /// Every built-in variable, in the order of the modules.
@@ -75,6 +75,9 @@ impl Registry {
     }
 }
 
-fn rows(module: &Declarations) -> impl Iterator<Item = &'static Directive> + use<> {
-    module.sections.iter().flat_map(|section| section.directives()).chain(module.commands)
+impl Declarations {
+    /// Its directives: the settings first.
+    pub fn directives(&self) -> impl Iterator<Item = &'static Directive> + use<> {
+        self.sections.iter().flat_map(|section| section.directives()).chain(self.commands)
+    }
 }

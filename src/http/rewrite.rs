@@ -16,6 +16,7 @@ pub trait Step: Send + Sync {
 
 /// What comes after a step.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "it is matched at once; a box would be an allocation for each answer")]
 pub enum Flow {
     /// The next one.
     On,

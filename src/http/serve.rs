@@ -46,8 +46,8 @@ impl std::fmt::Debug for Site {
 
 /// How a request ended.
 enum After {
-    /// The connection carries the next one.
-    Next,
+    /// The connection carries the next one, if that begins within this time.
+    Next(Duration),
     /// The connection ends; what the client still sends may be read for a while.
     Close { linger: bool },
     /// The connection belongs to somebody else.
@@ -56,13 +56,15 @@ enum After {
 
 /// Serves a connection to its end.
 pub async fn serve(site: Rc<Site>, connection: Rc<Connection>, address: Arc<ListenAddress>) {
+    let mut keepalive = None;
     loop {
         let compiled = (site.compiled)();
         let Some(listener) = listener(&compiled, &connection, &address) else { return };
-        let Some((request, is_bad)) = next_request(&site, &connection, &compiled, listener).await else { return };
+        let next = next_request(&site, &connection, &compiled, listener, keepalive).await;
+        let Some((request, is_bad)) = next else { return };
         // The request's state is boxed, so that an idle connection does not keep room for it.
         match Box::pin(answer(&site, request, is_bad)).await {
-            After::Next => {}
+            After::Next(time) => keepalive = Some(time),
             After::Gone => return,
             After::Close { linger } => {
                 if linger {
@@ -80,16 +82,17 @@ fn listener<'c>(compiled: &'c Compiled, connection: &Connection, address: &Liste
     compiled.listeners.get(connection.listener).filter(same).or_else(|| compiled.listeners.iter().find(same))
 }
 
-/// Waits for the next request's head. The flag says that it is to be refused. `None`: there is none.
+/// Waits for the next request's head: as long as the request before it says, if there was one. The flag says that it is to be refused. `None`: there is none.
 async fn next_request(
     site: &Site,
     connection: &Rc<Connection>,
     compiled: &Arc<Compiled>,
     listener: &Listener,
+    keepalive: Option<Duration>,
 ) -> Option<(Request, Option<u16>)> {
     let settings = compiled.settings(compiled.server_location(listener.default_server));
     let heads = settings.get::<Heads>();
-    if connection.buffered().is_empty() && !wait(site, connection, settings.get::<Keepalive>(), heads).await {
+    if connection.buffered().is_empty() && !wait(site, connection, keepalive, *heads.timeout).await {
         return None;
     }
     let options = HeadOptions::of(heads);
@@ -133,9 +136,9 @@ impl HeadOptions {
 }
 
 /// Waits for the first byte of a request; `false`: none will come.
-async fn wait(site: &Site, connection: &Connection, keepalive: &Keepalive, heads: &Heads) -> bool {
-    let is_first = connection.requests.get() == 0;
-    let timeout = if is_first { *heads.timeout } else { keepalive.timeout.wait };
+async fn wait(site: &Site, connection: &Connection, keepalive: Option<Duration>, first: Duration) -> bool {
+    let is_first = keepalive.is_none();
+    let timeout = keepalive.unwrap_or(first);
     if (site.is_closing)() && !is_first {
         return false;
     }
@@ -231,7 +234,7 @@ async fn send(site: &Site, request: &mut Request, mut response: Response, keepal
     let keepalive = keepalive && (!request.has_unread_body() || skip_body(request).await);
     let has_unread = request.has_unread_body() || request.must_close;
     match send::response(&site.date, request, response, keepalive).await {
-        Ok(true) => After::Next,
+        Ok(true) => After::Next(request.settings::<Keepalive>().timeout.wait),
         Ok(false) => After::Close { linger: lingers(request, has_unread) },
         Err(error) => {
             request.log(Level::Info, &format!("client closed connection while sending the answer: {error}"));

@@ -10,22 +10,22 @@ settings! {
     /// Reading a request's head. The default server of the address decides, as no other is known yet.
     pub struct Heads {
         /// How long a client may take for its first request's head, after which the connection is closed.
-        "client_header_timeout" HTTP_ALL = "60s" => pub timeout: Msec,
+        "client_header_timeout" HTTP_SERVER = "60s" => pub timeout: Msec,
         /// The size of the buffer that a head is read into; a longer one goes on in larger buffers.
-        "client_header_buffer_size" HTTP_ALL = "1k" => pub buffer_size: Size,
+        "client_header_buffer_size" HTTP_SERVER = "1k" => pub buffer_size: Size,
         /// How many larger buffers a head may fill, and their size. A line must fit into one: a longer request line
         /// is answered with 414, a longer header with 400.
-        "large_client_header_buffers" HTTP_ALL = "4 8k" => pub large_buffers: Buffers,
+        "large_client_header_buffers" HTTP_SERVER = "4 8k" => pub large_buffers: Buffers,
         /// Whether header lines with invalid names are left out; off: they are passed on.
-        "ignore_invalid_headers" HTTP_ALL = "on" => pub ignore_invalid: Flag,
+        "ignore_invalid_headers" HTTP_SERVER = "on" => pub ignore_invalid: Flag,
         /// Whether names of headers may have underscores.
-        "underscores_in_headers" HTTP_ALL = "off" => pub underscores: Flag,
+        "underscores_in_headers" HTTP_SERVER = "off" => pub underscores: Flag,
         /// Whether several slashes in a path count as one.
-        "merge_slashes" HTTP_ALL = "on" => pub merge_slashes: Flag,
+        "merge_slashes" HTTP_SERVER = "on" => pub merge_slashes: Flag,
         /// The size of a connection's memory pool in nginx.
-        @Status::Ignored("memory is not pooled by connection"); "connection_pool_size" HTTP_ALL = "512" => pub connection_pool: Size,
+        @Status::Ignored("memory is not pooled by connection"); "connection_pool_size" HTTP_SERVER = "512" => pub connection_pool: Size,
         /// The size of a request's memory pool in nginx.
-        @Status::Ignored("memory is not pooled by request"); "request_pool_size" HTTP_ALL = "4k" => pub request_pool: Size,
+        @Status::Ignored("memory is not pooled by request"); "request_pool_size" HTTP_SERVER = "4k" => pub request_pool: Size,
     }
 }
 
@@ -216,7 +216,7 @@ pub struct KeepaliveDisable {
 }
 
 impl Value for KeepaliveDisable {
-    const ARGS: Args = Args::SOME;
+    const ARGS: Args = Args::between(1, 2);
     const ONCE: bool = false;
     const SYNTAX: &'static str = "none | browser ...";
 

@@ -32,7 +32,7 @@ const COMMANDS: &[Directive] = &[Directive {
     default: "index.html",
     doc: "The files that may stand for a folder, tried in order; the first that exists is answered with, by an \
           internal redirect to it. One that begins with a slash is a path of this server, and is not looked for. The \
-          whole list is inherited where a block names none.\n\nExample: `index index.$geo.html index.html;`",
+          whole list is inherited where a block names none.\n\nExample: `index index.$host.html index.html;`",
     file: file!(),
     apply: index,
     ..Directive::BASE
@@ -145,4 +145,32 @@ fn not_there(request: &Request, path: &Path, failure: &Failure) -> u16 {
         request.log(Level::Error, &format!("\"{path}\" is not found {reason}"));
     }
     404
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::testing::{findings, load_http};
+
+    #[test]
+    fn lists_are_inherited_whole() {
+        let check = |directives: &str, expected: &[&str]| {
+            let config = load_http(directives);
+            let scope = config.built.model.servers[0].scope;
+            let names = &config.settings(scope).get::<Index>().names;
+            let names: Vec<_> = names.iter().map(|name| name.constant().unwrap_or(b"$")).collect();
+            assert_eq!(names, expected.iter().map(|name| name.as_bytes()).collect::<Vec<_>>(), "{directives}");
+        };
+        check("server { }", &["index.html"]);
+        check("index a b; server { }", &["a", "b"]);
+        check("index a b; server { index c; index $host; }", &["c", "$"]);
+    }
+
+    #[test]
+    fn words() {
+        let absolute = "only the last index in \"index\" directive should be absolute";
+        assert_eq!(findings("index /a b;"), [absolute]);
+        assert_eq!(findings("index a /b;"), [""; 0]);
+        assert_eq!(findings("index '';"), ["index \"\" in \"index\" directive is invalid"]);
+    }
 }

@@ -8,10 +8,12 @@ pub mod autoindex;
 pub mod charset;
 pub mod core;
 pub mod events;
+pub mod geo;
 pub mod headers;
 pub mod http_core;
 pub mod index;
 pub mod log;
+pub mod map;
 pub mod not_modified;
 pub mod params;
 pub mod postgres;
@@ -21,6 +23,7 @@ pub mod range;
 pub mod realip;
 pub mod rewrite;
 pub mod set_misc;
+pub mod split_clients;
 pub mod static_files;
 pub mod try_files;
 pub mod upstream;
@@ -40,6 +43,9 @@ pub static MODULES: &[Module] = &[
     try_files::MODULE,
     access::MODULE,
     realip::MODULE,
+    geo::MODULE,
+    map::MODULE,
+    split_clients::MODULE,
     rewrite::MODULE,
     proxy::MODULE,
     params::MODULE,

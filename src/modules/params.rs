@@ -40,3 +40,15 @@ fn param(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
     }
     Template::word(call, 1, cx).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::testing::findings;
+
+    #[test]
+    fn words() {
+        assert_eq!(findings("fastcgi_param A $host if_not_empty; uwsgi_param A b; scgi_param A b;"), [""; 0]);
+        assert_eq!(findings("fastcgi_param A b maybe;"), ["invalid parameter \"maybe\""]);
+        assert_eq!(findings("fastcgi_param A $nosuch;"), ["unknown \"nosuch\" variable"]);
+    }
+}

@@ -171,6 +171,7 @@ fn remote_port(request: &Request, _: &str) -> crate::config::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::testing::findings;
 
     fn check(list: &str, recursive: bool, expected: &str) {
         let network = "10.0.0.0/8".parse().expect("a network");
@@ -190,6 +191,19 @@ mod tests {
         check("unknown, 10.0.0.1", true, "10.0.0.1:0");
         check("unknown", true, "");
         check("", true, "");
+    }
+
+    #[test]
+    fn words() {
+        let check = |word: &str, expected: &[&str]| {
+            assert_eq!(findings(&format!("set_real_ip_from {word};")), expected, "{word}");
+        };
+        check("10.0.0.0/8", &[]);
+        check("2001:db8::1", &[]);
+        check("unix:", &[]);
+        check("10.0.0.1/8", &["low address bits of 10.0.0.1/8 are meaningless"]);
+        check("10.0.0.1/99", &["invalid parameter \"10.0.0.1/99\""]);
+        check("example.org", &["host not found in set_real_ip_from \"example.org\""]);
     }
 
     #[test]

@@ -171,3 +171,20 @@ fn slash_redirect(request: &mut Request) -> Response {
     response.location = Some(Bytes::from(location));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::testing::findings;
+
+    #[test]
+    fn words() {
+        let check = |directive: &str, expected: &[&str]| assert_eq!(findings(directive), expected, "{directive}");
+        check("open_file_cache max=10 inactive=20s;", &[]);
+        check("open_file_cache off;", &[]);
+        check("open_file_cache inactive=20s;", &["\"open_file_cache\" must have the \"max\" parameter"]);
+        check("open_file_cache max=0;", &["invalid \"open_file_cache\" parameter \"max=0\""]);
+        check("disable_symlinks off;", &[]);
+        check("disable_symlinks on from=$host;", &["\"disable_symlinks on\" is not supported"]);
+        check("disable_symlinks maybe;", &["invalid parameter \"maybe\""]);
+    }
+}

@@ -154,3 +154,43 @@ fn found(request: &mut Request, name: Bytes, alias: Alias, is_folder: bool) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::testing::{findings, load_http};
+
+    #[test]
+    fn words() {
+        let check = |words: &str, expected: &str| {
+            let config = load_http(&format!("server {{ try_files {words}; location / {{ }} }}"));
+            let tried = config.settings(config.built.model.servers[0].scope).get::<TryFiles>();
+            let text = |template: &Template| String::from_utf8_lossy(template.constant().unwrap_or(b"$")).into_owned();
+            let files = tried.files.iter().map(|file| text(&file.name) + if file.is_folder { "/" } else { "" });
+            let fallback = match &tried.fallback {
+                Fallback::Uri(uri) => text(uri),
+                Fallback::Status(status) => format!("={status}"),
+                Fallback::None => String::new(),
+            };
+            assert_eq!(format!("{} | {fallback}", files.collect::<Vec<_>>().join(" ")), expected, "{words}");
+            // A location does not take the server's.
+            let inner = config.settings(config.built.model.locations[0].scope).get::<TryFiles>();
+            assert!(matches!(inner.fallback, Fallback::None));
+        };
+        check("$uri /a /b/ /c?x", "$ /a /b/ | /c?x");
+        check("/a/ /b/", "/a/ | /b/");
+        check("/a =404", "/a | =404");
+        check("/a @x", "/a | @x");
+    }
+
+    #[test]
+    fn wrong_words() {
+        let check = |code: &str| {
+            let expected = format!("invalid code \"{code}\"");
+            assert_eq!(findings(&format!("server {{ try_files a {code}; }}")), [expected]);
+        };
+        check("=abc");
+        check("=1000");
+        check("=");
+    }
+}

@@ -19,7 +19,8 @@ pub(super) fn render(report: &Report) -> String {
 }
 
 fn finding(sources: &Sources, finding: &Diagnostic) -> Value {
-    let notes: Vec<Value> = finding.notes.iter().map(|note| with_place(sources, Some(note.at), note.text.as_str())).collect();
+    let notes: Vec<Value> =
+        finding.notes.iter().map(|note| with_place(sources, Some(note.at), note.text.as_str())).collect();
     let included = finding.at.map(|at| sources.include_stack(at.source)).unwrap_or_default();
     let included: Vec<Value> = included.into_iter().map(|at| included_from(sources, at)).collect();
     let mut object = with_place(sources, finding.at, finding.message.as_str());

@@ -38,7 +38,8 @@ fn result(sources: &Sources, finding: &Diagnostic) -> Value {
     let notes = finding.notes.iter().map(|note| (note.at, note.text.clone()));
     let included = finding.at.map(|at| sources.include_stack(at.source)).unwrap_or_default();
     let included = included.into_iter().map(|at| (at, "included from here".to_owned()));
-    let related: Vec<Value> = notes.chain(included).filter_map(|(at, text)| location_with(sources, at, &text)).collect();
+    let related: Vec<Value> =
+        notes.chain(included).filter_map(|(at, text)| location_with(sources, at, &text)).collect();
     let mut result = json!({
         "ruleId": finding.code,
         "level": Class::of(finding.severity).word(),

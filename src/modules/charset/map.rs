@@ -168,6 +168,39 @@ fn hex(text: &[u8]) -> Option<Character> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::testing::{findings, load_http};
+
+    #[test]
+    fn both_ways() {
+        let config = load_http("charset_map koi8-r utf-8 { C0 D18E; } charset_map koi8-r x { C0 EE; }");
+        let maps = config.settings(config.built.model.http.expect("there is an http block")).get::<Maps>();
+        let show = |from: &str, to: &str, byte: u8| match maps.find(from.as_bytes(), to.as_bytes()) {
+            None => "none".into(),
+            Some(Map::Bytes(table)) => format!("{:02x}", table[usize::from(byte)]),
+            Some(Map::ToUtf8(table)) => String::from_utf8_lossy(&table[usize::from(byte)]).into_owned(),
+            Some(Map::FromUtf8(table)) => format!("{:02x?}", table.get(&'ю')),
+        };
+        assert_eq!(show("KOI8-R", "UTF-8", 0xc0), "ю");
+        assert_eq!(show("koi8-r", "utf-8", 0xc1), "?");
+        assert_eq!(show("utf-8", "koi8-r", 0), "Some(c0)");
+        assert_eq!(show("koi8-r", "x", 0xc0), "ee");
+        assert_eq!(show("x", "koi8-r", 0xee), "c0");
+        assert_eq!(show("x", "koi8-r", 0xef), "3f");
+        assert_eq!(show("x", "koi8-r", b'a'), "61");
+        assert_eq!(show("x", "utf-8", 0), "none");
+    }
+
+    #[test]
+    fn wrong_words() {
+        let check = |directives: &str, expected: &str| assert_eq!(findings(directives), [expected], "{directives}");
+        check("charset_map a A { }", "\"charset_map\" between the same charsets \"a\" and \"A\"");
+        check("charset_map a b { } charset_map b a { }", "duplicate \"charset_map\" between \"b\" and \"a\"");
+        check("charset_map a b { 80; }", "invalid parameters number");
+        check("charset_map a b { 100 80; }", "invalid value \"100\"");
+        check("charset_map a b { 80 8081; }", "invalid value \"8081\"");
+        check("charset_map a utf-8 { 80 8081; }", "invalid value \"8081\"");
+        check("charset_map a utf-8 { 80 4142; }", "invalid value \"4142\"");
+    }
 
     #[test]
     fn hexadecimal() {

@@ -37,7 +37,7 @@ settings! {
     /// Answers that have a charset already.
     pub struct Override {
         /// Whether an answer that came with a charset, from an upstream, is given the configured one.
-        "override_charset" HTTP_ALL = "off" => pub override_charset: Flag,
+        "override_charset" HTTP_ALL_IF = "off" => pub override_charset: Flag,
     }
 }
 
@@ -252,5 +252,30 @@ fn filter(request: &mut Request, response: &mut Response) {
     // Old browsers took the charset of a redirect for that of the page that it leads to.
     if !matches!(response.status, 301 | 302) && !charset.is_empty() {
         response.charset = Some(charset);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::testing::findings;
+
+    #[test]
+    fn maps_are_asked_for() {
+        let check = |directives: &str, expected: &[&str]| assert_eq!(findings(directives), expected, "{directives}");
+        let missing = "no \"charset_map\" between the charsets \"koi8-r\" and \"utf-8\"";
+        check("source_charset koi8-r; charset utf-8;", &[missing]);
+        check("source_charset koi8-r; server { location / { charset utf-8; } }", &[missing]);
+        check("source_charset koi8-r; charset utf-8; charset_map utf-8 koi8-r { }", &[]);
+        check("source_charset utf-8; charset UTF-8;", &[]);
+        check("source_charset koi8-r; charset off;", &[]);
+        check("source_charset koi8-r; charset $host;", &[]);
+        check("charset $nosuch;", &["unknown \"nosuch\" variable"]);
+        check("charset a; charset b;", &["\"charset\" directive is duplicate"]);
+    }
+
+    #[test]
+    fn types() {
+        assert_eq!(findings("charset_types text/html text/css text/css;").len(), 2);
+        assert_eq!(findings("charset_types *;"), [""; 0]);
     }
 }

@@ -128,6 +128,7 @@ fn replace(response: &mut Response, name: &'static str, value: Bytes) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::testing::findings;
 
     fn check(name: &str, value: &str, expected: &str) {
         let mut response = Response::new(200);
@@ -153,6 +154,14 @@ mod tests {
         check("Last-Modified", "", "None \"e\" Cache-Control=a");
         check("Last-Modified", "Thu, 01 Jan 1970 00:00:09 GMT", "Some(9) \"e\" Cache-Control=a");
         check("Last-Modified", "never", "None \"e\" Cache-Control=a,Last-Modified=never");
+    }
+
+    #[test]
+    fn words() {
+        assert_eq!(findings("add_header A $host always;"), [""; 0]);
+        assert_eq!(findings("add_header A b never;"), ["invalid parameter \"never\""]);
+        assert_eq!(findings("expires never 1h;"), ["invalid value \"never\""]);
+        assert_eq!(findings("expires abc;"), ["\"expires\" directive invalid value"]);
     }
 
     #[test]

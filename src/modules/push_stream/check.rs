@@ -2,7 +2,7 @@
 //! merges, and what loads but should not be so.
 
 use super::channels::Channels;
-use super::hooks::Hooks;
+use super::hooks::{self, Hooks};
 use super::limits;
 use super::padding;
 use super::role::{Mode, Place, Role};
@@ -47,6 +47,15 @@ pub(super) fn finish(builder: &mut Builder) {
     }
     let mut findings = Findings { at: builder.model.http_end, found: Vec::new() };
     limits::check(builder, &mut findings);
+    // The recipe, which must load as it was published, has the requests of its fork and does not set the memory's size.
+    let serves_the_fork = builder.scopes.iter().any(|scope| scope.applied.iter().any(|applied| hooks::is_of_the_fork(applied.row.name)));
+    if serves_the_fork && !limits::has_memory(builder) {
+        findings.found.push(
+            Diagnostic::new(Severity::Lint, "push-stream-memory", "push_stream_shared_memory_size is not set, 32m is taken")
+                .near(findings.at)
+                .help("say how much memory channels and stored messages may take: push_stream_shared_memory_size 32m;"),
+        );
+    }
     for number in 0..builder.scopes.len() {
         let scope = ScopeId(u32::try_from(number).unwrap_or(u32::MAX));
         templates::check(builder, scope, &mut findings);
@@ -60,7 +69,7 @@ pub(super) fn finish(builder: &mut Builder) {
         if role != Role::Statistics && !has_path {
             findings.refuse("push_stream_channels_path must be set.");
         }
-        if !limits::has_memory(builder) {
+        if !limits::has_memory(builder) && !serves_the_fork {
             findings.refuse("push_stream_shared_memory_size must be set.");
         }
         findings.found.extend(lint(builder, scope, role, at));

@@ -48,7 +48,8 @@ pub(super) const COMMANDS: &[Directive] = &[Directive {
     syntax: "size [name]",
     doc: "The memory that channels and stored messages may take, about. Past it the oldest stored messages go first; they \
           are counted, and the log tells of it once a minute. It must be set where the module is used, to 128k at \
-          least.\n\nExample: `push_stream_shared_memory_size 32m;`",
+          least; a configuration with the fork's requests for clients (`push_stream_client_subscribed_request` and its \
+          like) may leave it out, as the recipe does, and gets 32m.\n\nExample: `push_stream_shared_memory_size 32m;`",
     file: file!(),
     apply: shared_memory_size,
     ..Directive::BASE
@@ -121,6 +122,9 @@ pub(super) fn has_memory(builder: &Builder) -> bool {
     builder.model.http.and_then(|http| builder.peek::<Memory>(http)).is_some_and(Option::is_some)
 }
 
+/// The bound of a configuration that names none: see `check`.
+const UNSAID_MEMORY: usize = 32 * 1024 * 1024;
+
 /// Checks how many wildcard channels one subscriber may have.
 pub(super) fn check_max_wildcards(builder: &Builder, most: Number, findings: &mut Findings) {
     let bounds = builder.model.http.and_then(|http| builder.peek::<Bounds>(http));
@@ -158,7 +162,7 @@ fn limits(compiled: &Compiled) -> Limits {
         max_channel_id_length: count(bounds.max_id_length),
         message_ttl: Some(*bounds.message_ttl),
         channel_inactivity_time: Some(*bounds.inactivity_time),
-        memory: memory.size,
+        memory: Some(memory.size.unwrap_or(UNSAID_MEMORY)),
         wildcard_prefix: Some(bounds.wildcard_prefix.0.clone()).filter(|prefix| !prefix.is_empty()),
     }
 }

@@ -89,8 +89,10 @@ fn condition(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<Condition, Fault> {
     *word = &word[1..];
     let is_alone = word.is_empty();
     let (index, word) = words.pop().expect("the first word was found");
-    // A lone `(` lost its only byte above, and can't be the `)` too.
-    let Some(word) = word.strip_suffix(b")") else { return Err(invalid(call.bytes(index), index)) };
+    let Some(word) = word.strip_suffix(b")") else {
+        // nginx leaves a lone parenthesis as it is.
+        return Err(invalid(if is_alone && index == 0 { b"(" } else { word }, index));
+    };
     if !word.is_empty() || index == 0 {
         words.push((index, word));
     }

@@ -103,3 +103,67 @@ impl Step for Break {
         Flow::Stop
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{LoadOptions, load_text};
+
+    #[test]
+    fn messages() {
+        let check = |steps: &str, expected: &[&str]| {
+            for text in [
+                format!("events {{}} http {{ server {{ {steps} }} }}"),
+                format!("events {{}} http {{ server {{ location / {{ {steps} }} }} }}"),
+            ] {
+                let config = load_text(LoadOptions { offline: true, ..LoadOptions::default() }, text.as_bytes());
+                let refused = config.built.diagnostics.iter().filter(|finding| finding.severity.refuses());
+                let got: Vec<_> = refused.map(|finding| &finding.message).collect();
+                assert_eq!(got, expected, "{text}");
+            }
+        };
+        for right in [
+            "return 999;",
+            "return 200 $1;",
+            "return 404 '';",
+            "return $scheme://x;",
+            "set $x 1; set $args x=$x; set $arg_y z; return 200 $x;",
+            "rewrite ^/(.*)$ /$2 last;",
+            "rewrite ^ http://x/$host permanent;",
+            "rewrite ^ /x?;",
+            "if ($host) { break; }",
+            "if ( $host ) { break; }",
+            "if ( $host = \"a b\" ) { return 200; }",
+            "if ($host = '') { return 200; }",
+            "if ($host != $uri) { rewrite ^ /x; }",
+            "if ($host !~* (?<part>x)$) { set $y $part; }",
+            "if (!-f $document_root/x) { return 404; }",
+            "if (-x /bin/sh) { break; }",
+        ] {
+            check(right, &[]);
+        }
+        check("return 1000;", &["invalid return code \"1000\""]);
+        check("return -1;", &["invalid return code \"-1\""]);
+        check("return /path;", &["invalid return code \"/path\""]);
+        check("return http://x y;", &["invalid return code \"http://x\""]);
+        check("return 200 $;", &["invalid variable name"]);
+        check("return 200 a b;", &["invalid number of arguments in \"return\" directive"]);
+        check("set x 1;", &["invalid variable name \"x\""]);
+        check("set $host x;", &["the duplicate \"host\" variable"]);
+        check("rewrite ( /x;", &["pcre2_compile() failed: missing closing parenthesis in \"(\""]);
+        check("rewrite ^ /x later;", &["invalid parameter \"later\""]);
+        check("rewrite ^ '';", &["empty replacement"]);
+        check("if $host { }", &["invalid condition \"$host\""]);
+        check("if (host) { }", &["invalid condition \"host\""]);
+        check("if ($host { }", &["invalid condition \"$host\""]);
+        check("if () { }", &["invalid condition \"\""]);
+        check("if ( ) { }", &["invalid condition \")\""]);
+        check("if ( { }", &["invalid condition \"(\""]);
+        check("if ($host ~ () { }", &["pcre2_compile() failed: missing closing parenthesis in \"(\""]);
+        check("if ($host = x y) { }", &["invalid condition \"$host\""]);
+        check("if ($host == x) { }", &["unexpected \"==\" in condition"]);
+        check("if (-f) { }", &["invalid condition \"-f\""]);
+        check("if (-q $uri) { }", &["invalid condition \"-q\""]);
+        check("if ($nosuch) { }", &["unknown \"nosuch\" variable"]);
+        check("if ($host) { listen 80; }", &["\"listen\" directive is not allowed here"]);
+    }
+}

@@ -16,21 +16,17 @@ struct Return {
 
 /// Adds the step.
 pub(super) fn return_(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
-    let (status, text) = match parse_number(call.bytes(0)) {
-        Some(code) => (u16::try_from(code).ok().filter(|code| *code <= 999), call.len() - 1),
-        None if call.len() == 1 && is_url(call.bytes(0)) => (Some(302), 0),
-        None => (None, 0),
+    let (status, text) = match (parse_number(call.bytes(0)), call.len()) {
+        (Some(code), length) => (u16::try_from(code).ok().filter(|code| *code <= 999), (length > 1).then_some(1)),
+        (None, 1) if is_url(call.bytes(0)) => (Some(302), Some(0)),
+        (None, _) => (None, None),
     };
     let status = status.ok_or_else(|| {
         Fault::new(format!("invalid return code \"{}\"", call.text(0)))
             .word(0)
             .help("a code is a number up to 999; without one, a URL begins with http://, https:// or $scheme")
     })?;
-    let text = if text == 0 && call.len() == 1 && parse_number(call.bytes(0)).is_some() {
-        Template::default()
-    } else {
-        Template::word(call, text, cx)?
-    };
+    let text = text.map_or_else(|| Ok(Template::default()), |index| Template::word(call, index, cx))?;
     push_step(cx, Return { status, text });
     Ok(())
 }

@@ -14,6 +14,8 @@ use crate::server::log::Level;
 struct Rewrite {
     regex: Regex,
     replacement: Vec<Piece>,
+    /// Whether the replacement is written with arguments.
+    has_args: bool,
     /// Whether the request's arguments follow those of the replacement.
     keep_args: bool,
     then: Then,
@@ -73,7 +75,8 @@ pub(super) fn rewrite(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
     };
     let template = Template::compile(written, cx, Some(call.word_at(1))).map_err(|fault| fault.word(1))?;
     let replacement = pieces(&template, matches!(then, Then::Redirect(_)));
-    push_step(cx, Rewrite { regex, replacement, keep_args, then });
+    let has_args = template.parts().iter().any(|part| matches!(part, Part::Literal(text) if text.contains(&b'?')));
+    push_step(cx, Rewrite { regex, replacement, has_args, keep_args, then });
     Ok(())
 }
 
@@ -141,7 +144,7 @@ impl Rewrite {
     fn redirect(&self, request: &Request, status: u16, text: &[u8]) -> Next<'static> {
         let mut location = unescape(text, Unescape::Redirect).into_owned();
         if self.keep_args && !request.args.is_empty() {
-            location.push(if text.contains(&b'?') { b'&' } else { b'?' });
+            location.push(if self.has_args { b'&' } else { b'?' });
             location.extend_from_slice(&request.args);
         }
         log(request, || format!("rewritten redirect: \"{}\"", location.escape_ascii()));
