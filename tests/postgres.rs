@@ -145,6 +145,20 @@ fn no_value_becomes_sql() {
     assert_eq!(session.rows("select count(*) from kept"), [[Some("2".to_owned())]]);
 }
 
+#[test]
+fn splicing_can_be_switched_on() {
+    let server = start(
+        Postgres::shared(),
+        r#"postgres_unsafe_interpolation on;
+           location = /any { postgres_pass old; postgres_query "select $arg_v"; }
+           location = /listen { postgres_pass old; postgres_query "listen $arg_v"; }"#,
+    );
+    check(&server, "/any?v=1+1", 200, "2");
+    check(&server, "/any?v='a'||'b'", 200, "ab");
+    check(&server, "/any?v=1;select(2)", 500, "");
+    check(&server, "/listen?v=\"spliced\"", 200, "");
+}
+
 // Large results.
 
 #[test]

@@ -10,6 +10,7 @@
 
 mod escape;
 mod failure;
+mod interpolation;
 mod listen;
 mod methods;
 mod output;
@@ -37,6 +38,7 @@ pub static MODULE: Module = Module {
             SectionRow::of::<server::Upstream>(&[]),
             SectionRow::of::<pass::Passing>(&[]),
             SectionRow::of::<query::Queries>(&[]),
+            SectionRow::of::<interpolation::Interpolation>(&[]),
         ],
         commands: COMMANDS,
         variables: variables::VARIABLES,
@@ -60,6 +62,7 @@ const COMMANDS: &[Directive] = &[
     escape::COMMANDS[0],
     timeouts::COMMANDS[0],
     timeouts::COMMANDS[1],
+    interpolation::COMMANDS[0],
 ];
 
 fn finish(builder: &mut Builder) {

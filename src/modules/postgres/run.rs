@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::failure::{self, Failure};
+use super::interpolation::Interpolation;
 use super::output::{ContentType, Encoder, Output, RdsStyle, Summary, values};
 use super::query::{Attached, Queries, Query};
 use super::reading::Reading;
@@ -181,7 +182,11 @@ impl Run {
         draft: &mut Draft,
     ) -> Result<(), u16> {
         let facts = request.settings::<Queries>().facts;
-        let statement = query.sql.render(request).map_err(|reason| refuse(request, query, reason))?;
+        let statement = match request.settings::<Interpolation>().is_unsafe {
+            false => query.sql.render(request),
+            true => query.sql.splice(request),
+        };
+        let statement = statement.map_err(|reason| refuse(request, query, reason))?;
         let common = Arc::clone(&self.common);
         let needs_all = !is_last || draft.body.is_some();
         let plan = Plan::new(query, &common, self.servers.grammar, needs_all);

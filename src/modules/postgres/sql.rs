@@ -3,8 +3,10 @@
 use bytes::Bytes;
 
 use super::reading::Reading;
+use crate::config::value::Template as PlainTemplate;
 use crate::config::{Call, Cx, VarId};
 use crate::http::{Quoting, Request};
+use crate::pg::connection::Query;
 use crate::pg::sql::{Origin, Refusal, Statement, Template, TemplateError, Untyped, Value};
 
 /// A statement with variables.
@@ -15,6 +17,8 @@ pub(super) struct Sql {
     /// The template; an error is the server's affair in the originals, so it is said at the request.
     template: Result<Template, TemplateError>,
     sources: Vec<Source>,
+    /// The text as the originals take it, for `postgres_unsafe_interpolation`.
+    plain: Option<PlainTemplate>,
 }
 
 /// Where the value of a template's variable is found.
@@ -43,7 +47,11 @@ impl Sql {
             _ => Source::Variable(cx.variables().used(name, at)),
         });
         let sources = sources.collect();
-        Self { text, template, sources }
+        let plain = match reading {
+            Reading::Libpq => None,
+            Reading::Address | Reading::Either => PlainTemplate::compile(text.as_bytes(), cx, at).ok(),
+        };
+        Self { text, template, sources, plain }
     }
 
     /// Whether it is LISTEN or UNLISTEN, for the listener.
@@ -59,6 +67,18 @@ impl Sql {
     /// The names of the variables whose values get into the text.
     pub(super) fn spliced(&self) -> Vec<&str> {
         self.template.as_ref().map_or_else(|_| Vec::new(), |template| template.spliced().collect())
+    }
+
+    /// The statement with the values pasted in as they come, as the originals do: a value may be any SQL.
+    pub(super) fn splice(&self, request: &Request) -> Result<Statement, NoStatement> {
+        let Some(plain) = &self.plain else { return self.render(request) };
+        let text = String::from_utf8_lossy(&request.eval(plain)).into_owned();
+        match Template::parse(&text, Untyped::Keep) {
+            // LISTEN must reach the listener.
+            Ok(template) if template.is_listen() => template.render(&[]).map_err(NoStatement::Refused),
+            // What is wrong with the rest is for the server to say.
+            Ok(_) | Err(_) => Ok(Statement::Query(Query::from(text.as_str()))),
+        }
     }
 
     /// The statement for a request.

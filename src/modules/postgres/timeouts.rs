@@ -22,8 +22,6 @@ settings! {
         "postgres_read_request_body" HTTP_ALL = "off" => pub read_body: Flag,
         /// How long all attempts may take together, in the original.
         @Status::Ignored("connect_timeout bounds each attempt"); "postgres_next_upstream_timeout" HTTP_ALL = "0" => pub next_timeout: Msec,
-        /// Whether what a client sends may become part of the SQL text as it comes, as in the originals. `check` warns.
-        "postgres_unsafe_interpolation" HTTP_ALL = "off" => pub unsafe_interpolation: Flag,
     }
 }
 
