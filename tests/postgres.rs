@@ -146,6 +146,20 @@ fn no_value_becomes_sql() {
 }
 
 #[test]
+fn templates_of_2018_are_prepared() {
+    let server = start(
+        Postgres::shared(),
+        r#"location = /typed { postgres_pass old; set $id $arg_id; set $name $arg_name;
+               postgres_query ":select :i:id + 1, :name, :nosuch is null"; }
+           location = /named { postgres_pass old; set $name $arg_name; set $sql "select :name, :action"; set $action x;
+               postgres_query ":index"; }"#,
+    );
+    check(&server, "/typed?id=41&name=o'hara", 200, "42\no'hara\nt");
+    check(&server, "/typed?id=1;drop&name=x", 500, "");
+    check(&server, "/named?name=n'", 200, "n'\nindex");
+}
+
+#[test]
 fn splicing_can_be_switched_on() {
     let server = start(
         Postgres::shared(),

@@ -182,17 +182,20 @@ impl Run {
         draft: &mut Draft,
     ) -> Result<(), u16> {
         let facts = request.settings::<Queries>().facts;
+        let resolved = query.sql.resolve(request);
+        let sql = resolved.as_ref().unwrap_or(&query.sql);
         let statement = match request.settings::<Interpolation>().is_unsafe {
-            false => query.sql.render(request),
-            true => query.sql.splice(request),
+            false => sql.render(request),
+            true => sql.paste(request),
         };
         let statement = statement.map_err(|reason| refuse(request, query, reason))?;
         let common = Arc::clone(&self.common);
         let needs_all = !is_last || draft.body.is_some();
         let plan = Plan::new(query, &common, self.servers.grammar, needs_all);
         let text = match &statement {
-            Statement::Query(query) => query.sql.clone(),
-            Statement::Listen(_) | Statement::Unlisten(_) | Statement::UnlistenAll => query.sql.text.clone(),
+            // The form of 2018 shows itself as it was written.
+            Statement::Query(sent) if !query.sql.text.starts_with(':') => sent.sql.clone(),
+            Statement::Query(_) | Statement::Listen(_) | Statement::Unlisten(_) | Statement::UnlistenAll => query.sql.text.clone(),
         };
         if let Some(facts) = facts {
             facts.sent(request, &text);

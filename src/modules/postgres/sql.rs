@@ -3,10 +3,8 @@
 use bytes::Bytes;
 
 use super::reading::Reading;
-use crate::config::value::Template as PlainTemplate;
 use crate::config::{Call, Cx, VarId};
 use crate::http::{Quoting, Request};
-use crate::pg::connection::Query;
 use crate::pg::sql::{Origin, Refusal, Statement, Template, TemplateError, Untyped, Value};
 
 /// A statement with variables.
@@ -17,8 +15,16 @@ pub(super) struct Sql {
     /// The template; an error is the server's affair in the originals, so it is said at the request.
     template: Result<Template, TemplateError>,
     sources: Vec<Source>,
-    /// The text as the originals take it, for `postgres_unsafe_interpolation`.
-    plain: Option<PlainTemplate>,
+    /// `:word` of 2018: the template is the value of `$sql`, once `$action` is the word.
+    named: Option<Named>,
+}
+
+/// A template that a variable holds.
+#[derive(Clone, Debug)]
+struct Named {
+    word: Bytes,
+    action: VarId,
+    sql: VarId,
 }
 
 /// Where the value of a template's variable is found.
@@ -26,32 +32,49 @@ pub(super) struct Sql {
 enum Source {
     Variable(VarId),
     Capture(u8),
+    /// There is no such variable.
+    Nothing,
 }
 
 impl Sql {
     /// Reads a text. A variable without `::type` has its value placed there in older configurations, and is none in
     /// today's, but for the channel of LISTEN and UNLISTEN, where SQL could not mean anything else.
     pub(super) fn compile(text: String, reading: Reading, cx: &mut Cx<'_>, call: &Call<'_>) -> Self {
-        let placed = || Template::parse(&text, Untyped::Place);
+        let colon = text.strip_prefix(':').filter(|_| reading != Reading::Libpq);
         let template = match reading {
-            Reading::Address | Reading::Either => placed(),
-            Reading::Libpq => match placed() {
-                Ok(template) if template.is_listen() => Ok(template),
-                _ => Template::parse(&text, Untyped::Keep),
-            },
+            _ if colon.is_some() => Template::parse(colon.unwrap_or_default(), Untyped::Colon),
+            Reading::Address | Reading::Either => Template::parse(&text, Untyped::Place),
+            Reading::Libpq => Template::parse(&text, Untyped::Keep),
         };
         let variables = template.as_ref().map_or(&[][..], Template::variables);
         let at = Some(call.at());
         let sources = variables.iter().map(|name| match name.as_bytes() {
             [digit @ b'1'..=b'9'] if reading != Reading::Libpq => Source::Capture(digit - b'0'),
+            // A name of the form of 2018 need not be a variable's: then it is NULL.
+            _ if colon.is_some() => Source::Variable(cx.variables().wanted(name)),
             _ => Source::Variable(cx.variables().used(name, at)),
         });
         let sources = sources.collect();
-        let plain = match reading {
-            Reading::Libpq => None,
-            Reading::Address | Reading::Either => PlainTemplate::compile(text.as_bytes(), cx, at).ok(),
-        };
-        Self { text, template, sources, plain }
+        let named = colon.filter(|word| word.bytes().all(|byte| byte.is_ascii_lowercase()) && !word.is_empty());
+        let named = named.map(|word| Named {
+            word: Bytes::copy_from_slice(word.as_bytes()),
+            action: cx.variables().used("action", at),
+            sql: cx.variables().used("sql", at),
+        });
+        Self { text, template, sources, named }
+    }
+
+    /// The statement that a variable holds, if this one only names it.
+    pub(super) fn resolve(&self, request: &mut Request) -> Option<Self> {
+        let named = self.named.as_ref()?;
+        request.set_variable(named.action, Some(named.word.clone()));
+        let sql = request.variable(named.sql).unwrap_or_default();
+        let text = String::from_utf8_lossy(&sql).into_owned();
+        let template = Template::parse(&text, Untyped::Colon);
+        let names = template.as_ref().map_or(&[][..], Template::variables);
+        let known = &request.compiled.config.built.variables;
+        let sources = names.iter().map(|name| known.id(name).map_or(Source::Nothing, Source::Variable)).collect();
+        Some(Self { text: self.text.clone(), template, sources, named: None })
     }
 
     /// Whether it is LISTEN or UNLISTEN, for the listener.
@@ -69,25 +92,29 @@ impl Sql {
         self.template.as_ref().map_or_else(|_| Vec::new(), |template| template.spliced().collect())
     }
 
-    /// The statement with the values pasted in as they come, as the originals do: a value may be any SQL.
-    pub(super) fn splice(&self, request: &Request) -> Result<Statement, NoStatement> {
-        let Some(plain) = &self.plain else { return self.render(request) };
-        let text = String::from_utf8_lossy(&request.eval(plain)).into_owned();
-        match Template::parse(&text, Untyped::Keep) {
-            // LISTEN must reach the listener.
-            Ok(template) if template.is_listen() => template.render(&[]).map_err(NoStatement::Refused),
-            // What is wrong with the rest is for the server to say.
-            Ok(_) | Err(_) => Ok(Statement::Query(Query::from(text.as_str()))),
-        }
-    }
-
     /// The statement for a request.
     pub(super) fn render(&self, request: &Request) -> Result<Statement, NoStatement> {
+        self.with_values(request, Template::render)
+    }
+
+    /// The statement with the values pasted in as they come, as the originals do: a value may be any SQL.
+    pub(super) fn paste(&self, request: &Request) -> Result<Statement, NoStatement> {
+        if self.is_listen() {
+            return self.render(request);
+        }
+        self.with_values(request, |template, values| template.paste(values).map(Statement::Query))
+    }
+
+    fn with_values(
+        &self,
+        request: &Request,
+        make: impl Fn(&Template, &[Value<'_>]) -> Result<Statement, Refusal>,
+    ) -> Result<Statement, NoStatement> {
         let template = self.template.as_ref().map_err(|error| NoStatement::Broken(error.clone()))?;
         let values: Vec<(Option<Bytes>, Origin)> = self.sources.iter().map(|source| source.read(request)).collect();
         let values: Vec<Value<'_>> =
             values.iter().map(|(bytes, origin)| Value { bytes: bytes.as_deref(), origin: *origin }).collect();
-        template.render(&values).map_err(NoStatement::Refused)
+        make(template, &values).map_err(NoStatement::Refused)
     }
 }
 
@@ -112,6 +139,7 @@ impl Source {
                 };
                 (request.variable(id), origin)
             }
+            Self::Nothing => (None, Origin::Raw),
             Self::Capture(number) => (request.capture(usize::from(number)), Origin::Raw),
         }
     }

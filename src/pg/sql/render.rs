@@ -128,7 +128,7 @@ impl Template {
                 };
                 let value = values.get(slot.variable).copied().unwrap_or_default();
                 let placed = match slot.role {
-                    Role::Bound(_) | Role::Identifier => out.place(slot.role, value),
+                    Role::Bound(_) | Role::BoundWhole(_) | Role::Identifier => out.place(slot.role, value),
                     _ => std::str::from_utf8(value.bytes.unwrap_or_default())
                         .map_err(|_| Reason::NotUtf8)
                         .and_then(no_nul)
@@ -187,7 +187,7 @@ impl Template {
         let mut blamed = self
             .slots
             .iter()
-            .find(|slot| !matches!(slot.role, Role::Bound(_) | Role::Comment));
+            .find(|slot| !matches!(slot.role, Role::Bound(_) | Role::BoundWhole(_) | Role::Comment));
         for (token, span) in expected {
             if !token.holes.is_empty() {
                 blamed = self.slots.get(token.holes.start);
@@ -360,11 +360,12 @@ impl Output {
     fn place(&mut self, role: Role, value: Value<'_>) -> Result<(), Reason> {
         match role {
             Role::Comment => {}
-            Role::Bound(oid) => {
-                self.params.push(Param {
-                    oid,
-                    value: bound(value)?,
-                });
+            Role::Bound(oid) | Role::BoundWhole(oid) => {
+                let bound = match (role, value.bytes) {
+                    (Role::BoundWhole(_), Some(b"")) => Some(Bytes::new()),
+                    _ => bound(value)?,
+                };
+                self.params.push(Param { oid, value: bound });
                 self.sql.push_str(&format!("${}", self.params.len()));
                 self.ends_in_parameter = true;
                 return Ok(());
@@ -518,7 +519,7 @@ fn is_number(text: &str) -> bool {
 /// For the fuzzer: whatever the template and the value, the tokens are those of a harmless value, or it is refused.
 #[doc(hidden)]
 pub fn fuzz_template(template: &str, value: &[u8]) {
-    for untyped in [Untyped::Place, Untyped::Keep] {
+    for untyped in [Untyped::Place, Untyped::Keep, Untyped::Colon] {
         let Ok(template) = Template::parse(template, untyped) else {
             continue;
         };

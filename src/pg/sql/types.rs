@@ -15,6 +15,9 @@ pub(crate) fn parameter(name: &[u8]) -> Option<Cast> {
     found.map(|(_, oid)| Cast::Bind(*oid))
 }
 
+/// `text`
+pub(crate) const TEXT: u32 = 25;
+
 const TYPES: &[(&str, u32)] = &[
     ("bool", 16),
     ("bytea", 17),
