@@ -261,3 +261,28 @@ fn what_breaks_recovers() {
     postgres.restart(Mode::Immediate);
     check(&server, "/ok", 200, "1");
 }
+
+// What a query found.
+
+#[test]
+fn rewrites_of_2018_send_elsewhere() {
+    let server = start(
+        Postgres::shared(),
+        r#"location = /made { postgres_pass old; postgres_query "select 7 as id, 'a b/c' as name";
+               postgres_rewrite GET no_errors /items/:id/:name; }
+           location = /failed { postgres_pass old; postgres_query "select '{\"errors\": {\"x\": \"bad\"}, \"code\": \"no way\"}'::json";
+               postgres_rewrite GET no_errors /fine;
+               postgres_rewrite GET errors "https://$host/failed?why=:code"; }
+           location = /rows { postgres_pass old; postgres_query "select 1 as id"; postgres_rewrite GET rows "/seen//$arg_x/:id/end"; }
+           location = /none { postgres_pass old; postgres_query "select 1 where false"; postgres_rewrite GET rows /x; postgres_output text; }"#,
+    );
+    let located = |target: &str| {
+        let answer = http::request(server.port(), "GET", target, "", "");
+        (answer.status, answer.header("Location").unwrap_or_default().to_owned())
+    };
+    let origin = format!("http://localhost:{}", server.port());
+    assert_eq!(located("/made"), (303, format!("{origin}/items/7/a%20b%2Fc")));
+    assert_eq!(located("/failed"), (303, "https://localhost/failed?why=no%20way".to_owned()));
+    assert_eq!(located("/rows?x=1"), (303, format!("{origin}/seen/1/end")));
+    assert_eq!(located("/none"), (200, String::new()));
+}

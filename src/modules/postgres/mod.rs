@@ -18,6 +18,7 @@ mod pass;
 mod pools;
 mod query;
 mod reading;
+mod redirect;
 mod rewrite;
 mod run;
 mod server;

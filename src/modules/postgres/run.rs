@@ -13,12 +13,12 @@ use super::interpolation::Interpolation;
 use super::output::{ContentType, Encoder, Output, RdsStyle, Summary, values};
 use super::query::{Attached, Queries, Query};
 use super::reading::Reading;
-use super::rewrite::{self, Found, Rewrite};
+use super::rewrite::{self, Found, Rewrite, Then};
 use super::server::Servers;
 use super::set::Set;
 use super::sql::NoStatement;
 use super::timeouts::Patience;
-use super::{listen, pass, pools};
+use super::{listen, pass, pools, redirect};
 use crate::http::hook::Refusal;
 use crate::http::{Body, BodyStream, Next, Request, Response};
 use crate::modules::http_core;
@@ -55,15 +55,30 @@ pub(super) fn handle(request: &mut Request) -> Next<'_> {
                     biased;
                     answered = answer(request) => answered,
                     // The query is cancelled by being dropped.
-                    () = connection.closed() => Err(CLIENT_CLOSED),
+                    () = connection.closed() => Err(Ended::Status(CLIENT_CLOSED)),
                 }
             }
         };
         match answered {
             Ok(response) => Next::Answer(response),
-            Err(status) => Next::Status(status),
+            Err(Ended::Status(status)) => Next::Status(status),
+            Err(Ended::Redirect(location)) => Next::Redirect { status: 303, location },
         }
     })
+}
+
+/// What ends a request without a result as its answer.
+enum Ended {
+    /// The page for a status.
+    Status(u16),
+    /// The client is sent elsewhere.
+    Redirect(Bytes),
+}
+
+impl From<u16> for Ended {
+    fn from(status: u16) -> Self {
+        Self::Status(status)
+    }
 }
 
 /// What is known of a result when it is looked at: all of it, or its beginning.
@@ -100,6 +115,27 @@ impl Collected {
         Summary { affected: self.affected(), oid: oid.unwrap_or(0) }
     }
 
+    /// Whether it tells of an error, as the fork of 2018 finds out: a column whose name begins with `error` has a value,
+    /// or where there is none, a text that looks like JSON has such a member.
+    fn tells_errors(&self) -> bool {
+        let column = self.columns.iter().position(|column| column.name.starts_with(b"error"));
+        match column {
+            Some(column) => self.rows.first().is_some_and(|row| row.get(column).is_some()),
+            None => self.rows.iter().any(|row| values(row).into_iter().flatten().any(redirect::tells_errors)),
+        }
+    }
+
+    /// A value of the first row, by the beginning of its column's name, or out of a text that looks like JSON.
+    pub(super) fn find(&self, name: &[u8]) -> Option<Vec<u8>> {
+        let row = self.rows.first()?;
+        let column = self.columns.iter().position(|column| column.name.starts_with(name));
+        let value = match column {
+            Some(column) => row.get(column),
+            None => values(row).into_iter().flatten().find_map(|text| redirect::find_in_json(text, name)),
+        };
+        value.map(<[u8]>::to_vec)
+    }
+
     /// The rows in a form.
     pub(super) fn encode(&self, output: &Output) -> Bytes {
         output.encode(&self.columns, &self.summary(), &self.rows)
@@ -114,7 +150,7 @@ struct Draft {
     body: Option<Body>,
 }
 
-async fn answer(request: &mut Request) -> Result<Response, u16> {
+async fn answer(request: &mut Request) -> Result<Response, Ended> {
     let settings = request.settings::<Queries>();
     let reading = settings.reading;
     let (queries, common) = (Arc::clone(&settings.queries), Arc::clone(&settings.common));
@@ -180,7 +216,7 @@ impl Run {
         query: &Query,
         is_last: bool,
         draft: &mut Draft,
-    ) -> Result<(), u16> {
+    ) -> Result<(), Ended> {
         let facts = request.settings::<Queries>().facts;
         let resolved = query.sql.resolve(request);
         let sql = resolved.as_ref().unwrap_or(&query.sql);
@@ -274,17 +310,16 @@ impl Run {
         plan: &Plan<'_>,
         result: Collected,
         draft: &mut Draft,
-    ) -> Result<(), u16> {
+    ) -> Result<(), Ended> {
         let is_old = self.reading == Reading::Address;
         if is_old {
             publish_facts(request, &result);
         }
-        let found = Found { rows: !result.rows.is_empty(), affected: result.affected() };
-        if let Some(Rewrite { status, keeps_body, .. }) = rewrite::matching(plan.rules, self.reading, request.method, found) {
-            if *status >= 300 && !keeps_body {
-                return Err(*status);
-            }
-            draft.status = Some(*status);
+        let errors = plan.needs_errors && result.has_rows();
+        let errors = errors.then(|| result.tells_errors());
+        let found = Found { rows: !result.rows.is_empty(), affected: result.affected(), errors };
+        if let Some(rule) = rewrite::matching(plan.rules, self.reading, request.method, found) {
+            rewrite(request, rule, &result, draft)?;
         }
         for set in plan.sets {
             let value = set.value(&result).map_err(|missing| {
@@ -313,7 +348,7 @@ impl Run {
             let location = request.location().name.escape_ascii().to_string();
             let name = if plan.output == Output::Binary && is_old { "binary_value" } else { "value" };
             request.log(Level::Error, &format!("{start}\"postgres_output {name}\" received {reason} in location \"{location}\""));
-            return Err(500);
+            return Err(Ended::Status(500));
         }
         if draft.body.is_some() {
             return Ok(());
@@ -340,6 +375,7 @@ struct Plan<'q> {
     timeout: Option<Duration>,
     needs_all: bool,
     needs_tag: bool,
+    needs_errors: bool,
     rows: usize,
 }
 
@@ -356,8 +392,10 @@ impl<'q> Plan<'q> {
         let sets_need_all = sets.iter().any(|set| set.rows_needed().is_none());
         // The two forms that say at their beginning what a command has changed.
         let tells_changes = matches!(output, Output::Rds(RdsStyle::Old | RdsStyle::New));
+        let needs_errors = rules.iter().any(|rule| rule.condition().is_about_errors());
         Self {
-            needs_all: needs_all || sets_need_all,
+            needs_all: needs_all || sets_need_all || needs_errors,
+            needs_errors,
             needs_tag: tells_changes || rules.iter().any(|rule| rule.condition().is_about_changes()),
             rows: sets.iter().filter_map(Set::rows_needed).max().unwrap_or(0).max(2),
             timeout: own.timeout.or(common.timeout),
@@ -377,6 +415,20 @@ impl<'q> Plan<'q> {
 fn is_select(sql: &str) -> bool {
     let first = sql.trim_start().split(|letter: char| !letter.is_ascii_alphabetic()).next().unwrap_or_default();
     ["select", "values", "table", "show"].iter().any(|word| first.eq_ignore_ascii_case(word))
+}
+
+/// Carries a rule out.
+fn rewrite(request: &mut Request, rule: &Rewrite, result: &Collected, draft: &mut Draft) -> Result<(), Ended> {
+    match &rule.then {
+        Then::Status { status, keeps_body: false } if *status >= 300 => return Err(Ended::Status(*status)),
+        Then::Status { status, .. } => draft.status = Some(*status),
+        Then::Html(variable, text) => request.set_variable(*variable, Some(text.clone())),
+        Then::Redirect(target) => {
+            let values = rule.condition().is_about_errors().then_some(result);
+            return Err(Ended::Redirect(target.location(request, values)));
+        }
+    }
+    Ok(())
 }
 
 async fn connect(servers: &Arc<Servers>, limit: Option<Duration>) -> Result<Pooled, Error> {
