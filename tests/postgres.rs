@@ -4,6 +4,9 @@
 mod support;
 
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use support::postgres::{Mode, Postgres};
 use support::pushgate::Pushgate;
@@ -260,6 +263,137 @@ fn what_breaks_recovers() {
     check(&server, "/ok", 200, "1");
     postgres.restart(Mode::Immediate);
     check(&server, "/ok", 200, "1");
+}
+
+/// A way to PostgreSQL that can go silent: it takes what comes, and passes nothing on.
+struct Proxy {
+    port: u16,
+    is_silent: Arc<AtomicBool>,
+}
+
+impl Proxy {
+    fn to(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let this = Self { port: listener.local_addr().unwrap().port(), is_silent: Arc::default() };
+        let is_silent = Arc::clone(&this.is_silent);
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, server) = (client.unwrap(), TcpStream::connect(("127.0.0.1", port)).unwrap());
+                let back = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                for (mut from, mut to) in [(client, server), back] {
+                    let is_silent = Arc::clone(&is_silent);
+                    std::thread::spawn(move || {
+                        let mut buffer = [0; 4096];
+                        while let Ok(length @ 1..) = from.read(&mut buffer) {
+                            if !is_silent.load(Ordering::Relaxed) && to.write_all(&buffer[..length]).is_err() {
+                                break;
+                            }
+                        }
+                        let _ended = to.shutdown(std::net::Shutdown::Both);
+                    });
+                }
+            }
+        });
+        this
+    }
+}
+
+#[test]
+fn a_silent_network_ends_in_a_timeout() {
+    let postgres = Postgres::shared();
+    let proxy = Proxy::to(postgres.port());
+    let server = start(
+        postgres,
+        &r#"location = /far { postgres_pass far; postgres_query "select 1"; postgres_output value; postgres_timeout 300ms; }
+           location = /near { postgres_pass new; postgres_query "select 1"; postgres_output value; }
+           }
+           upstream far { postgres_server host=127.0.0.1 port=FAR dbname=test user=test password=test connect_timeout=500ms;
+               postgres_keepalive 2; }
+           server { listen 127.0.0.1:%%PORT%%; server_name other;"#
+            .replace("FAR", &proxy.port.to_string()),
+    );
+    check(&server, "/far", 200, "1");
+    proxy.is_silent.store(true, Ordering::Relaxed);
+    // The kept connection first, then new ones.
+    for _ in 0..3 {
+        check(&server, "/far", 504, "");
+        check(&server, "/near", 200, "1");
+    }
+    server.until_logged(&["[error]", "timed out"]);
+    proxy.is_silent.store(false, Ordering::Relaxed);
+    wait::until("the far server answers again", || get(&server, "/far") == (200, "1".to_owned()));
+}
+
+#[test]
+fn who_may_not_log_in_is_told() {
+    let server = start(
+        Postgres::shared(),
+        r#"location = /password { postgres_pass host=127.0.0.1 port=%%PG_PORT%% dbname=test user=test password=wrong; postgres_query "select 1"; }
+           location = /database { postgres_pass host=127.0.0.1 port=%%PG_PORT%% dbname=nosuch user=test password=test; postgres_query "select 1"; }
+           location = /role { postgres_pass host=127.0.0.1 port=%%PG_PORT%% dbname=test user=nosuch password=test; postgres_query "select 1"; }
+           location = /tls { postgres_pass host=127.0.0.1 port=%%PG_PORT%% dbname=test user=test password=test sslmode=require; postgres_query "select 1"; }
+           location = /limit { postgres_pass host=127.0.0.1 port=%%PG_PORT%% dbname=test user=test password=test "options='-c statement_timeout=100'"; postgres_query "select pg_sleep(5)"; }"#,
+    );
+    for (target, status, sqlstate) in
+        [("/password", 502, "28P01"), ("/database", 502, "3D000"), ("/role", 502, "28P01"), ("/tls", 502, "TLS"), ("/limit", 500, "57014")]
+    {
+        check(&server, target, status, "");
+        server.until_logged(&["[error]", &format!("GET {target} "), sqlstate]);
+    }
+}
+
+#[test]
+fn a_full_server_and_a_full_pool_are_told() {
+    let postgres = Postgres::private();
+    postgres.superuser_session().rows("alter role test connection limit 2");
+    let server = start(
+        &postgres,
+        r#"location = /new { postgres_pass new; postgres_query "select 1"; postgres_output value; }
+           location = /few { postgres_pass few; postgres_query "select 1"; postgres_output value; }
+           location = /hold { postgres_pass few; postgres_query "select pg_sleep(2), 'holds'"; }
+           }
+           upstream few { postgres_server host=127.0.0.1 port=%%PG_PORT%% dbname=test user=test password=test;
+               postgres_keepalive 1 overflow=reject; }
+           server { listen 127.0.0.1:%%PORT%%; server_name other;"#,
+    );
+    let holding = http::connect(server.port());
+    (&holding).write_all(b"GET /hold HTTP/1.0\r\n\r\n").unwrap();
+    let session = postgres.superuser_session();
+    let holds = "select 1 from pg_stat_activity where query like '%holds%' and state = 'active' and pid <> pg_backend_pid()";
+    wait::until("the connection is held", || session.rows(holds).len() == 1);
+    check(&server, "/few", 502, "");
+    let other = postgres.session();
+    check(&server, "/new", 502, "");
+    server.until_logged(&["[error]", "53300"]);
+    drop(other);
+    wait::until("the other session has ended", || get(&server, "/new").0 == 200);
+    drop(holding);
+    wait::until("the connection is free again", || get(&server, "/few").0 == 200);
+}
+
+#[test]
+fn any_bytes_come_through() {
+    let server = start(
+        Postgres::shared(),
+        r#"location = /bytes { postgres_pass new; postgres_query "select '\\x00ff0a'::bytea"; postgres_output binary; }
+           location = /latin { postgres_pass host=127.0.0.1 port=%%PG_PORT%% dbname=test user=test password=test client_encoding=LATIN1;
+               postgres_query "select chr(228)"; postgres_output value; }
+           location = /nul { postgres_pass new; set_unescape_uri $v $arg_v; postgres_query "select $v::text"; postgres_output value; }
+           location = /placed { postgres_pass old; set_unescape_uri $v $arg_v; postgres_query "select '$v'"; }"#,
+    );
+    let bytes = |target: &str| {
+        let answer = http::raw(server.port(), format!("GET {target} HTTP/1.0\r\n\r\n").as_bytes());
+        let head = answer.windows(4).position(|end| end == b"\r\n\r\n").unwrap();
+        answer[head + 4..].to_vec()
+    };
+    assert_eq!(bytes("/bytes"), b"\x00\xff\x0a");
+    assert_eq!(bytes("/latin"), b"\xe4");
+    for (value, status) in [("a%00b", 500), ("%FF", 500), ("%C3%A4", 200)] {
+        let (got, _) = get(&server, &format!("/nul?v={value}"));
+        assert_eq!(got, status, "{value}\n{}", server.log());
+    }
+    check(&server, "/placed?v=%00", 400, "");
+    check(&server, "/placed?v=%FF", 400, "");
 }
 
 // What a query found.

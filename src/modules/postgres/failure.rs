@@ -47,7 +47,7 @@ impl Failure {
                 (Level::Error, format!("postgres: {command} \"{name}\" is not confirmed yet, it stands in the queue"), 504)
             }
         };
-        request.log(level, &message);
+        request.log(level, &one_line(&message));
         if let Self::Listen(_, error @ (ListenError::TooLong(_) | ListenError::Nul)) = self {
             let refusal = Refusal { close_code: 1008, reason: error.to_string() };
             *request.note_mut::<Option<Refusal>>() = Some(refusal);
@@ -80,6 +80,11 @@ fn status(error: &Error, grammar: Grammar) -> u16 {
     }
 }
 
+/// The server's words may have lines of their own, and a client's value in them: the log has one line for a message.
+pub(super) fn one_line(message: &str) -> String {
+    message.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+}
+
 fn level(error: &Error) -> Level {
     if matches!(error, Error::PoolFull) { Level::Info } else { Level::Error }
 }
@@ -91,7 +96,7 @@ fn line(error: &Error, grammar: Grammar) -> String {
             format!("postgres: failed to receive result: PGRES_FATAL_ERROR: {error}{state}")
         }
         (Error::Sql(_) | Error::Lost { .. }, Grammar::Libpq) => {
-            format!("PQresultStatus == PGRES_FATAL_ERROR\n{error}{state}")
+            format!("PQresultStatus == PGRES_FATAL_ERROR: {error}{state}")
         }
         (Error::ConnectTimeout | Error::QueryTimeout, _) => format!("upstream timed out: postgres: {error}"),
         (Error::PoolFull, _) => format!("postgres: {error}, rejecting request"),
@@ -101,7 +106,7 @@ fn line(error: &Error, grammar: Grammar) -> String {
 
 /// A result broke off after the answer had begun; there is no request any more whose log it could go to.
 pub(super) fn in_the_middle(error: &Error) {
-    live::log(Level::Error, &format!("postgres: a result broke off: {error}"));
+    live::log(Level::Error, &one_line(&format!("postgres: a result broke off: {error}")));
 }
 
 /// The error with the line of the statement that it is about, as libpq shows it.

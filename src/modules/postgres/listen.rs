@@ -181,5 +181,5 @@ fn say(live: &Live, upstream: &str, was_up: &AtomicBool, event: &Event) {
     if matches!(event, Event::Up { .. }) {
         was_up.store(true, Ordering::Relaxed);
     }
-    live.log(level, &message);
+    live.log(level, &super::failure::one_line(&message));
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::run::Collected;
+use super::result::Collected;
 use crate::config::{Call, Cx, VarId};
 use crate::http::Request;
 use crate::http::wire::escape::{Escape, escape};

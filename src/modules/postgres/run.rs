@@ -1,28 +1,27 @@
 //! A request of a location with `postgres_pass`: its queries, and the answer that comes of them.
 
-use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
-use super::failure::{self, Failure};
+use super::failure::Failure;
 use super::interpolation::Interpolation;
-use super::output::{ContentType, Encoder, Output, RdsStyle, Summary, values};
+use super::output::{ContentType, Output};
+use super::plan::{self, Plan};
 use super::query::{Attached, Queries, Query};
 use super::reading::Reading;
+use super::result::{Collected, Rest};
 use super::rewrite::{self, Found, Rewrite, Then};
 use super::server::Servers;
-use super::set::Set;
 use super::sql::NoStatement;
 use super::timeouts::Patience;
-use super::{listen, pass, pools, redirect};
+use super::{listen, pass, pools};
 use crate::http::hook::Refusal;
-use crate::http::{Body, BodyStream, Next, Request, Response};
+use crate::http::{Body, Next, Request, Response};
 use crate::modules::http_core;
-use crate::pg::connection::{self, Column, Format, Row};
+use crate::pg::connection::{self, Format};
 use crate::pg::conninfo::Grammar;
 use crate::pg::error::Error;
 use crate::pg::listener::{ListenError, Reply};
@@ -34,9 +33,6 @@ use crate::server::log::Level;
 /// So much of a result is awaited before the answer begins: what ends within it has its errors, counts and statuses
 /// told, what is longer leaves as it comes.
 const HELD: usize = 128 * 1024;
-
-/// How much of a long result is sent at once.
-const CHUNK: usize = 32 * 1024;
 
 /// How long a LISTEN may await its confirmation where nothing else is said.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -78,67 +74,6 @@ enum Ended {
 impl From<u16> for Ended {
     fn from(status: u16) -> Self {
         Self::Status(status)
-    }
-}
-
-/// What is known of a result when it is looked at: all of it, or its beginning.
-#[derive(Debug)]
-pub(super) struct Collected {
-    pub(super) reading: Reading,
-    pub(super) columns: Arc<[Column]>,
-    pub(super) rows: Vec<Row>,
-    /// What the command did; empty while there is more to come.
-    pub(super) tag: String,
-    is_whole: bool,
-}
-
-impl Collected {
-    /// Whether it is one with rows, be they none.
-    pub(super) fn has_rows(&self) -> bool {
-        !self.columns.is_empty()
-    }
-
-    /// The number in the command's tag, as libpq's `PQcmdTuples` gives it.
-    pub(super) fn command_tuples(&self) -> Option<u64> {
-        let (command, numbers) = self.tag.split_once(' ')?;
-        let counts = matches!(command, "SELECT" | "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "MOVE" | "FETCH" | "COPY");
-        numbers.rsplit(' ').next()?.parse().ok().filter(|_| counts)
-    }
-
-    /// How many rows a command has changed.
-    fn affected(&self) -> Option<u64> {
-        self.command_tuples().filter(|_| !self.tag.starts_with("SELECT"))
-    }
-
-    fn summary(&self) -> Summary {
-        let oid = self.tag.strip_prefix("INSERT ").and_then(|rest| rest.split(' ').next()?.parse().ok());
-        Summary { affected: self.affected(), oid: oid.unwrap_or(0) }
-    }
-
-    /// Whether it tells of an error, as the fork of 2018 finds out: a column whose name begins with `error` has a value,
-    /// or where there is none, a text that looks like JSON has such a member.
-    fn tells_errors(&self) -> bool {
-        let column = self.columns.iter().position(|column| column.name.starts_with(b"error"));
-        match column {
-            Some(column) => self.rows.first().is_some_and(|row| row.get(column).is_some()),
-            None => self.rows.iter().any(|row| values(row).into_iter().flatten().any(redirect::tells_errors)),
-        }
-    }
-
-    /// A value of the first row, by the beginning of its column's name, or out of a text that looks like JSON.
-    pub(super) fn find(&self, name: &[u8]) -> Option<Vec<u8>> {
-        let row = self.rows.first()?;
-        let column = self.columns.iter().position(|column| column.name.starts_with(name));
-        let value = match column {
-            Some(column) => row.get(column),
-            None => values(row).into_iter().flatten().find_map(|text| redirect::find_in_json(text, name)),
-        };
-        value.map(<[u8]>::to_vec)
-    }
-
-    /// The rows in a form.
-    pub(super) fn encode(&self, output: &Output) -> Bytes {
-        output.encode(&self.columns, &self.summary(), &self.rows)
     }
 }
 
@@ -265,7 +200,7 @@ impl Run {
         if self.servers.names_charset() {
             self.charset = connection.parameter("client_encoding").map(charset);
         }
-        let is_select = is_select(&query.sql);
+        let is_select = plan::is_select(&query.sql);
         let columns = connection.query(&query).await?;
         let mut result = Collected { reading, columns, rows: Vec::new(), tag: String::new(), is_whole: false };
         let mut held = 0;
@@ -312,8 +247,9 @@ impl Run {
         draft: &mut Draft,
     ) -> Result<(), Ended> {
         let is_old = self.reading == Reading::Address;
-        if is_old {
-            publish_facts(request, &result);
+        let facts = request.settings::<Queries>().facts;
+        if let Some(facts) = facts.filter(|_| is_old) {
+            facts.came(request, &result);
         }
         let errors = plan.needs_errors && result.has_rows();
         let errors = errors.then(|| result.tells_errors());
@@ -333,8 +269,8 @@ impl Run {
                 content_type(request, &output, draft);
             }
         }
-        if !is_old {
-            publish_facts(request, &result);
+        if let Some(facts) = facts.filter(|_| !is_old) {
+            facts.came(request, &result);
         }
         // A blank query has no result at all, so that nothing is put into a form.
         if result.is_whole && result.tag.is_empty() {
@@ -342,7 +278,7 @@ impl Run {
         }
         content_type(request, &plan.output, draft);
         if plan.output.is_single()
-            && let Err(reason) = single(&result)
+            && let Err(reason) = result.single()
         {
             let start = if is_old { "postgres: " } else { "" };
             let location = request.location().name.escape_ascii().to_string();
@@ -365,56 +301,6 @@ impl Run {
         }
         Ok(())
     }
-}
-
-/// What is wanted of one query's result.
-struct Plan<'q> {
-    output: Output,
-    rules: &'q [Rewrite],
-    sets: &'q [Set],
-    timeout: Option<Duration>,
-    needs_all: bool,
-    needs_tag: bool,
-    needs_errors: bool,
-    rows: usize,
-}
-
-impl<'q> Plan<'q> {
-    fn new(query: &'q Query, common: &'q Attached, grammar: Grammar, needs_all: bool) -> Self {
-        let own = &query.attached;
-        let output = own.output.as_ref().or(common.output.as_ref()).cloned();
-        let output = output.unwrap_or(match grammar {
-            Grammar::Address => Output::Text,
-            Grammar::Libpq => Output::None,
-        });
-        let sets = if own.sets.is_empty() { &common.sets } else { &own.sets };
-        let rules = if own.rewrites.is_empty() { &common.rewrites } else { &own.rewrites };
-        let sets_need_all = sets.iter().any(|set| set.rows_needed().is_none());
-        // The two forms that say at their beginning what a command has changed.
-        let tells_changes = matches!(output, Output::Rds(RdsStyle::Old | RdsStyle::New));
-        let needs_errors = rules.iter().any(|rule| rule.condition().is_about_errors());
-        Self {
-            needs_all: needs_all || sets_need_all || needs_errors,
-            needs_errors,
-            needs_tag: tells_changes || rules.iter().any(|rule| rule.condition().is_about_changes()),
-            rows: sets.iter().filter_map(Set::rows_needed).max().unwrap_or(0).max(2),
-            timeout: own.timeout.or(common.timeout),
-            output,
-            rules,
-            sets,
-        }
-    }
-
-    /// Whether so many rows tell all that must be known before the answer begins.
-    fn is_enough(&self, rows: usize, is_select: bool) -> bool {
-        !self.needs_all && (!self.needs_tag || is_select) && rows >= self.rows
-    }
-}
-
-/// Whether a statement changes nothing, as far as its first word tells.
-fn is_select(sql: &str) -> bool {
-    let first = sql.trim_start().split(|letter: char| !letter.is_ascii_alphabetic()).next().unwrap_or_default();
-    ["select", "values", "table", "show"].iter().any(|word| first.eq_ignore_ascii_case(word))
 }
 
 /// Carries a rule out.
@@ -457,39 +343,11 @@ fn refuse(request: &mut Request, query: &Query, reason: NoStatement) -> u16 {
     }
 }
 
-/// Keeps what `$postgres_...` read.
-fn publish_facts(request: &mut Request, result: &Collected) {
-    let Some(facts) = request.settings::<Queries>().facts else { return };
-    let number = |number: usize| Some(Bytes::from(number.to_string()));
-    let affected = result.affected().map(|rows| Bytes::from(rows.to_string()));
-    let (fields, rows) = (number(result.columns.len()), number(result.rows.len()).filter(|_| result.is_whole));
-    request.set_variable(facts.columns, fields.clone());
-    request.set_variable(facts.rows, rows.clone());
-    request.set_variable(facts.affected, affected.clone());
-    request.set_variable(facts.nfields, fields.filter(|_| result.has_rows()));
-    request.set_variable(facts.ntuples, rows.filter(|_| result.has_rows()));
-    request.set_variable(facts.cmdtuples, affected);
-    request.set_variable(facts.cmdstatus, Some(result.tag.clone().into()));
-}
-
 fn content_type(request: &Request, output: &Output, draft: &mut Draft) {
     match output.content_type() {
         ContentType::Unchanged => {}
         ContentType::Default => draft.content_type = Some(http_core::content_type(request)),
         ContentType::Is(name) => draft.content_type = Some(Bytes::from_static(name.as_bytes())),
-    }
-}
-
-/// Whether a result is one value that there is.
-fn single(result: &Collected) -> Result<(), String> {
-    let count = result.rows.len() * result.columns.len();
-    match result.rows.as_slice() {
-        [row] if row.len() == 1 && result.is_whole => match row.get(0) {
-            None => Err("NULL value".to_owned()),
-            Some(b"") => Err("empty value".to_owned()),
-            Some(_) => Ok(()),
-        },
-        _ => Err(format!("{count} value(s) instead of expected single value")),
     }
 }
 
@@ -500,44 +358,5 @@ fn charset(encoding: &str) -> Bytes {
         "windows1251" => Bytes::from_static(b"windows-1251"),
         "koi8r" => Bytes::from_static(b"koi8-r"),
         other => Bytes::copy_from_slice(other.as_bytes()),
-    }
-}
-
-/// A result that leaves as it comes. Dropped before its end, its query is cancelled.
-struct Rest {
-    /// The rows that came before the answer began.
-    held: Option<Vec<Row>>,
-    connection: Pooled,
-    encoder: Encoder,
-    is_over: bool,
-}
-
-impl BodyStream for Rest {
-    fn next(&mut self) -> Pin<Box<dyn Future<Output = Option<io::Result<Bytes>>> + '_>> {
-        Box::pin(async {
-            if self.is_over {
-                return None;
-            }
-            let mut out = BytesMut::new();
-            for row in self.held.take().into_iter().flatten() {
-                self.encoder.row(&values(&row), &mut out);
-            }
-            while out.len() < CHUNK {
-                match self.connection.next_row().await {
-                    Ok(Some(row)) => self.encoder.row(&values(&row), &mut out),
-                    Ok(None) => {
-                        self.is_over = true;
-                        self.encoder.end(&mut out);
-                        break;
-                    }
-                    Err(error) => {
-                        self.is_over = true;
-                        failure::in_the_middle(&error);
-                        return Some(Err(io::Error::other(error.to_string())));
-                    }
-                }
-            }
-            Some(Ok(out.freeze()))
-        })
     }
 }

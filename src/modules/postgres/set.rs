@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::output::{JsonStyle, Output};
 use super::query::attach;
 use super::reading::Reading;
-use super::run::Collected;
+use super::result::Collected;
 use super::server::error;
 use crate::config::value::parse_number;
 use crate::config::{Args, Call, Contexts, Cx, Diagnostic, Directive, Fault, VarId};

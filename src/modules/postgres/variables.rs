@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::result::Collected;
 use crate::config::{Cx, Value, VarId, VariableRow};
 use crate::http::Request;
 
@@ -61,5 +62,21 @@ impl Facts {
             request.set_variable(id, None);
         }
         request.set_variable(self.query, Some(Bytes::copy_from_slice(sql.as_bytes())));
+    }
+
+    /// When the result comes it is known.
+    pub(super) fn came(&self, request: &mut Request, result: &Collected) {
+        let number = |number: usize| Some(Bytes::from(number.to_string()));
+        let affected = result.affected().map(|rows| Bytes::from(rows.to_string()));
+        // How many rows there are shows at the end, which a long answer does not await.
+        let rows = number(result.rows.len()).filter(|_| result.is_whole);
+        let fields = number(result.columns.len());
+        request.set_variable(self.columns, fields.clone());
+        request.set_variable(self.rows, rows.clone());
+        request.set_variable(self.affected, affected.clone());
+        request.set_variable(self.nfields, fields.filter(|_| result.has_rows()));
+        request.set_variable(self.ntuples, rows.filter(|_| result.has_rows()));
+        request.set_variable(self.cmdtuples, affected);
+        request.set_variable(self.cmdstatus, Some(result.tag.clone().into()));
     }
 }
