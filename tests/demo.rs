@@ -6,6 +6,7 @@ mod support;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use support::browser::Browser;
 use support::postgres::Session;
@@ -17,10 +18,15 @@ struct Demo {
     url: String,
     psql: String,
     _temporary: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
 }
+
+/// Two that start at once would both take the port that people expect.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 impl Demo {
     fn start() -> Self {
+        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let temporary = tempfile::tempdir().unwrap();
         std::fs::set_permissions(temporary.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let mut process = Command::new(pushgate::binary())
@@ -39,7 +45,7 @@ impl Demo {
         let url = told("page");
         let psql = told("psql");
         std::thread::spawn(move || lines.for_each(drop));
-        Self { process, url, psql, _temporary: temporary }
+        Self { process, url, psql, _temporary: temporary, _alone: alone }
     }
 
     fn port(&self) -> u16 {

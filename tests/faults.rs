@@ -197,16 +197,16 @@ fn thousands_who_come_and_go_leave_nothing_behind() {
 fn ids_can_not_inject_sql() {
     let postgres = Postgres::shared();
     let session = postgres.session();
-    session.rows("create table victim_of_ids (id int)");
+    session.rows("create table victim_of_ids (id int); insert into victim_of_ids values (1)");
     let server = recipe::start(postgres);
     let mut bystander = Bystander::of(&server);
     for id in [
-        "x\";drop/**/table/**/victim_of_ids;--",
-        "x\\\";drop/**/table/**/victim_of_ids;--",
-        "x\\\\\";drop/**/table/**/victim_of_ids;--",
-        "x';drop/**/table/**/victim_of_ids;--",
-        "x;drop/**/table/**/victim_of_ids;--",
-        "*",
+        // Neither a blank nor an asterisk can stand in an id, so the statement does without.
+        "x\";truncate\"victim_of_ids\";--",
+        "x\\\";truncate\"victim_of_ids\";--",
+        "x\\\\\";truncate\"victim_of_ids\";--",
+        "x';truncate\"victim_of_ids\";--",
+        "x;truncate\"victim_of_ids\";--",
     ] {
         // Each is nothing but the name of a channel.
         let mut client = recipe::client(&server, id);
@@ -214,7 +214,7 @@ fn ids_can_not_inject_sql() {
         client.leave();
         bystander.is_well(&server, "an injection");
     }
-    session.rows("select from victim_of_ids");
+    assert_eq!(session.rows("select id from victim_of_ids").len(), 1, "the row is still there");
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn values_in_a_query_can_not_inject_sql() {
         client.send(text);
         assert_eq!(client.text(), text);
     }
-    assert_eq!(http::get(server.port(), "/lookup?n=1").body.trim(), "secret");
+    assert!(http::get(server.port(), "/lookup?n=1").body.contains("secret"));
     for number in ["0/**/or/**/true", "1;drop/**/table/**/victim_of_values", "1--", "1'"] {
         let answer = http::get(server.port(), &format!("/lookup?n={number}"));
         assert_eq!(answer.status, 400, "{number}: {}", answer.body);

@@ -15,7 +15,11 @@ use support::{http, wait};
 /// A server with some locations, on an upstream in the grammar of 2018 and one in today's.
 #[track_caller]
 fn start(postgres: &Postgres, locations: &str) -> Pushgate {
-    let config = format!(
+    Pushgate::start(&config(locations), &[("PG_PORT", &postgres.port().to_string())])
+}
+
+fn config(locations: &str) -> String {
+    format!(
         r#"
 daemon off;
 error_log logs/error.log info;
@@ -35,8 +39,7 @@ http {{
     }}
 }}
 "#
-    );
-    Pushgate::start(&config, &[("PG_PORT", &postgres.port().to_string())])
+    )
 }
 
 /// The status and body of a GET by HTTP/1.0, whose body is not cut into chunks.
@@ -102,6 +105,23 @@ fn a_restart_is_said_once_and_absence_at_the_start_too() {
     assert_eq!(server.logged(&["connection", "lost"]), 1, "{}", server.log());
     check(&server, "/old", 200, "1");
     check(&server, "/new", 200, "1");
+}
+
+#[test]
+fn a_reload_that_changes_the_upstream_keeps_the_channels() {
+    let postgres = Postgres::private();
+    postgres.superuser_session().rows("alter role test set log_statement = 'all'");
+    let locations = "location = /listen { postgres_pass new; postgres_query 'listen $arg_c::ID'; }";
+    let server = start(&postgres, locations);
+    check(&server, "/listen?c=kept", 200, "");
+    let listens = || postgres.log().matches("LISTEN \"kept\"").count();
+    assert_eq!(listens(), 1, "{}", postgres.log());
+    server.configure(&config(locations).replacen("host=127.0.0.1", "host=127.0.0.1 application_name=changed", 1));
+    server.signal("HUP");
+    wait::until("the new one listens", || listens() == 2);
+    let session = postgres.superuser_session();
+    let old = "select 1 from pg_stat_activity where application_name = 'nginx'";
+    wait::until("the old one has gone", || session.rows(old).is_empty());
 }
 
 // Values that would be SQL.

@@ -265,16 +265,13 @@ fn any_id_names_its_own_channel() {
         "a\\\\\"b",
         "--",
         "a;b",
-        "a/*b",
+        "a--b",
         "$1",
         "$$",
-        "%s",
         "select",
         "12345",
         "a.b-c_d",
         "a+b",
-        "a%20b",
-        "a%22b",
         "a=b",
         "{\"json\":1}",
         &longest,
@@ -285,6 +282,12 @@ fn any_id_names_its_own_channel() {
         let answer = http::post(server.port(), &format!("/publisher?id={id}"), "by HTTP");
         assert_eq!(answer.status, 200, "{id}");
         assert_eq!(client.text(), "by HTTP", "{id}");
+        client.leave();
+    }
+    // A browser escapes what cannot stand in a URL; the channel is the same.
+    for (escaped, id) in [("a%20b", "a b"), ("a%22b", "a\"b"), ("%D0%BA%D0%B0%D0%BD%D0%B0%D0%BB", "канал"), ("%F0%9F%99%82", "🙂")] {
+        let mut client = recipe::client(&server, escaped);
+        client.until_listening(&session, id);
         client.leave();
     }
     let mut client = recipe::client(&server, "CaseCounts");

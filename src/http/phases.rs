@@ -9,7 +9,7 @@ use super::response::{Body, Response};
 use super::settings::Pages;
 use super::wire::escape::{Escape, escape};
 use crate::compile::{Found, LocationId, find_location};
-use crate::server::log::Level;
+use crate::server::log::{Level, shown};
 
 /// Where the walk through the phases begins, or begins again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -249,7 +249,7 @@ impl Request {
     fn jump(&mut self, jump: Jump) -> Result<Stage, u16> {
         self.uri_changes = self.uri_changes.saturating_sub(1);
         if self.uri_changes == 0 {
-            let uri = self.uri.escape_ascii().to_string();
+            let uri = shown(&self.uri).to_string();
             self.log(Level::Error, &format!("rewrite or internal redirection cycle while processing \"{uri}\""));
             return Err(500);
         }
@@ -268,7 +268,7 @@ impl Request {
 
     fn enter_named(&mut self, name: &Bytes) -> Result<Stage, u16> {
         let Some(location) = self.server().named.get(&name[..]).copied() else {
-            self.log(Level::Error, &format!("could not find named location \"{}\"", name.escape_ascii()));
+            self.log(Level::Error, &format!("could not find named location \"{}\"", shown(&name)));
             return Err(500);
         };
         self.is_internal = true;

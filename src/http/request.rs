@@ -14,7 +14,7 @@ use crate::compile::{Compiled, Location, LocationId, Server, ServerId};
 use crate::config::value::{Captures, Regex};
 use crate::config::{Section, Value, VarId};
 use crate::server::clock::{self, Moment};
-use crate::server::log::{Level, LogSettings};
+use crate::server::log::{Level, LogSettings, shown};
 
 /// The redirect inside the server that ends a cycle; the ten before it are allowed, as in nginx.
 const MAX_URI_CHANGES: u8 = 11;
@@ -273,7 +273,7 @@ impl Request {
                 Ok(true)
             }
             Err(error) => {
-                let (code, subject) = (error.code(), subject.escape_ascii());
+                let (code, subject) = (error.code(), shown(&subject));
                 let message = format!("pcre2_match() failed: {code} on \"{subject}\" using \"{}\"", regex.pattern());
                 self.log(Level::Alert, &message);
                 Err(error)
@@ -342,7 +342,7 @@ impl Variables {
 
 impl std::fmt::Debug for Request {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Request({} {})", self.method_name.escape_ascii(), self.uri.escape_ascii())
+        write!(f, "Request({} {})", shown(&self.method_name), shown(&self.uri))
     }
 }
 

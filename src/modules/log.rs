@@ -12,7 +12,7 @@ use crate::config::{
     SectionRow, Severity, Slot, Status, Value, VarId, VariableRow,
 };
 use crate::http::{Module, Next, Phase, Request, root};
-use crate::server::log::Level;
+use crate::server::log::{Level, shown};
 use crate::server::log_file::LogFile;
 
 /// The module.
@@ -408,14 +408,14 @@ impl To {
 fn write_at(request: &Request, path: &[u8], line: &[u8]) {
     let folder = root::document_root(request);
     if let Err(error) = std::fs::metadata(Path::new(std::ffi::OsStr::from_bytes(&folder))) {
-        request.log(Level::Error, &format!("testing \"{}\" existence failed ({error})", folder.escape_ascii()));
+        request.log(Level::Error, &format!("testing \"{}\" existence failed ({error})", shown(&folder)));
         return;
     }
     let file = LogFile::at(Path::new(std::ffi::OsStr::from_bytes(path)));
     match file.open() {
         Ok(()) => file.write(line),
         Err(error) => {
-            request.log(Level::Crit, &format!("open() \"{}\" failed ({error})", path.escape_ascii()));
+            request.log(Level::Crit, &format!("open() \"{}\" failed ({error})", shown(&path)));
         }
     }
 }

@@ -4,14 +4,21 @@
 //! are checked here, so that such a file loads; the directives that would use them are not supported.
 
 use crate::config::value::Template;
-use crate::config::{Args, Call, Contexts, Cx, Declarations, Directive, Fault, Status};
+use crate::config::{Args, Call, Contexts, Cx, Declarations, Directive, Fault, Status, VariableRow};
 use crate::http::Module;
 
 /// The module.
 pub static MODULE: Module = Module {
-    declares: Declarations { module: "http_fastcgi", sections: &[], commands: COMMANDS, variables: &[] },
+    declares: Declarations { module: "http_fastcgi", sections: &[], commands: COMMANDS, variables: VARIABLES },
     ..Module::EMPTY
 };
+
+/// What the stock list of parameters reads. `fastcgi_index` and `fastcgi_split_path_info`, which would change it, come
+/// with `fastcgi_pass`.
+const VARIABLES: &[VariableRow] = &[
+    VariableRow::new("fastcgi_script_name", |r, _| Some(r.uri.clone()), "The path of the script: the request's.").volatile(),
+    VariableRow::new("fastcgi_path_info", |_, _| None, "What follows the script's path.").volatile(),
+];
 
 const COMMANDS: &[Directive] = &[
     row("fastcgi_param", "only `fastcgi_pass` uses it, which is not supported"),

@@ -1,5 +1,6 @@
 //! `error_log`: what the server says of itself, in nginx's form.
 
+use std::fmt;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -169,6 +170,27 @@ impl LogSettings {
             To::File(file) => Some(file),
             To::Stderr => None,
         })
+    }
+}
+
+/// Bytes as a log shows them: text as it is, what would break a line or the terminal as `\\xNN`.
+pub fn shown(bytes: &[u8]) -> impl fmt::Display + '_ {
+    Shown(bytes)
+}
+
+struct Shown<'b>(&'b [u8]);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            for ch in chunk.valid().chars() {
+                if ch.is_control() { write!(f, "\\x{:02X}", u32::from(ch))? } else { write!(f, "{ch}")? }
+            }
+            for byte in chunk.invalid() {
+                write!(f, "\\x{byte:02X}")?;
+            }
+        }
+        Ok(())
     }
 }
 

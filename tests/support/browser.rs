@@ -42,7 +42,7 @@ impl Browser {
         std::thread::spawn(move || lines.for_each(drop));
         let pages: Value = serde_json::from_str(&super::http::get(port(&address), "/json/list").body).unwrap();
         let page = pages.as_array().unwrap().iter().find(|page| page["type"] == "page").unwrap();
-        let (page, _) = connect(page["webSocketDebuggerUrl"].as_str().unwrap()).unwrap();
+        let (page, _) = connect(format!("ws://{address}/devtools/page/{}", page["id"].as_str().unwrap())).unwrap();
         Self { process, page, next: 0, _profile: profile }
     }
 

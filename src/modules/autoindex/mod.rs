@@ -16,7 +16,7 @@ use crate::http::wire::escape::{Unescape, unescape};
 use crate::http::wire::lookup::argument;
 use crate::http::wire::method::Method;
 use crate::http::{Body, Module, Next, Phase, Request, Response, root};
-use crate::server::log::Level;
+use crate::server::log::{Level, shown};
 use crate::{choice, settings};
 
 /// The module.
@@ -93,14 +93,14 @@ fn callback(request: &Request, format: Format) -> Result<Option<Vec<u8>>, u16> {
         return Ok(None);
     }
     let Some(name) = argument(&request.args, b"callback") else { return Ok(None) };
-    let shown = name.escape_ascii();
+    let sent = shown(name);
     if name.len() > MAX_CALLBACK {
-        request.log(Level::Info, &format!("client sent too long callback name: \"{shown}\""));
+        request.log(Level::Info, &format!("client sent too long callback name: \"{sent}\""));
         return Err(400);
     }
     let name = unescape(name, Unescape::All);
     if !name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.')) {
-        request.log(Level::Info, &format!("client sent invalid callback name: \"{shown}\""));
+        request.log(Level::Info, &format!("client sent invalid callback name: \"{sent}\""));
         return Err(400);
     }
     Ok((!name.is_empty()).then(|| name.into_owned()))

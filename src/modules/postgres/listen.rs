@@ -17,6 +17,7 @@ use super::query::Queries;
 use super::server::Servers;
 use crate::compile::Compiled;
 use crate::config::Settings;
+use crate::http::wire::escape::{Unescape, unescape};
 use crate::hub::PublishOptions;
 use crate::hub::limits::Refused;
 use crate::hub::message::Draft;
@@ -66,6 +67,22 @@ pub(super) fn of(servers: &Arc<Servers>) -> Option<Listener> {
         *listeners = Listeners::start(live).ok();
     }
     Some(listeners.as_mut()?.of(servers))
+}
+
+/// The name to listen to, for one that a statement gives.
+///
+/// push_stream decodes the `%XX` in the path of its channels, a variable such as `$arg_id` keeps them. So a browser, which
+/// must escape `канал`, subscribes to that channel and lets PostgreSQL listen to `%D0%BA…`.
+// Differs from nginx: there such a client never gets a notification; here it is the channel's name that is listened to.
+pub(super) fn channel_name(name: String) -> String {
+    let decoded = unescape(name.as_bytes(), Unescape::All);
+    let Some(live) = Live::get().filter(|_| *decoded != *name.as_bytes()) else { return name };
+    let now = clock::unix_time().as_secs();
+    let exists = |id: &[u8]| live.hub.statistics(id, now).is_some();
+    match std::str::from_utf8(&decoded) {
+        Ok(decoded) if exists(decoded.as_bytes()) && !exists(name.as_bytes()) => decoded.to_owned(),
+        _ => name,
+    }
 }
 
 fn lock() -> std::sync::MutexGuard<'static, Option<Listeners>> {
@@ -121,10 +138,23 @@ impl Listeners {
             Arc::new(move |notification| publish(live, notification, store)),
             Arc::new(move |event| say(live, &name, &was_up, &event)),
         );
+        self.run(task);
+        let before = self.by_upstream.insert(servers.name.clone(), (Arc::clone(servers), handle.clone()));
+        if let Some((_, before)) = before {
+            // The upstream was changed by a reload: its clients stay, and so do their channels.
+            let handle = handle.clone();
+            self.run(async move {
+                for channel in before.channels().await {
+                    drop(handle.listen(&channel));
+                }
+            });
+        }
+        handle
+    }
+
+    fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
         // The thread ends with the process only.
         drop(self.tasks.send(Box::pin(task)));
-        self.by_upstream.insert(servers.name.clone(), (Arc::clone(servers), handle.clone()));
-        handle
     }
 }
 

@@ -11,7 +11,7 @@ use crate::config::value::Template;
 use crate::config::{Args, Builder, Call, Contexts, Cx, Diagnostic, Directive, Fault, Merge, Position, Section, Slot};
 use crate::http::Request;
 use crate::http::content::Content;
-use crate::server::log::Level;
+use crate::server::log::{Level, shown};
 
 /// The row that this file brings.
 pub(super) const COMMANDS: [Directive; 1] = [Directive {
@@ -119,7 +119,7 @@ pub(super) fn servers(request: &Request, reading: Reading) -> Result<Arc<Servers
     let old = reading == Reading::Address;
     if name.is_empty() {
         let start = if old { "postgres: " } else { "" };
-        let location = request.location().name.escape_ascii().to_string();
+        let location = shown(&request.location().name).to_string();
         let message = format!("{start}empty \"postgres_pass\" (was: \"{written}\") in location \"{location}\"");
         request.log(Level::Error, &message);
         return Err(500);

@@ -18,7 +18,6 @@ use super::server::Servers;
 use super::sql::NoStatement;
 use super::timeouts::Patience;
 use super::{listen, pass, pools};
-use crate::http::hook::Refusal;
 use crate::http::{Body, Next, Request, Response};
 use crate::modules::http_core;
 use crate::pg::connection::{self, Format};
@@ -26,9 +25,9 @@ use crate::pg::conninfo::Grammar;
 use crate::pg::error::Error;
 use crate::pg::listener::{ListenError, Reply};
 use crate::pg::pool::Pooled;
-use crate::pg::sql::{MAX_NAME, Refusal as SqlRefusal, RefusalReason, Statement};
+use crate::pg::sql::Statement;
 use crate::server::clock;
-use crate::server::log::Level;
+use crate::server::log::{Level, shown};
 
 /// So much of a result is awaited before the answer begins: what ends within it has its errors, counts and statuses
 /// told, what is longer leaves as it comes.
@@ -116,7 +115,7 @@ fn choose(request: &Request, reading: Reading, queries: &[Query]) -> Result<Vec<
     let method = request.method;
     if queries.is_empty() {
         let start = if reading == Reading::Address { "postgres: " } else { "" };
-        let location = request.location().name.escape_ascii().to_string();
+        let location = shown(&request.location().name).to_string();
         request.log(Level::Error, &format!("{start}missing \"postgres_query\" in location \"{location}\""));
         return Err(500);
     }
@@ -224,8 +223,14 @@ impl Run {
     async fn listen(&self, command: Statement, plan: &Plan<'_>) -> Result<Collected, Failure> {
         let listener = listen::of(&self.servers).ok_or(Failure::Listen(String::new(), ListenError::Stopped))?;
         let (tag, name, reply): (_, _, Reply) = match command {
-            Statement::Listen(name) => ("LISTEN", name.clone(), listener.listen(&name)),
-            Statement::Unlisten(name) => ("UNLISTEN", name.clone(), listener.unlisten(&name)),
+            Statement::Listen(name) => {
+                let name = listen::channel_name(name);
+                ("LISTEN", name.clone(), listener.listen(&name))
+            }
+            Statement::Unlisten(name) => {
+                let name = listen::channel_name(name);
+                ("UNLISTEN", name.clone(), listener.unlisten(&name))
+            }
             Statement::UnlistenAll | Statement::Query(_) => ("UNLISTEN", "*".to_owned(), listener.unlisten_all()),
         };
         let limit = plan.timeout.unwrap_or(LISTEN_TIMEOUT);
@@ -260,7 +265,7 @@ impl Run {
         for set in plan.sets {
             let value = set.value(&result).map_err(|missing| {
                 let start = if is_old { "postgres: " } else { "" };
-                let location = request.location().name.escape_ascii().to_string();
+                let location = shown(&request.location().name).to_string();
                 request.log(Level::Error, &format!("{start}{missing} in location \"{location}\""));
                 500u16
             })?;
@@ -281,7 +286,7 @@ impl Run {
             && let Err(reason) = result.single()
         {
             let start = if is_old { "postgres: " } else { "" };
-            let location = request.location().name.escape_ascii().to_string();
+            let location = shown(&request.location().name).to_string();
             let name = if plan.output == Output::Binary && is_old { "binary_value" } else { "value" };
             request.log(Level::Error, &format!("{start}\"postgres_output {name}\" received {reason} in location \"{location}\""));
             return Err(Ended::Status(500));
@@ -334,10 +339,6 @@ fn refuse(request: &mut Request, query: &Query, reason: NoStatement) -> u16 {
         }
         NoStatement::Refused(refusal) => {
             request.log(Level::Error, &format!("postgres: {refusal}, in query \"{}\"", query.sql.text.escape_default()));
-            if let SqlRefusal { reason: RefusalReason::NameTooLong, .. } = refusal {
-                let reason = format!("the channel's name is longer than {MAX_NAME} bytes");
-                *request.note_mut::<Option<Refusal>>() = Some(Refusal { close_code: 1008, reason });
-            }
             400
         }
     }

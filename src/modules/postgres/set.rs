@@ -9,6 +9,7 @@ use super::result::Collected;
 use super::server::error;
 use crate::config::value::parse_number;
 use crate::config::{Args, Call, Contexts, Cx, Diagnostic, Directive, Fault, VarId};
+use crate::server::log::shown;
 
 /// The row that this file brings.
 pub(super) const COMMANDS: [Directive; 1] = [Directive {
@@ -102,7 +103,7 @@ fn cell(result: &Collected, row: usize, column: &Column) -> Result<Bytes, String
     let number = match column {
         Column::Number(number) => *number,
         Column::Name(name) => by_name(name).ok_or_else(|| {
-            let name = name.escape_ascii();
+            let name = shown(&name);
             let word = if result.reading == Reading::Address { "column" } else { "col" };
             format!("value from {word} \"{name}\" that wasn't found in the received result-set")
         })?,

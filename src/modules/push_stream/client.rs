@@ -15,8 +15,9 @@ use crate::hub::channel::ChannelId;
 use crate::hub::message::Draft;
 use crate::server::clock;
 use crate::server::delivery::frame::Opcode;
-use crate::server::delivery::subscriber::{Closed, SubscriberEvents, SubscriberId};
+use crate::server::delivery::subscriber::{Closed, Reason, SubscriberEvents, SubscriberId};
 use crate::server::live::Live;
+use crate::server::log::Level;
 use crate::server::worker;
 
 /// Subscribers without hooks need nothing of their own.
@@ -126,6 +127,11 @@ fn publish(channels: &[ChannelId], text: &Bytes, store: bool) {
 
 fn announce(closed: &Closed) {
     let Some(live) = Live::get() else { return };
+    if closed.reason == Reason::Slow {
+        let left: Vec<ChannelId> = closed.left.iter().map(|left| left.channel.clone()).collect();
+        let message = format!("push stream module: a slow subscriber of channel \"{}\" was closed", names(&left));
+        live.log(Level::Warn, &message);
+    }
     for left in &closed.left {
         events_channel::announce(live, Event::ClientUnsubscribed, left.channel.as_bytes());
     }

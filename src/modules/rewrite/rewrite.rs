@@ -9,7 +9,7 @@ use crate::config::{Call, Cx, Fault};
 use crate::http::rewrite::{Flow, Step, push_step};
 use crate::http::wire::escape::{Escape, Unescape, escape, unescape};
 use crate::http::{Next, Request};
-use crate::server::log::Level;
+use crate::server::log::{Level, shown};
 
 struct Rewrite {
     regex: Regex,
@@ -147,7 +147,7 @@ impl Rewrite {
             location.push(if self.has_args { b'&' } else { b'?' });
             location.extend_from_slice(&request.args);
         }
-        log(request, || format!("rewritten redirect: \"{}\"", location.escape_ascii()));
+        log(request, || format!("rewritten redirect: \"{}\"", shown(&location)));
         Next::Redirect { status, location: location.into() }
     }
 
@@ -169,7 +169,7 @@ impl Rewrite {
         }
         request.uri = text.freeze();
         log(request, || {
-            format!("rewritten data: \"{}\", args: \"{}\"", request.uri.escape_ascii(), request.args.escape_ascii())
+            format!("rewritten data: \"{}\", args: \"{}\"", shown(&request.uri), shown(&request.args))
         });
         if request.uri.is_empty() {
             request.log(Level::Error, "the rewritten URI has a zero length");
@@ -193,7 +193,7 @@ pub(super) fn matches(request: &Request, regex: &Regex, subject: &Bytes) -> Resu
     }
     log(request, || {
         let verb = if fits { "matches" } else { "does not match" };
-        format!("\"{}\" {verb} \"{}\"", regex.pattern(), subject.escape_ascii())
+        format!("\"{}\" {verb} \"{}\"", regex.pattern(), shown(&subject))
     });
     Ok(fits)
 }

@@ -13,6 +13,7 @@ use super::template::{Command, Expected, Role, Slot, Template, excerpt};
 use super::variable::Untyped;
 use super::{MAX_NAME, Origin};
 use crate::pg::connection::{Param, Query};
+use crate::server::log::shown;
 
 /// A variable's value at a request.
 #[derive(Clone, Copy, Debug, Default)]
@@ -240,19 +241,16 @@ impl Template {
         if token.kind == Kind::QuotedName {
             name = undouble(&name, '"').unwrap_or(name);
         }
-        let reason = match name.len() {
-            0 => Reason::Empty,
-            1..=MAX_NAME => return Ok(name),
-            _ => Reason::NameTooLong,
-        };
-        Err(match last {
-            Some((slot, value)) => self.refusal(slot, value, reason),
-            None => Refusal {
+        // Whether it is too long is for the listener to say: it may be the escaped form of a shorter one.
+        match last {
+            _ if !name.is_empty() => Ok(name),
+            Some((slot, value)) => Err(self.refusal(slot, value, Reason::Empty)),
+            None => Err(Refusal {
                 variable: String::new(),
-                reason,
-                value: excerpt(&name),
-            },
-        })
+                reason: Reason::Empty,
+                value: String::new(),
+            }),
+        }
     }
 
     fn pieces<'t>(&'t self, token: &'t Token) -> impl Iterator<Item = Piece<'t>> {
@@ -268,11 +266,11 @@ impl Template {
     }
 
     fn refusal(&self, slot: &Slot, value: Value<'_>, reason: Reason) -> Refusal {
-        let shown = value.bytes.unwrap_or_default().escape_ascii().to_string();
+        let quoted = shown(value.bytes.unwrap_or_default()).to_string();
         Refusal {
             variable: self.variables[slot.variable].clone(),
             reason,
-            value: excerpt(&shown),
+            value: excerpt(&quoted),
         }
     }
 }
