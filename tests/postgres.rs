@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use support::postgres::{Mode, Postgres};
-use support::pushgate::Pushgate;
+use support::pushgate::{self, Pushgate};
 use support::{http, wait};
 
 /// A server with some locations, on an upstream in the grammar of 2018 and one in today's.
@@ -122,6 +122,41 @@ fn a_reload_that_changes_the_upstream_keeps_the_channels() {
     let session = postgres.superuser_session();
     let old = "select 1 from pg_stat_activity where application_name = 'nginx'";
     wait::until("the old one has gone", || session.rows(old).is_empty());
+}
+
+#[test]
+fn check_asks_the_servers() {
+    let postgres = Postgres::shared();
+    let config = config(
+        r#"location = /good { postgres_pass new; postgres_query "select $arg_a::int4 + 1, $arg_b::text"; }
+           location = /bad { postgres_pass new;
+               postgres_query "select nosuch from pg_class"; }
+           location = /listen { postgres_pass new; postgres_query "listen $arg_c::ID"; }
+           location = /placed { postgres_pass old; postgres_query "select 1 where '$arg_a' = 'x' and 1 = $arg_b"; }
+           }
+           upstream gone { postgres_server host=127.0.0.1 port=1 user=test dbname=test; postgres_keepalive 1; }
+           server { listen 127.0.0.1:%%PORT%%; server_name other;"#,
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("nginx.conf");
+    let config = config.replace("%%PORT%%", "1").replace("%%PG_PORT%%", &postgres.port().to_string());
+    std::fs::write(&file, config).unwrap();
+    let output =
+        std::process::Command::new(pushgate::binary()).args(["check", "--db", "--no-color"]).arg(&file).output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    for expected in [
+        "upstream \"new\": PostgreSQL 1",
+        "primary, no TLS, role \"test\", database \"test\"",
+        "prepares, with parameters {integer,text}",
+        "upstream \"gone\"",
+        "column \"nosuch\" does not exist",
+        "nginx.conf:22",
+    ] {
+        assert!(said.contains(expected), "{expected:?} is not in\n{said}");
+    }
+    assert_eq!(said.matches(": prepares").count(), 2, "{said}");
+    assert_eq!(output.status.code(), Some(1));
 }
 
 // Values that would be SQL.
@@ -354,9 +389,13 @@ fn who_may_not_log_in_is_told() {
            location = /tls { postgres_pass host=127.0.0.1 port=%%PG_PORT%% dbname=test user=test password=test sslmode=require; postgres_query "select 1"; }
            location = /limit { postgres_pass host=127.0.0.1 port=%%PG_PORT%% dbname=test user=test password=test "options='-c statement_timeout=100'"; postgres_query "select pg_sleep(5)"; }"#,
     );
-    for (target, status, sqlstate) in
-        [("/password", 502, "28P01"), ("/database", 502, "3D000"), ("/role", 502, "28P01"), ("/tls", 502, "TLS"), ("/limit", 500, "57014")]
-    {
+    for (target, status, sqlstate) in [
+        ("/password", 502, "28P01"),
+        ("/database", 502, "3D000"),
+        ("/role", 502, "28P01"),
+        ("/tls", 502, "TLS"),
+        ("/limit", 500, "57014"),
+    ] {
         check(&server, target, status, "");
         server.until_logged(&["[error]", &format!("GET {target} "), sqlstate]);
     }
@@ -379,7 +418,8 @@ fn a_full_server_and_a_full_pool_are_told() {
     let holding = http::connect(server.port());
     (&holding).write_all(b"GET /hold HTTP/1.0\r\n\r\n").unwrap();
     let session = postgres.superuser_session();
-    let holds = "select 1 from pg_stat_activity where query like '%holds%' and state = 'active' and pid <> pg_backend_pid()";
+    let holds =
+        "select 1 from pg_stat_activity where query like '%holds%' and state = 'active' and pid <> pg_backend_pid()";
     wait::until("the connection is held", || session.rows(holds).len() == 1);
     check(&server, "/few", 502, "");
     let other = postgres.session();

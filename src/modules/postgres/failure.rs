@@ -44,7 +44,11 @@ impl Failure {
             }
             Self::ListenTimeout(command, name) => {
                 let name = name.escape_default();
-                (Level::Error, format!("postgres: {command} \"{name}\" is not confirmed yet, it stands in the queue"), 504)
+                (
+                    Level::Error,
+                    format!("postgres: {command} \"{name}\" is not confirmed yet, it stands in the queue"),
+                    504,
+                )
             }
         };
         request.log(level, &one_line(&message));
@@ -72,7 +76,11 @@ fn status(error: &Error, grammar: Grammar) -> u16 {
         // Today's module finds a refused connection out at once, and answers 500.
         Error::Refused { .. } if old => 502,
         Error::Refused { .. } => 500,
-        Error::Tls { .. } | Error::Login(_) | Error::Authentication(_) | Error::Unsuitable { .. } | Error::NoServers => 502,
+        Error::Tls { .. }
+        | Error::Login(_)
+        | Error::Authentication(_)
+        | Error::Unsuitable { .. }
+        | Error::NoServers => 502,
         Error::ConnectTimeout | Error::QueryTimeout | Error::QueueTimeout => 504,
         Error::PoolFull if old => 503,
         Error::PoolFull => 502,

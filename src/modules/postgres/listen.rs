@@ -184,7 +184,10 @@ fn publish(live: &Live, notification: Notification, store: bool) {
         Ok(_) | Err(Refused::NoSuchChannel) => {}
         Err(refused) => {
             let channel = notification.channel.escape_default();
-            live.log(Level::Error, &format!("postgres: a notification of \"{channel}\" was not published: {refused:?}"));
+            live.log(
+                Level::Error,
+                &format!("postgres: a notification of \"{channel}\" was not published: {refused:?}"),
+            );
         }
     }
 }
@@ -194,7 +197,10 @@ fn say(live: &Live, upstream: &str, was_up: &AtomicBool, event: &Event) {
     let (level, message) = match event {
         Event::Down { reason, channels: count } if was_up.load(Ordering::Relaxed) => {
             let deaf = channels(count);
-            (Level::Error, format!("postgres: connection to upstream \"{upstream}\" lost, {deaf} not listened to: {reason}"))
+            (
+                Level::Error,
+                format!("postgres: connection to upstream \"{upstream}\" lost, {deaf} not listened to: {reason}"),
+            )
         }
         Event::Down { reason, .. } => {
             (Level::Error, format!("postgres: upstream \"{upstream}\" can't be listened to yet: {reason}"))

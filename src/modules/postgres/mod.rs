@@ -8,6 +8,7 @@
 //! Differs from the originals: values never become SQL ([`crate::pg::sql`]), notifications reach all workers by one
 //! connection, the next server is tried where one fails, and what made the originals crash does not.
 
+pub mod database;
 mod escape;
 mod failure;
 mod interpolation;

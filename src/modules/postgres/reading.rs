@@ -56,4 +56,3 @@ fn passed(cx: &Cx<'_>) -> Option<Reading> {
     }
     cx.peek::<super::pass::Passing>()?.reading
 }
-

@@ -105,7 +105,8 @@ fn collapse(url: &[u8]) -> Vec<u8> {
             at += 2;
             continue;
         }
-        let is_double = url[at] == b'/' && out.last() == Some(&b'/') && out.get(out.len().wrapping_sub(2)) != Some(&b':');
+        let is_double =
+            url[at] == b'/' && out.last() == Some(&b'/') && out.get(out.len().wrapping_sub(2)) != Some(&b':');
         if !is_double {
             out.push(url[at]);
         }

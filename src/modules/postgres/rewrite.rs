@@ -178,7 +178,8 @@ fn words(call: &Call<'_>) -> Result<Rewrite, Fault> {
 /// The same in the modules of 2015 and 2018.
 fn old_words(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<Rewrite, Fault> {
     let said = &cx.edit::<Queries>().common.rewrites;
-    let fault = |text: String, index| Fault::new(format!("postgres: {text} in \"postgres_rewrite\" directive")).word(index);
+    let fault =
+        |text: String, index| Fault::new(format!("postgres: {text} in \"postgres_rewrite\" directive")).word(index);
     let last = call.len() - 1;
     let word = call.text(last - 1);
     let condition = Condition::of(&word.to_ascii_lowercase());

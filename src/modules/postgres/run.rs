@@ -165,7 +165,9 @@ impl Run {
         let text = match &statement {
             // The form of 2018 shows itself as it was written.
             Statement::Query(sent) if !query.sql.text.starts_with(':') => sent.sql.clone(),
-            Statement::Query(_) | Statement::Listen(_) | Statement::Unlisten(_) | Statement::UnlistenAll => query.sql.text.clone(),
+            Statement::Query(_) | Statement::Listen(_) | Statement::Unlisten(_) | Statement::UnlistenAll => {
+                query.sql.text.clone()
+            }
         };
         if let Some(facts) = facts {
             facts.sent(request, &text);
@@ -184,7 +186,12 @@ impl Run {
     }
 
     /// Runs a statement and awaits as much of the result as must be known.
-    async fn ask(&mut self, request: &Request, mut query: connection::Query, plan: &Plan<'_>) -> Result<Collected, Failure> {
+    async fn ask(
+        &mut self,
+        request: &Request,
+        mut query: connection::Query,
+        plan: &Plan<'_>,
+    ) -> Result<Collected, Failure> {
         if plan.output == Output::Binary {
             query.format = Format::Binary;
         }
@@ -288,7 +295,10 @@ impl Run {
             let start = if is_old { "postgres: " } else { "" };
             let location = shown(&request.location().name).to_string();
             let name = if plan.output == Output::Binary && is_old { "binary_value" } else { "value" };
-            request.log(Level::Error, &format!("{start}\"postgres_output {name}\" received {reason} in location \"{location}\""));
+            request.log(
+                Level::Error,
+                &format!("{start}\"postgres_output {name}\" received {reason} in location \"{location}\""),
+            );
             return Err(Ended::Status(500));
         }
         if draft.body.is_some() {
@@ -302,7 +312,8 @@ impl Run {
         // Only the last query's result is left to come.
         let encoder = plan.output.encoder(&result.columns, &result.summary());
         if let Some(connection) = self.connection.take() {
-            draft.body = Some(Body::Stream(Box::new(Rest { held: Some(result.rows), connection, encoder, is_over: false })));
+            draft.body =
+                Some(Body::Stream(Box::new(Rest { held: Some(result.rows), connection, encoder, is_over: false })));
         }
         Ok(())
     }
@@ -338,7 +349,8 @@ fn refuse(request: &mut Request, query: &Query, reason: NoStatement) -> u16 {
             500
         }
         NoStatement::Refused(refusal) => {
-            request.log(Level::Error, &format!("postgres: {refusal}, in query \"{}\"", query.sql.text.escape_default()));
+            request
+                .log(Level::Error, &format!("postgres: {refusal}, in query \"{}\"", query.sql.text.escape_default()));
             400
         }
     }

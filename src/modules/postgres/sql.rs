@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::reading::Reading;
 use crate::config::{Call, Cx, VarId};
 use crate::http::{Quoting, Request};
-use crate::pg::sql::{Origin, Refusal, Statement, Template, TemplateError, Untyped, Value};
+use crate::pg::sql::{Origin, Refusal, Statement, Template, TemplateError, Untyped, Value, type_name};
 
 /// A statement with variables.
 #[derive(Clone, Debug)]
@@ -90,6 +90,28 @@ impl Sql {
     /// The names of the variables whose values get into the text.
     pub(super) fn spliced(&self) -> Vec<&str> {
         self.template.as_ref().map_or_else(|_| Vec::new(), |template| template.spliced().collect())
+    }
+
+    /// The statement as it could be sent, for a look at it: with a cast at each parameter, and 1 for what is placed.
+    pub(super) fn sample(&self) -> Option<String> {
+        let template = self.template.as_ref().ok()?;
+        let values = vec![Value::raw(b"1"); template.variables().len()];
+        let Ok(Statement::Query(query)) = template.render(&values) else { return None };
+        let mut typed = String::with_capacity(query.sql.len());
+        let mut rest = query.sql.as_str();
+        while let Some((before, after)) = rest.split_once('$') {
+            let digits = after.bytes().take_while(u8::is_ascii_digit).count();
+            let number = after[..digits].parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+            let name = number.and_then(|index| type_name(query.params.get(index)?.oid));
+            typed.push_str(before);
+            match name {
+                Some(name) => typed.push_str(&format!("(${}::{name})", &after[..digits])),
+                None => typed.push_str(&format!("${}", &after[..digits])),
+            }
+            rest = &after[digits..];
+        }
+        typed.push_str(rest);
+        Some(typed)
     }
 
     /// The statement for a request.

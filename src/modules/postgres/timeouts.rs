@@ -78,8 +78,18 @@ fn timeout_slot<'c>(cx: &'c mut Cx<'_>, call: &Call<'_>) -> Result<&'c mut Optio
 
 fn postgres_next_upstream(_: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
     const WORDS: [&str; 12] = [
-        "error", "timeout", "denied", "invalid_header", "non_idempotent", "http_500", "http_502", "http_503", "http_504",
-        "http_403", "http_404", "http_429",
+        "error",
+        "timeout",
+        "denied",
+        "invalid_header",
+        "non_idempotent",
+        "http_500",
+        "http_502",
+        "http_503",
+        "http_504",
+        "http_403",
+        "http_404",
+        "http_429",
     ];
     for index in 0..call.len() {
         let word = call.text(index);

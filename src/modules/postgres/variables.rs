@@ -8,7 +8,8 @@ use crate::http::Request;
 
 /// The rows that this file brings. The values are assigned when a result comes; until then there are none.
 pub(super) const VARIABLES: &[VariableRow] = &[
-    VariableRow::new("postgres_columns", none, "Columns of the result; 0 for a command without one. As in 2015.").volatile(),
+    VariableRow::new("postgres_columns", none, "Columns of the result; 0 for a command without one. As in 2015.")
+        .volatile(),
     VariableRow::new("postgres_rows", none, "Rows of the result; 0 for a command without one. As in 2015.").volatile(),
     VariableRow::new("postgres_affected", none, "Rows that the command changed. As in 2015.").volatile(),
     VariableRow::new("postgres_query", none, "The statement as it was sent.").volatile(),
@@ -56,8 +57,16 @@ impl Facts {
 
     /// Before a statement is sent nothing is known of it but its text.
     pub(super) fn sent(&self, request: &mut Request, sql: &str) {
-        let unknown =
-            [self.columns, self.rows, self.affected, self.nfields, self.ntuples, self.cmdtuples, self.cmdstatus, self.error];
+        let unknown = [
+            self.columns,
+            self.rows,
+            self.affected,
+            self.nfields,
+            self.ntuples,
+            self.cmdtuples,
+            self.cmdstatus,
+            self.error,
+        ];
         for id in unknown {
             request.set_variable(id, None);
         }

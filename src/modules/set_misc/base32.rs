@@ -47,7 +47,8 @@ pub(super) fn padding(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
 
 /// `set_misc_base32_padding`, its older name
 pub(super) fn old_padding(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
-    let message = "the \"set_misc_base32_padding\" directive is deprecated, use the \"set_base32_padding\" directive instead";
+    let message =
+        "the \"set_misc_base32_padding\" directive is deprecated, use the \"set_base32_padding\" directive instead";
     cx.warn("deprecated", message, call);
     padding(cx, call)
 }
@@ -55,9 +56,10 @@ pub(super) fn old_padding(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault>
 /// `set_base32_alphabet`
 pub(super) fn alphabet(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
     let length = call.bytes(0).len();
-    let alphabet = call.bytes(0).try_into().map_err(|_| {
-        call.fault(&format!("takes an alphabet of {length} bytes but 32 expected")).word(0)
-    })?;
+    let alphabet = call
+        .bytes(0)
+        .try_into()
+        .map_err(|_| call.fault(&format!("takes an alphabet of {length} bytes but 32 expected")).word(0))?;
     let slot = &mut cx.edit::<Base32>().alphabet;
     if slot.is_some() {
         return Err(call.duplicate());
@@ -125,9 +127,14 @@ mod tests {
             assert_eq!(String::from_utf8(base32.encode(text.as_bytes())).unwrap(), expected);
             assert_eq!(String::from_utf8(base32.decode(expected.as_bytes())).unwrap(), text);
         };
-        for (text, expected) in
-            [("", ""), ("a", "c4======"), ("ab", "c5h0===="), ("abc", "c5h66==="), ("abcde", "c5h66p35"), ("foobar", "cpnmuoj1e8======")]
-        {
+        for (text, expected) in [
+            ("", ""),
+            ("a", "c4======"),
+            ("ab", "c5h0===="),
+            ("abc", "c5h66==="),
+            ("abcde", "c5h66p35"),
+            ("foobar", "cpnmuoj1e8======"),
+        ] {
             check(&DEFAULT, text, expected);
         }
         let own = Base32 { padding: false, alphabet: *b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567" };

@@ -87,7 +87,8 @@ impl Rotate {
     fn next(&self, request: &Request) -> Result<i64, String> {
         let bound = |template, name: &str| {
             let text = request.eval(template);
-            number(&text).ok_or_else(|| format!("set_rotate: bad \"{name}\" argument value: \"{}\"", text.escape_ascii()))
+            number(&text)
+                .ok_or_else(|| format!("set_rotate: bad \"{name}\" argument value: \"{}\"", text.escape_ascii()))
         };
         let (from, to) = (bound(&self.from, "from")?, bound(&self.to, "to")?);
         let (from, to) = (from.min(to), from.max(to));
@@ -97,7 +98,7 @@ impl Rotate {
             request.log(Level::Error, &format!("set_rotate: bad current value: \"{}\"", text.escape_ascii()));
         }
         let step = |last: i64| {
-            let current = current.or((last != NONE).then_some(last)).unwrap_or(from - 1);
+            let current = current.or_else(|| (last != NONE).then_some(last)).unwrap_or(from - 1);
             let next = current.saturating_add(1);
             if (from..=to).contains(&next) { next } else { from }
         };
@@ -141,7 +142,10 @@ mod tests {
         }
         assert!(lcalpha(In::test(&[b"64"])).unwrap().iter().all(u8::is_ascii_lowercase));
         for wrong in ["0", "65", "-1", "x", ""] {
-            assert_eq!(lcalpha(In::test(&[wrong.as_bytes()])), Err(format!("set_random: bad \"length\" argument: {wrong}")));
+            assert_eq!(
+                lcalpha(In::test(&[wrong.as_bytes()])),
+                Err(format!("set_random: bad \"length\" argument: {wrong}"))
+            );
         }
     }
 }

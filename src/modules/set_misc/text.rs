@@ -144,7 +144,11 @@ mod tests {
 
     #[test]
     fn uris() {
-        check(escape_uri, b"a b/?&=#%+\x00\x7f\xd0\"<>\\{}^[];:", Ok(b"a%20b%2F%3F%26%3D%23%25%2B%00%7F%D0%22%3C%3E%5C%7B%7D%5E%5B%5D%3B%3A"));
+        check(
+            escape_uri,
+            b"a b/?&=#%+\x00\x7f\xd0\"<>\\{}^[];:",
+            Ok(b"a%20b%2F%3F%26%3D%23%25%2B%00%7F%D0%22%3C%3E%5C%7B%7D%5E%5B%5D%3B%3A"),
+        );
         check(escape_uri, b"!$'()*,-.09@AZ_`az|~", Ok(b"!$'()*,-.09@AZ_`az|~"));
         for (text, expected) in [
             (&b"a%20b+c"[..], &b"a b c"[..]),

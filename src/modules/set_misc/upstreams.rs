@@ -87,9 +87,8 @@ fn list<'r>(request: &'r Request, name: &[u8]) -> Option<&'r [Bytes]> {
 
 /// The item for a key, by nginx's hash of keys in lower case.
 fn choose(items: &[Bytes], key: &[u8]) -> Option<Bytes> {
-    let hash = key.iter().fold(0u64, |hash, byte| {
-        hash.wrapping_mul(31).wrapping_add(u64::from(byte.to_ascii_lowercase()))
-    });
+    let hash =
+        key.iter().fold(0u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(byte.to_ascii_lowercase())));
     let index = (hash & u64::from(u32::MAX)) as usize % items.len().max(1);
     items.get(index).cloned()
 }

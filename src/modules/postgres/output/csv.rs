@@ -108,7 +108,8 @@ pub(in crate::modules::postgres) struct Csv {
 
 impl Csv {
     pub(super) fn new(options: CsvOptions, columns: &Arc<[Column]>) -> Self {
-        let quoted = columns.iter().map(|column| !options.string || !NUMBERS.contains(&column.oid) && column.oid != BOOL);
+        let quoted =
+            columns.iter().map(|column| !options.string || !NUMBERS.contains(&column.oid) && column.oid != BOOL);
         let quoted = quoted.collect();
         let mut header = Vec::new();
         for (index, column) in columns.iter().enumerate() {

@@ -252,7 +252,8 @@ pub(super) mod testing {
         columns: &[(&str, u32)],
         rows: &[&[Option<&str>]],
     ) -> Vec<u8> {
-        let columns = columns.iter().map(|(name, oid)| Column { name: Bytes::copy_from_slice(name.as_bytes()), oid: *oid });
+        let columns =
+            columns.iter().map(|(name, oid)| Column { name: Bytes::copy_from_slice(name.as_bytes()), oid: *oid });
         let mut encoder = output.encoder(&columns.collect(), &Summary::default());
         let mut out = Vec::new();
         for row in rows {
