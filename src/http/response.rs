@@ -10,7 +10,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 use super::request::Request;
 
@@ -32,7 +31,7 @@ pub struct Response {
     /// Whether ranges of it may be served.
     pub ranges: bool,
     /// The other headers, in order.
-    pub headers: SmallVec<[(Bytes, Bytes); 4]>,
+    pub headers: Vec<(Bytes, Bytes)>,
     /// The content.
     pub body: Body,
     /// `Content-Length` where the body does not say it: an answer to HEAD, or one known beforehand.
@@ -45,8 +44,11 @@ pub struct Response {
     pub silent: bool,
     /// The head is the status and the listed headers, and nothing else, as nginx's module for websockets sends it.
     pub bare_head: bool,
-    /// A 304 with `Content-Type` and `Content-Length`: one that a handler makes, and not the test of the conditions.
-    pub whole_304: bool,
+    /// The handler has seen to the request's conditions itself: a 200 stays one, and a 304 keeps its `Content-Type` and
+    /// `Content-Length`.
+    pub disable_not_modified: bool,
+    /// The head is not sent, but given away with the connection ([`Detached::head`]).
+    pub gives_head: bool,
     /// `Transfer-Encoding` must not be used, nor `Content-Length` sent: the end of the connection is the end.
     pub until_close: bool,
 }
@@ -136,6 +138,8 @@ pub struct Detached {
     pub socket: OwnedFd,
     /// What was read from it beyond the request.
     pub leftover: Bytes,
+    /// The answer's head, if it is still to be sent.
+    pub head: Bytes,
 }
 
 impl Body {

@@ -24,7 +24,7 @@ const FILE_CHUNK: u64 = 64 * 1024;
 pub(super) async fn response(
     date: &RefCell<DateCache>,
     request: &mut Request,
-    mut response: Response,
+    response: &mut Response,
     keepalive: bool,
 ) -> io::Result<bool> {
     let settings = request.settings::<Sending>();
@@ -39,9 +39,9 @@ pub(super) async fn response(
         false => After::Close,
     };
     let is_chunked = framing == Framing::Chunked;
-    let mut head = match framing {
+    let head = match framing {
         Framing::Bare => Bytes::new(),
-        _ => encode_head(date, request, &response, after, length, is_chunked),
+        _ => encode_head(date, request, response, after, length, is_chunked),
     };
     super::sent::as_sent(request, &head);
     let body = match framing {
@@ -53,27 +53,8 @@ pub(super) async fn response(
     match body {
         Body::Empty => writer.write(&mut [head, writer_end(framing)]).await?,
         Body::Full(bytes) => writer.first(head, bytes).await?,
-        Body::File(body) => {
-            writer.file(&mut head, &body.file, body.range).await?;
-            writer.end(head).await?;
-        }
-        Body::Pieces(pieces) => {
-            for piece in pieces {
-                match piece {
-                    Piece::Bytes(bytes) => writer.piece(&mut head, bytes).await?,
-                    Piece::File(file, range) => writer.file(&mut head, &file, range).await?,
-                }
-            }
-            writer.end(head).await?;
-        }
-        Body::Stream(mut stream) => {
-            writer.piece(&mut head, Bytes::new()).await?;
-            while let Some(chunk) = stream.next().await {
-                writer.piece(&mut head, chunk?).await?;
-            }
-            writer.end(head).await?;
-        }
-        Body::Takeover(_) => return Err(io::ErrorKind::Unsupported.into()),
+        // The rest is boxed, so that the usual answer does not keep room for it.
+        body => Box::pin(writer.long(head, body)).await?,
     }
     Ok(keepalive)
 }
@@ -85,14 +66,36 @@ fn writer_end(framing: Framing) -> Bytes {
     }
 }
 
-/// Sends the head alone, before the connection is given away.
-pub(super) async fn head(date: &RefCell<DateCache>, request: &mut Request, response: Response) -> io::Result<()> {
+/// Sends the head alone, before the connection is given away; or returns it, to be given away too.
+pub(super) async fn head(
+    date: &RefCell<DateCache>,
+    request: &mut Request,
+    response: &Response,
+    keepalive: bool,
+) -> io::Result<Bytes> {
     let timeout = *request.settings::<Sending>().timeout;
-    let after = if response.status == 101 { After::Upgrade } else { After::Close };
-    let head = encode_head(date, request, &response, after, None, false);
+    let after = match (response.status, keepalive) {
+        (101, _) => After::Upgrade,
+        (_, true) => After::KeepAlive { timeout: request.settings::<Keepalive>().timeout.header },
+        (_, false) => After::Close,
+    };
+    let chunked = response.status == 200 && request.streams_in_chunks();
+    let head = encode_head(date, request, response, after, None, chunked);
     request.sent.status = response.status;
     request.sent.bytes += head.len() as u64;
-    request.connection.write(&mut [head], timeout).await
+    if response.gives_head {
+        return Ok(head);
+    }
+    request.connection.write(&mut [head], timeout).await?;
+    Ok(Bytes::new())
+}
+
+impl Request {
+    /// Whether an answer of unknown length goes in chunks; otherwise the end of the connection is its end.
+    pub fn streams_in_chunks(&self) -> bool {
+        let chunked = *self.settings::<Sending>().chunked;
+        Framing::choose(self.head.version(), false, 200, None, chunked) == Framing::Chunked
+    }
 }
 
 fn encode_head(
@@ -114,7 +117,7 @@ fn encode_head(
     let listed_location = location.filter(|location| !is_completed(location)).map(|url| (&b"Location"[..], &url[..]));
     let mut date = date.borrow_mut();
     // A 304 keeps what `return 304 text;` gave it; that of a conditional request was given nothing.
-    let is_bare_304 = response.status == 304 && !response.whole_304 && response.length() == Some(0);
+    let is_bare_304 = response.status == 304 && !response.disable_not_modified && response.length() == Some(0);
     let has_no_content = is_bare_304 || response.status == 204 || response.status < 200;
     let head = ResponseHead {
         status: response.status,
@@ -176,6 +179,31 @@ struct Writer<'r> {
 }
 
 impl Writer<'_> {
+    /// The head, and a body that comes in several pieces.
+    async fn long(&mut self, mut head: Bytes, body: Body) -> io::Result<()> {
+        match body {
+            Body::Empty => {}
+            Body::Full(bytes) => self.piece(&mut head, bytes).await?,
+            Body::File(body) => self.file(&mut head, &body.file, body.range).await?,
+            Body::Pieces(pieces) => {
+                for piece in pieces {
+                    match piece {
+                        Piece::Bytes(bytes) => self.piece(&mut head, bytes).await?,
+                        Piece::File(file, range) => self.file(&mut head, &file, range).await?,
+                    }
+                }
+            }
+            Body::Stream(mut stream) => {
+                self.piece(&mut head, Bytes::new()).await?;
+                while let Some(chunk) = stream.next().await {
+                    self.piece(&mut head, chunk?).await?;
+                }
+            }
+            Body::Takeover(_) => return Err(io::ErrorKind::Unsupported.into()),
+        }
+        self.end(head).await
+    }
+
     async fn write(&mut self, pieces: &mut [Bytes]) -> io::Result<()> {
         self.request.sent.bytes += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
         self.request.connection.write(pieces, self.timeout).await

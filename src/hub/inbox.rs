@@ -60,6 +60,11 @@ impl Inbox {
         );
     }
 
+    /// Nothing is there.
+    pub fn is_empty(&self) -> bool {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// The worker's subscribers, each counted once however many channels it has.
     pub fn subscribers(&self) -> usize {
         self.subscribers.load(Ordering::Relaxed)

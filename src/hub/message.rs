@@ -15,6 +15,8 @@ pub const DELETED: i64 = -2;
 pub struct Draft {
     /// The text, any bytes.
     pub text: Bytes,
+    /// It came as a binary websocket message, and is to stay one.
+    pub is_binary: bool,
     /// The `Event-Id` header.
     pub event_id: Option<Bytes>,
     /// The `Event-Type` header.

@@ -189,6 +189,11 @@ impl Hub {
         Ok(created)
     }
 
+    /// Waits for whoever is at work on a channel: what has its time by now is with the workers thereafter.
+    pub fn touch(&self, id: &[u8]) {
+        drop(self.shard(id));
+    }
+
     /// Adds a subscriber of `inbox`'s worker to a channel; `create` is off where only existing channels may be joined.
     pub fn subscribe(
         &self,
@@ -255,6 +260,12 @@ impl Hub {
         let mut shard = self.shard(id);
         self.account(shard.expire_messages(now, ttl));
         shard.history(id, start)
+    }
+
+    /// The time and tag of the youngest message of all channels. What is stored with this or a lesser one is seen by every
+    /// reading of a channel that begins now: a message gets its time under its channel's lock.
+    pub fn horizon(&self) -> (u64, u32) {
+        unpack(self.totals.stamp.load(Ordering::Acquire))
     }
 
     /// Drops messages past their time to live and channels past their inactivity time; returns the channels removed.
@@ -356,7 +367,6 @@ impl Totals {
     /// The time and tag of the next message. The tag counts the messages of one second over all channels, as push-stream's
     /// does: a client that follows several channels returns with one pair for all of them. Time does not go back.
     fn stamp(&self, now: u64) -> (u64, u32) {
-        const TAG_BITS: u32 = 24;
         let next = |last: u64| {
             if now > last >> TAG_BITS {
                 (now << TAG_BITS) + 1
@@ -366,12 +376,18 @@ impl Totals {
         };
         let last = self
             .stamp
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |last| {
                 Some(next(last))
             });
-        let stamp = next(last.unwrap_or_else(|last| last));
-        (stamp >> TAG_BITS, (stamp & ((1 << TAG_BITS) - 1)) as u32)
+        unpack(next(last.unwrap_or_else(|last| last)))
     }
+}
+
+/// Time and tag stand in one number.
+const TAG_BITS: u32 = 24;
+
+fn unpack(stamp: u64) -> (u64, u32) {
+    (stamp >> TAG_BITS, (stamp & ((1 << TAG_BITS) - 1)) as u32)
 }
 
 /// Whose inbox must be woken, once the lock is released.

@@ -110,6 +110,7 @@ fn event_ids_find_their_first_message() {
     let hub = Hub::new(Limits::default());
     for id in ["a", "b", "a", "c"] {
         let draft = Draft {
+            is_binary: false,
             text: Bytes::from(id),
             event_id: Some(Bytes::from(id)),
             event_type: None,

@@ -50,7 +50,7 @@ impl Dates {
 }
 
 fn filter(request: &mut Request, response: &mut Response) {
-    if response.status != 200 || !request.is_main() {
+    if response.status != 200 || !request.is_main() || response.disable_not_modified {
         return;
     }
     let head = &request.head;

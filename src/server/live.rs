@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use std::time::Duration;
+
 use arc_swap::ArcSwap;
 
 use super::clock::{self, Moment};
@@ -20,6 +22,7 @@ pub struct Live {
     /// When the process started.
     pub started: Moment,
     is_closing: AtomicBool,
+    farewell_millis: AtomicU64,
     connections: AtomicU64,
 }
 
@@ -33,6 +36,7 @@ impl Live {
             hub: Arc::new(Hub::new(Limits::default())),
             started: clock::now(),
             is_closing: AtomicBool::new(false),
+            farewell_millis: AtomicU64::new(0),
             connections: AtomicU64::new(0),
         })
     }
@@ -58,6 +62,16 @@ impl Live {
 
     pub(super) fn close(&self) {
         self.is_closing.store(true, Ordering::Relaxed);
+    }
+
+    /// Over which time the subscribers are told to go when the process quits.
+    pub fn farewell_time(&self) -> Duration {
+        Duration::from_millis(self.farewell_millis.load(Ordering::Relaxed))
+    }
+
+    /// Sets it.
+    pub fn set_farewell_time(&self, time: Duration) {
+        self.farewell_millis.store(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// The number of the next connection.

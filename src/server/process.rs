@@ -4,11 +4,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 use std::{fs, io, thread};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{self, UnboundedSender};
 
+use super::clock;
 use super::live::Live;
 use super::log::{Level, LogSettings};
 use super::log_file;
@@ -54,7 +56,8 @@ struct Server {
 
 struct Worker {
     control: UnboundedSender<Control>,
-    thread: JoinHandle<()>,
+    /// `None` once somebody waits for its end.
+    thread: Option<JoinHandle<()>>,
 }
 
 /// Does what must be done while there is one thread and root's rights, and starts the workers.
@@ -112,7 +115,7 @@ fn spawn(live: &'static Live, number: usize) -> Result<Worker, Failure> {
             }
         })
         .map_err(|error| format!("a worker could not be started ({})", reason(&error)))?;
-    Ok(Worker { control, thread })
+    Ok(Worker { control, thread: Some(thread) })
 }
 
 impl Server {
@@ -134,13 +137,8 @@ impl Server {
         });
         self.remove_files();
         match ended {
-            Ok(End::Gracefully) => {
-                for worker in self.workers {
-                    drop(worker.control);
-                    drop(worker.thread.join());
-                }
-            }
-            Ok(End::AtOnce) => {}
+            Ok(End::Gracefully) => {}
+            Ok(End::AtOnce) => self.stop(),
             Err(error) => {
                 self.live.log(Level::Emerg, &format!("signals could not be handled: {error}"));
                 return ExitCode::FAILURE;
@@ -173,8 +171,7 @@ impl Server {
                 _ = quit.recv() => {
                     self.quit();
                     // The second time, or the hard way, does not wait.
-                    let threads = std::mem::take(&mut self.workers).into_iter().map(|worker| worker.thread);
-                    let threads: Vec<_> = threads.collect();
+                    let threads: Vec<_> = self.workers.iter_mut().filter_map(|worker| worker.thread.take()).collect();
                     let done = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
                     tokio::select! {
                         _ = done => return Ok(End::Gracefully),
@@ -262,6 +259,21 @@ impl Server {
         self.live.close();
         for worker in &self.workers {
             self.tell(worker, Control::Quit);
+        }
+    }
+
+    /// Has the workers end at once. They get a moment for it, in which they tell the subscribers.
+    fn stop(&self) {
+        const MOMENT: Duration = Duration::from_secs(1);
+        self.live.close();
+        for worker in &self.workers {
+            // One whose thread has ended already needs no telling.
+            drop(worker.control.send(Control::Stop));
+        }
+        let until = clock::now().after(MOMENT);
+        let ended = || self.workers.iter().all(|worker| worker.thread.as_ref().is_none_or(JoinHandle::is_finished));
+        while !ended() && clock::now() < until {
+            thread::park_timeout(Duration::from_millis(1));
         }
     }
 

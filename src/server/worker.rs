@@ -36,6 +36,8 @@ pub(super) enum Control {
     Leave(Arc<ListenAddress>),
     /// Finish what is under way, and end.
     Quit,
+    /// Tell the subscribers, and end.
+    Stop,
 }
 
 /// What belongs to a worker's thread, for the modules' handlers.
@@ -94,7 +96,11 @@ pub(super) fn run(live: &'static Live, number: u16, mut control: mpsc::Unbounded
                 Control::Listen(address, socket) => listen(live, &local, address, socket),
                 Control::Leave(address) => leave(&local, &address),
                 Control::Quit => {
-                    quit(live, &local).await;
+                    quit(live, &local, &mut control).await;
+                    break;
+                }
+                Control::Stop => {
+                    local.delivery.shutdown(Farewell::Plain);
                     break;
                 }
             }
@@ -138,10 +144,10 @@ fn leave(local: &Local, address: &ListenAddress) {
 }
 
 /// Stops listening, and waits for requests under way and for subscribers to go.
-async fn quit(live: &'static Live, local: &Rc<Local>) {
+async fn quit(live: &'static Live, local: &Rc<Local>, control: &mut mpsc::UnboundedReceiver<Control>) {
     local.listening.borrow_mut().drain(..).for_each(|(_, task)| task.abort());
     local.site.closing.notify_waiters();
-    local.delivery.shutdown(Farewell::Code(1012, "service restart"));
+    let dismissing = spawn_local(dismiss(Rc::clone(local), live.farewell_time()));
     let timeout = *live.compiled().config.main().get::<crate::modules::core::Process>().shutdown_timeout;
     let until = (!timeout.is_zero()).then(|| clock::now().after(timeout));
     while local.open.get() > 0 || !local.delivery.is_empty() || local.delivery.leaving() > 0 {
@@ -150,9 +156,33 @@ async fn quit(live: &'static Live, local: &Rc<Local>) {
             return;
         }
         local.site.closing.notify_waiters();
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        let pause = clock::timeout(Duration::from_millis(10), control.recv()).await;
+        if let Some(Some(Control::Stop)) = pause {
+            dismissing.abort();
+            local.delivery.shutdown(Farewell::Plain);
+            return;
+        }
     }
 }
+
+/// Says farewell to the subscribers, spread over a time, so that they do not all come back at once.
+async fn dismiss(local: Rc<Local>, time: Duration) {
+    let subscribers = local.delivery.subscribers();
+    let (count, begun) = (u32::try_from(subscribers.len()).unwrap_or(u32::MAX).max(1), clock::now());
+    for (number, subscriber) in (0u32..).zip(subscribers) {
+        let due = time / count * number;
+        let passed = clock::now().since(begun);
+        if due > passed {
+            tokio::time::sleep(due - passed).await;
+        }
+        local.delivery.close(subscriber, SERVICE_RESTART);
+    }
+    // And to those who came meanwhile.
+    local.delivery.shutdown(SERVICE_RESTART);
+}
+
+/// What clients are told by a server that quits.
+const SERVICE_RESTART: Farewell<'_> = Farewell::Code(1012, "service restart");
 
 /// A listening socket of either kind.
 enum Acceptor {

@@ -174,6 +174,13 @@ pub(super) fn check_subscriber(
     }
 }
 
+/// For the fuzzer: a path of any bytes names channels that are never empty, and have no slash.
+pub(super) fn fuzz(path: &[u8]) {
+    for channel in parse(path) {
+        assert!(!channel.id.is_empty() && !channel.id.contains(&b'/'));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,9 +22,10 @@ use crate::server::worker;
 
 /// Subscribers without hooks need nothing of their own.
 impl SubscriberEvents for Audience {
-    fn message(&self, subscriber: SubscriberId, _: Opcode, payload: Bytes) {
-        if let (Some(store), false) = (self.publishing, payload.is_empty()) {
-            publish(&channels(subscriber), &payload, store);
+    fn message(&self, subscriber: SubscriberId, opcode: Opcode, payload: Bytes) {
+        // An empty text publishes nothing, as in the original, which knows no binary messages.
+        if let Some(store) = self.publishing.filter(|_| opcode == Opcode::Binary || !payload.is_empty()) {
+            publish(&channels(subscriber), opcode, &payload, store);
         }
     }
 
@@ -79,7 +80,7 @@ impl SubscriberEvents for Client {
         let hook = Hook { directive, request: request.post(payload), channel };
         spawn_local(async move {
             if let Ok(answer) = hook.ask().await {
-                publish(&channels, &answer, store);
+                publish(&channels, opcode, &answer, store);
             }
             local.delivery.resume_reading(subscriber);
         });
@@ -116,10 +117,11 @@ fn names(channels: &[ChannelId]) -> String {
 }
 
 /// Publishes to the channels of a client. One that was deleted meanwhile is not made again for it.
-fn publish(channels: &[ChannelId], text: &Bytes, store: bool) {
+fn publish(channels: &[ChannelId], opcode: Opcode, text: &Bytes, store: bool) {
     let Some(live) = Live::get() else { return };
     for channel in channels {
-        let (draft, options) = (Draft::text(text.clone()), PublishOptions { store, create: false });
+        let draft = Draft { is_binary: opcode == Opcode::Binary, ..Draft::text(text.clone()) };
+        let options = PublishOptions { store, create: false };
         // A refusal is counted by the hub.
         drop(live.hub.publish(channel.as_bytes(), draft, clock::unix_time().as_secs(), options));
     }

@@ -3,8 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::check::Findings;
 use super::events_channel::{self, Event};
+use super::subscriber::Notices;
 use crate::compile::Compiled;
 use crate::config::value::{Number, Sec, Text, parse_size};
 use crate::config::{Args, Builder, Call, Contexts, Cx, Directive, Fault, Merge, Section, Severity, Slot};
@@ -35,8 +38,9 @@ settings! {
         "push_stream_message_ttl" HTTP = "30m" => message_ttl: Sec,
         /// How long a channel stays that has neither subscribers nor messages.
         "push_stream_channel_inactivity_time" HTTP = "30s" => inactivity_time: Sec,
-        /// What the subscribers of a channel get when it is deleted, unless the publisher gives a text of its own.
-        "push_stream_channel_deleted_message_text" HTTP = "Channel deleted" => pub(super) deleted_text: Text,
+        /// What the subscribers of a channel get when it is deleted, unless the publisher gives a text of its own; unset:
+        /// "Channel deleted".
+        "push_stream_channel_deleted_message_text" HTTP = "" => deleted_text: Option<Text>,
     }
 }
 
@@ -112,6 +116,13 @@ pub(super) fn check(builder: &Builder, findings: &mut Findings) {
     }
 }
 
+impl Bounds {
+    /// The last words of a channel.
+    pub(super) fn deleted_text(&self) -> Bytes {
+        self.deleted_text.as_ref().map_or(Bytes::from_static(b"Channel deleted"), |text| text.0.clone())
+    }
+}
+
 fn has_wildcard_prefix(builder: &Builder) -> bool {
     let bounds = builder.model.http.and_then(|http| builder.peek::<Bounds>(http));
     bounds.and_then(|bounds| bounds.wildcard_prefix.as_ref()).is_some_and(|prefix| !prefix.is_empty())
@@ -145,6 +156,7 @@ const NO_PREFIX: &str = "cannot set wildcard channel max qtd if push_stream_wild
 /// Gives the hub the limits of a configuration, and sees to it from then on that they are kept.
 pub(super) fn apply(compiled: &Compiled, live: &'static Live) {
     live.hub.set_limits(limits(compiled));
+    live.set_farewell_time(*compiled.http().get::<Notices>().farewell_time);
     static STARTED: AtomicBool = AtomicBool::new(false);
     if !STARTED.swap(true, Ordering::Relaxed) {
         tokio::spawn(keep_house(live));

@@ -16,6 +16,7 @@ mod hooks;
 mod info;
 mod limits;
 mod padding;
+mod polling;
 mod publisher;
 mod resume;
 mod role;
@@ -65,3 +66,12 @@ const COMMANDS: &[Directive] = &[
     templates::COMMANDS[0],
     templates::COMMANDS[1],
 ];
+
+/// For the fuzzer: what clients and publishers may say in any bytes, and templates of any form.
+#[doc(hidden)]
+pub fn fuzz(data: &[u8]) {
+    channels::fuzz(data);
+    templates::fuzz(data);
+    resume::fuzz(data);
+    websocket::fuzz(data);
+}

@@ -122,6 +122,7 @@ async fn publish(
     }
     let settings = request.settings::<Publishing>();
     let draft = Draft {
+        is_binary: false,
         text,
         event_id: answer::header(request, b"event-id"),
         event_type: answer::header(request, b"event-type"),
@@ -154,7 +155,7 @@ async fn delete(
     channels: Vec<Requested>,
 ) -> Next<'static> {
     let text = match request.read_body().await {
-        Ok(text) if text.is_empty() => request.compiled.http().get::<Bounds>().deleted_text.0.clone(),
+        Ok(text) if text.is_empty() => request.compiled.http().get::<Bounds>().deleted_text(),
         Ok(text) => text,
         Err(status) => return Next::Status(status),
     };

@@ -74,6 +74,13 @@ impl Position {
     }
 }
 
+/// For the fuzzer: anything may be said of what is known.
+pub(super) fn fuzz(data: &[u8]) {
+    let (time, tag) = data.split_at(data.len() / 2);
+    let position = Position::parse(time, tag, Bytes::copy_from_slice(data));
+    drop(position.start(&Requested { id: Bytes::from_static(b"x"), backtrack: 0 }));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,9 +1,78 @@
-//! Subscribers over plain HTTP.
+//! Subscribers over plain HTTP: what all of them have in common, and the ones whose answer does not end, streaming and
+//! event sources. `polling` has those whose answer does.
 
+use bytes::Bytes;
+
+use super::channels::Requested;
 use super::role::Mode;
-use crate::http::{Next, Request};
+use super::subscriber::{self, Audience};
+use super::templates::Framing;
+use super::{answer, padding, polling};
+use crate::http::wire::method::Method;
+use crate::http::{Body, Next, Request, Response};
+use crate::modules::http_core;
+use crate::server::live::Live;
 
 /// Answers a subscriber.
-pub(super) fn handle(_: &mut Request, _: Mode) -> Next<'_> {
-    Next::Status(501)
+pub(super) fn handle(request: &mut Request, mode: Mode) -> Next<'_> {
+    let mut response = Response::new(200);
+    answer::allow_origins(request, "GET", &mut response);
+    if request.method == Method::Options {
+        return Next::Answer(response);
+    }
+    answer::forbid_caching(&mut response);
+    if request.method != Method::Get {
+        response.status = 405;
+        response.header("Allow", &b"GET"[..]);
+        return Next::Answer(response);
+    }
+    let Some(live) = Live::get() else { return Next::Status(503) };
+    let wanted = match subscriber::wanted(request, live) {
+        Ok(wanted) => wanted,
+        Err(refusal) => {
+            answer::refuse(&mut response, refusal);
+            return Next::Answer(response);
+        }
+    };
+    response.disable_not_modified = true;
+    match chosen(request, mode) {
+        Mode::Polling => polling::handle(request, live, response, wanted),
+        Mode::LongPolling => Next::later(polling::wait(request, live, response, wanted)),
+        Mode::Streaming | Mode::EventSource | Mode::Websocket => {
+            stream(request, live, response, &wanted, mode == Mode::EventSource)
+        }
+    }
+}
+
+/// The mode of the location, unless the client asks for another one.
+fn chosen(request: &Request, mode: Mode) -> Mode {
+    match request.head.all(b"x-nginx-pushstream-mode").next() {
+        Some(asked) if asked.eq_ignore_ascii_case(b"polling") => Mode::Polling,
+        Some(asked) if asked.eq_ignore_ascii_case(b"long-polling") => Mode::LongPolling,
+        _ => mode,
+    }
+}
+
+/// Begins an answer without end. Its head waits for what follows it, as in nginx.
+fn stream<'r>(
+    request: &'r Request,
+    live: &'static Live,
+    mut response: Response,
+    wanted: &[Requested],
+    is_event_source: bool,
+) -> Next<'r> {
+    let framing = if request.streams_in_chunks() { Framing::Chunk } else { Framing::Bare };
+    let audience = Audience::of(request, framing, is_event_source, padding::of(request));
+    match subscriber::join(request, live, &audience, wanted, audience.header.clone()) {
+        Err(refusal) => answer::refuse(&mut response, refusal),
+        Ok(seat) => {
+            response.content_type = Some(match is_event_source {
+                true => Bytes::from_static(b"text/event-stream; charset=utf-8"),
+                false => http_core::content_type(request),
+            });
+            response.gives_head = true;
+            response.body = Body::Takeover(Box::new(move |detached, request| seat.take(request, detached)));
+        }
+    }
+    Next::Answer(response)
 }

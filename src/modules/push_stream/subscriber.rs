@@ -52,10 +52,13 @@ settings! {
 settings! {
     /// What subscribers are told by the server itself.
     pub(super) struct Notices {
-        /// The text of the pings that streaming subscribers get.
-        "push_stream_ping_message_text" HTTP = " " => ping_text: Text,
+        /// The text of the pings that streaming subscribers get; unset: a blank.
+        "push_stream_ping_message_text" HTTP = "" => ping_text: Option<Text>,
         /// Whether a long-polling request that waited in vain is answered with a message that says so, rather than 304.
         "push_stream_timeout_with_body" HTTP = "off" => pub(super) timeout_with_body: Flag,
+        /// Over which time the subscribers are told to go when the server quits, so that they do not all come back at once.
+        /// Not of the original.
+        "push_stream_farewell_time" HTTP = "2s" => pub(super) farewell_time: Msec,
     }
 }
 
@@ -68,7 +71,7 @@ pub(super) const COMMANDS: &[Directive] = &[Directive {
     default: "streaming",
     doc: "Makes the location one where clients subscribe to the channels of `push_stream_channels_path`, and says how they \
           get the messages. On the ones over plain HTTP a client may choose polling or long-polling by the header \
-          `X-Nginx-PushStream-Mode`.\n\nExample: `push_stream_subscriber websocket;`",
+          `X-Nginx-PushStream-Mode`.",
     file: file!(),
     apply: subscriber,
     ..Directive::BASE
@@ -170,28 +173,33 @@ impl Audience {
         let format = Rc::new(Format::new(template, framing, is_event_source, padding));
         let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
         let protocol = match framing {
-            Framing::Websocket => {
+            Framing::Websocket | Framing::Deflated => {
                 let most = *request.settings::<Bodies>().max_size;
-                Protocol::Websocket { max_message_size: if most == 0 { usize::MAX } else { bytes(most) } }
+                let max_message_size = if most == 0 { usize::MAX } else { bytes(most) };
+                Protocol::Websocket { max_message_size, deflate: framing == Framing::Deflated }
             }
             Framing::Chunk => Protocol::Stream { ending: Bytes::from_static(b"0\r\n\r\n") },
             Framing::Bare => Protocol::Stream { ending: Bytes::new() },
+            Framing::Stamped => Protocol::Mailbox,
         };
         let ping = match (framing, is_event_source) {
-            (Framing::Websocket, _) => frame::ping(b""),
+            (Framing::Websocket | Framing::Deflated, _) => frame::ping(b""),
             (_, true) => framing.frame(&b": -1\n"[..]),
             (_, false) => {
-                let text = request.compiled.http().get::<Notices>().ping_text.0.clone();
+                let text = request.compiled.http().get::<Notices>().ping_text.as_ref();
+                let text = text.map_or(Bytes::from_static(b" "), |text| text.0.clone());
                 framing.frame(format.body(&notice(-1, text)))
             }
         };
         let websockets = request.settings::<Websockets>();
+        let is_mailbox = framing == Framing::Stamped;
         Self {
             settings: Rc::new(Settings {
                 protocol,
                 rendering: Rc::clone(&format) as Rc<_>,
-                ping: subscribing.ping_interval.map(|interval| (*interval, ping)),
-                ttl: subscribing.ttl.map(|ttl| *ttl),
+                ping: subscribing.ping_interval.filter(|_| !is_mailbox).map(|interval| (*interval, ping)),
+                // A long-polling request keeps its time itself.
+                ttl: subscribing.ttl.filter(|_| !is_mailbox).map(|ttl| *ttl),
                 queue_bound: bytes(*subscribing.buffer_size),
                 send_timeout: *request.settings::<Sending>().timeout,
                 footer: format.footer(&templates.footer),
@@ -219,10 +227,25 @@ impl Seat {
     /// Gives the subscriber its connection.
     pub(super) fn take(mut self, request: &Request, detached: crate::http::Detached) {
         let Some(id) = self.id.take() else { return };
-        if let Err(error) = self.local.delivery.adopt(id, detached.socket, detached.leftover) {
+        if let Err(error) = self.local.delivery.adopt_with(id, detached.socket, detached.leftover, detached.head) {
             let message = format!("push stream module: a subscriber's connection could not be taken over: {error}");
             request.log(crate::server::log::Level::Alert, &message);
         }
+    }
+
+    /// Whether something waits for a subscriber without a connection.
+    pub(super) fn has_mail(&self) -> bool {
+        self.id.is_some_and(|id| self.local.delivery.has_mail(id))
+    }
+
+    /// Waits until it has got all that is on its way.
+    pub(super) async fn catch_up(&self) {
+        self.local.delivery.catch_up().await;
+    }
+
+    /// Takes what waits for a subscriber without a connection.
+    pub(super) fn collect(mut self) -> Vec<Bytes> {
+        self.id.take().map_or_else(Vec::new, |id| self.local.delivery.collect(id))
     }
 
     /// Gives it its connection to say goodbye on.
@@ -260,6 +283,18 @@ pub(super) fn join(
     wanted: &[Requested],
     greeting: Bytes,
 ) -> Result<Seat, Refusal> {
+    join_as(request, live, audience, wanted, greeting, |events| events)
+}
+
+/// The same, with something around the ears of the subscriber.
+pub(super) fn join_as(
+    request: &Request,
+    live: &'static Live,
+    audience: &Rc<Audience>,
+    wanted: &[Requested],
+    greeting: Bytes,
+    around: impl FnOnce(Rc<dyn SubscriberEvents>) -> Rc<dyn SubscriberEvents>,
+) -> Result<Seat, Refusal> {
     let Some(local) = worker::local() else {
         return Err(Refusal { status: 503, explain: "This thread has no subscribers." });
     };
@@ -270,7 +305,7 @@ pub(super) fn join(
         Some(client) => Rc::new(client),
         None => Rc::clone(audience) as Rc<_>,
     };
-    let new = NewSubscriber { channels: &channels, create: true, settings, greeting, events };
+    let new = NewSubscriber { channels: &channels, create: true, settings, greeting, events: around(events) };
     let subscription = local.delivery.subscribe(new)?;
     for channel in &subscription.channels {
         let id = Bytes::copy_from_slice(channel.channel.as_bytes());

@@ -12,7 +12,8 @@ use super::check::Findings;
 use crate::config::{Args, Builder, Call, Contexts, Cx, Directive, Fault, Merge, ScopeId, Section, Slot};
 use crate::http::wire::date::http_date;
 use crate::hub::message::{Message, RenderingKey};
-use crate::server::delivery::frame;
+use crate::server::delivery::deflate;
+use crate::server::delivery::frame::{self, Opcode};
 use crate::server::delivery::subscriber::Rendering;
 use crate::settings;
 
@@ -219,21 +220,38 @@ fn push_number(out: &mut Vec<u8>, number: impl std::fmt::Display) {
 /// How the bytes of a message are marked off on the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Framing {
-    /// A websocket text frame.
+    /// A websocket frame.
     Websocket,
+    /// The same, compressed where that pays.
+    Deflated,
     /// A chunk of HTTP/1.1.
     Chunk,
     /// As they are.
     Bare,
+    /// For a mailbox: with the message's time and tag in front.
+    Stamped,
 }
 
 impl Framing {
+    /// A websocket message: text, unless it came as a binary one, or is no UTF-8 and could not be text.
+    fn message(self, bytes: &[u8], is_binary: bool) -> Bytes {
+        /// Shorter ones are not worth the trouble.
+        const WORTH_IT: usize = 64;
+        let is_text = !is_binary && simdutf8::basic::from_utf8(bytes).is_ok();
+        let opcode = if is_text { Opcode::Text } else { Opcode::Binary };
+        let compressed = (self == Self::Deflated && bytes.len() >= WORTH_IT).then(|| deflate::deflate(bytes)).flatten();
+        match compressed {
+            Some(compressed) => frame::encode_compressed(opcode, &compressed),
+            None => frame::encode(opcode, bytes),
+        }
+    }
+
     /// Some bytes, framed; nothing is nothing, save for a frame.
     pub(super) fn frame(self, bytes: impl Into<Bytes> + AsRef<[u8]>) -> Bytes {
         let length = bytes.as_ref().len();
         match self {
-            Self::Websocket => frame::text(bytes.as_ref()),
-            Self::Bare => bytes.into(),
+            Self::Websocket | Self::Deflated => self.message(bytes.as_ref(), false),
+            Self::Bare | Self::Stamped => bytes.into(),
             Self::Chunk if length == 0 => Bytes::new(),
             Self::Chunk => {
                 let mut chunk = Vec::with_capacity(length + 12);
@@ -330,8 +348,15 @@ impl Rendering for Format {
     }
 
     fn render(&self, message: &Message) -> Bytes {
+        if self.framing == Framing::Stamped {
+            return super::polling::stamped(message, &self.body(message));
+        }
         let is_text = self.template.is_plain() && !self.is_event_source && self.padding.message == 0;
-        if is_text { self.framing.frame(message.text().clone()) } else { self.framing.frame(self.body(message)) }
+        let body = if is_text { message.text().clone() } else { self.body(message).into() };
+        match self.framing {
+            Framing::Websocket | Framing::Deflated => self.framing.message(&body, message.draft.is_binary),
+            framing => framing.frame(body),
+        }
     }
 }
 
@@ -378,6 +403,20 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// For the fuzzer: a template and a text of any bytes. Without placeholders a template stands for itself.
+pub(super) fn fuzz(data: &[u8]) {
+    let (template, text) = data.split_at(data.len() / 2);
+    let draft = crate::hub::message::Draft::text(Bytes::copy_from_slice(text));
+    let message = Message::new(crate::hub::channel::ChannelId::from(text), 1, 0, 1, draft);
+    let parsed = MessageTemplate::parse(&Bytes::copy_from_slice(template));
+    let mut plain = Vec::new();
+    parsed.render(&mut plain, &message, text);
+    assert!(parsed.pieces.iter().any(|piece| matches!(piece, Piece::Word(_))) || plain == template);
+    let mut out = Vec::new();
+    event(&mut out, &parsed, &message);
+    assert!(out.ends_with(b"\n\n"));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -386,6 +425,7 @@ mod tests {
 
     fn message(text: &str) -> Message {
         let draft = Draft {
+            is_binary: false,
             text: Bytes::copy_from_slice(text.as_bytes()),
             event_id: Some(Bytes::from_static(b"e")),
             event_type: None,

@@ -23,6 +23,9 @@ settings! {
     pub(super) struct Websockets {
         /// Whether what a client sends is published to its channels.
         "push_stream_websocket_allow_publish" HTTP_ALL = "off" => pub(super) allow_publish: Flag,
+        /// Whether messages are compressed for clients that can take it apart (`permessage-deflate`): each once for all of
+        /// them. Not of the original.
+        "push_stream_websocket_deflate" HTTP_ALL = "on" => deflate: Flag,
     }
 }
 
@@ -62,14 +65,20 @@ pub(super) fn handle(request: &mut Request) -> Next<'_> {
     response.header("Upgrade", &b"WebSocket"[..]);
     response.header("Connection", &b"Upgrade"[..]);
     response.header("Sec-WebSocket-Accept", accept(key));
+    let framing = if is_deflate_offered(request) {
+        response.header("Sec-WebSocket-Extensions", DEFLATE.as_bytes());
+        Framing::Deflated
+    } else {
+        Framing::Websocket
+    };
     response.bare_head = true;
-    response.body = subscribe(request, live);
+    response.body = subscribe(request, live, framing);
     Next::Answer(response)
 }
 
 /// Subscribes, and says what is done with the connection once the handshake is answered.
-fn subscribe(request: &Request, live: &'static Live) -> Body {
-    let audience = Audience::of(request, Framing::Websocket, false, Padding::default());
+fn subscribe(request: &Request, live: &'static Live, framing: Framing) -> Body {
+    let audience = Audience::of(request, framing, false, Padding::default());
     let wanted = subscriber::wanted(request, live);
     let joined = wanted.and_then(|wanted| subscriber::join(request, live, &audience, &wanted, audience.header.clone()));
     match joined {
@@ -84,6 +93,41 @@ fn subscribe(request: &Request, live: &'static Live) -> Body {
             }))
         }
     }
+}
+
+/// What is agreed on compression: nobody keeps anything from one message to the next.
+const DEFLATE: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+
+/// Whether a client offers compression in a form that can be had.
+fn is_deflate_offered(request: &Request) -> bool {
+    let offers = request.head.all(b"sec-websocket-extensions").flat_map(|value| value.split(|ch| *ch == b','));
+    *request.settings::<Websockets>().deflate && offers.into_iter().any(is_offer)
+}
+
+/// Whether an offer can be accepted (RFC 7692 §7.1). The window is always the largest: an offer that wants the server's
+/// smaller is declined.
+fn is_offer(offer: &[u8]) -> bool {
+    let mut parts = offer.split(|ch| *ch == b';').map(<[u8]>::trim_ascii);
+    let is_deflate = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(b"permessage-deflate"));
+    let mut seen = Vec::new();
+    is_deflate
+        && parts.all(|parameter| {
+            let (name, value) = match memchr::memchr(b'=', parameter) {
+                Some(at) => (parameter[..at].trim_ascii(), Some(parameter[at + 1..].trim_ascii())),
+                None => (parameter, None),
+            };
+            let is_first = !seen.contains(&name);
+            seen.push(name);
+            let value = value.map(|value| value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value));
+            let is_window = |value: &[u8]| matches!(value, b"8" | b"9" | b"10" | b"11" | b"12" | b"13" | b"14" | b"15");
+            is_first
+                && match name {
+                    b"server_no_context_takeover" | b"client_no_context_takeover" => value.is_none(),
+                    b"client_max_window_bits" => value.is_none_or(is_window),
+                    b"server_max_window_bits" => value == Some(b"15"),
+                    _ => false,
+                }
+        })
 }
 
 const MISSING_HEADERS: Refusal = Refusal {
@@ -113,9 +157,29 @@ fn accept(key: &[u8]) -> Bytes {
     STANDARD.encode(digest).into()
 }
 
+/// For the fuzzer: any key is accepted, and any offer of compression is understood or not.
+pub(super) fn fuzz(data: &[u8]) {
+    is_offer(data);
+    assert_eq!(accept(data).len(), 28);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn offers_of_compression() {
+        let check = |offer: &str, expected| assert_eq!(is_offer(offer.as_bytes()), expected, "{offer}");
+        check("permessage-deflate", true);
+        check(" permessage-deflate; client_max_window_bits", true);
+        check("permessage-deflate; client_max_window_bits=10; server_no_context_takeover", true);
+        check("permessage-deflate; server_max_window_bits=\"15\"", true);
+        check("permessage-deflate; server_max_window_bits=10", false);
+        check("permessage-deflate; client_max_window_bits=7", false);
+        check("permessage-deflate; client_max_window_bits; client_max_window_bits", false);
+        check("permessage-deflate; unknown", false);
+        check("x-webkit-deflate-frame", false);
+    }
 
     #[test]
     fn keys_are_accepted() {

@@ -45,9 +45,21 @@ pub const CONTROL_PAYLOAD: usize = 125;
 
 /// One whole frame.
 pub fn encode(opcode: Opcode, payload: &[u8]) -> Bytes {
+    put(opcode as u8, payload)
+}
+
+/// One whole frame with a payload that `permessage-deflate` has compressed.
+pub fn encode_compressed(opcode: Opcode, payload: &[u8]) -> Bytes {
+    put(COMPRESSED | opcode as u8, payload)
+}
+
+/// The bit of a message's first frame that says that it is compressed (RFC 7692 §6).
+pub(super) const COMPRESSED: u8 = 0x40;
+
+fn put(first: u8, payload: &[u8]) -> Bytes {
     const FINAL: u8 = 0x80;
     let mut frame = BytesMut::with_capacity(payload.len() + 10);
-    frame.put_u8(FINAL | opcode as u8);
+    frame.put_u8(FINAL | first);
     match payload.len() {
         short @ ..126 => frame.put_u8(short as u8),
         medium @ ..0x1_0000 => {

@@ -9,6 +9,7 @@
 //! A subscriber begins with [`Delivery::subscribe`], before the client is answered: from then on it misses nothing. It
 //! gets its socket with [`Delivery::adopt`] when the answer has been sent, or is forgotten with [`Delivery::abandon`].
 
+pub mod deflate;
 pub mod frame;
 mod queue;
 mod reading;
@@ -22,7 +23,7 @@ mod tests;
 mod timers;
 pub mod websocket;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -40,7 +41,7 @@ use crate::hub::inbox::{Entry, Wake, WorkerId};
 use crate::hub::limits::Refused;
 use crate::server::delivery::reading::Progress;
 use crate::server::delivery::roster::Plan;
-use crate::server::delivery::state::{Effect, State};
+use crate::server::delivery::state::{Effect, News, State};
 use crate::server::delivery::subscriber::{
     Farewell, NewSubscriber, Reason, SubscriberId, Subscription,
 };
@@ -69,6 +70,9 @@ pub struct Delivery {
     state: RefCell<State>,
     clock: Rc<dyn Clock>,
     notify: Arc<Notify>,
+    /// How often the inbox was emptied, and whether what was in it is being delivered.
+    rounds: Cell<u64>,
+    is_delivering: Cell<bool>,
     /// Taken by [`Self::run`].
     poll: RefCell<Option<Poll>>,
 }
@@ -94,6 +98,8 @@ impl Delivery {
             state,
             clock,
             notify,
+            rounds: Cell::new(0),
+            is_delivering: Cell::new(false),
             poll: RefCell::new(Some(poll)),
         })
     }
@@ -106,10 +112,37 @@ impl Delivery {
 
     /// Gives a subscriber its socket, with what was already read from it. Whoever accepted it has set its options.
     pub fn adopt(&self, id: SubscriberId, socket: OwnedFd, leftover: Bytes) -> io::Result<()> {
+        self.adopt_with(id, socket, leftover, Bytes::new())
+    }
+
+    /// The same, with the head of the answer still to be sent. Where nothing waits to be sent after it, it waits for what
+    /// comes first.
+    pub fn adopt_with(&self, id: SubscriberId, socket: OwnedFd, leftover: Bytes, head: Bytes) -> io::Result<()> {
         let now = self.now();
-        let adopted = self.state.borrow_mut().adopt(id, socket, &leftover, now);
+        let adopted = self.state.borrow_mut().adopt(id, socket, &leftover, head, now);
         self.notify.notify_one();
         adopted
+    }
+
+    /// Takes what waits in a mailbox, oldest first, and forgets the subscriber.
+    pub fn collect(&self, id: SubscriberId) -> Vec<Bytes> {
+        let parts = self.state.borrow_mut().collect(id);
+        self.notify.notify_one();
+        parts
+    }
+
+    /// Whether something waits for a subscriber.
+    pub fn has_mail(&self, id: SubscriberId) -> bool {
+        self.state.borrow_mut().subscriber(id).is_some_and(|subscriber| subscriber.has_mail())
+    }
+
+    /// Waits until all is delivered that is in the inbox now.
+    pub async fn catch_up(&self) {
+        let begun = self.rounds.get();
+        // One round may be half done, the next one takes all that is there.
+        while (self.is_delivering.get() || !self.state.borrow().inbox().is_empty()) && self.rounds.get() < begun + 2 {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Forgets a subscriber whose handshake came to nothing.
@@ -146,6 +179,11 @@ impl Delivery {
     /// How many subscribers there are.
     pub fn len(&self) -> usize {
         self.state.borrow().open()
+    }
+
+    /// All subscribers.
+    pub fn subscribers(&self) -> Vec<SubscriberId> {
+        self.state.borrow().subscribers()
     }
 
     /// Nobody is there.
@@ -196,6 +234,7 @@ impl Delivery {
     async fn deliver_inbox(&self, work: &mut Work) {
         let inbox = Arc::clone(self.state.borrow().inbox());
         inbox.drain(&mut work.entries);
+        self.is_delivering.set(true);
         for round in work.entries.chunks(ROUND) {
             self.state.borrow_mut().plan(round, &mut work.plan);
             for job in &work.plan.jobs {
@@ -218,6 +257,8 @@ impl Delivery {
         }
         work.entries.clear();
         work.plan.clear();
+        self.is_delivering.set(false);
+        self.rounds.set(self.rounds.get() + 1);
     }
 
     /// Reads from sockets that have something, and writes to those that have room again.
@@ -286,9 +327,12 @@ impl Delivery {
             if effects.is_empty() {
                 return;
             }
-            effects
-                .into_iter()
-                .for_each(|Effect { events, id, closed }| events.closed(id, closed));
+            for Effect { events, id, news } in effects {
+                match news {
+                    News::Mail => events.mail(id),
+                    News::Closed(closed) => events.closed(id, closed),
+                }
+            }
         }
     }
 

@@ -56,6 +56,20 @@ impl Queue {
         }
     }
 
+    /// Puts something in front of all; nothing of the rest may be on its way yet.
+    pub(super) fn push_front(&mut self, frame: Bytes) {
+        if !frame.is_empty() {
+            self.bytes += frame.len();
+            self.granted += frame.len();
+            self.parts.push_front(frame);
+        }
+    }
+
+    /// All that waits.
+    pub(super) fn into_parts(self) -> Vec<Bytes> {
+        self.parts.into()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.parts.is_empty()
     }

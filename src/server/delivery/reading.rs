@@ -11,7 +11,7 @@ use crate::server::delivery::subscriber::{
     Farewell, Phase, Protocol, Reading, Reason, Subscriber, SubscriberEvents, SubscriberId,
 };
 use crate::server::delivery::timers::Tick;
-use crate::server::delivery::websocket::{Decoder, Received};
+use crate::server::delivery::websocket::{Decoder, Received, Rules};
 
 /// So many reads from one client, and others have their turn.
 const READS: usize = 4;
@@ -97,8 +97,10 @@ impl State {
         if input.begin == input.end {
             return self.fill(input, buffer);
         }
-        let max_message_size = match (&subscriber.settings.protocol, subscriber.phase) {
-            (Protocol::Websocket { max_message_size }, Phase::Open) => *max_message_size,
+        let rules = match (&subscriber.settings.protocol, subscriber.phase) {
+            (Protocol::Websocket { max_message_size, deflate }, Phase::Open) => {
+                Rules { bound: *max_message_size, deflate: *deflate }
+            }
             // What a stream's client sends, or one that has been told goodbye, is of no interest.
             _ => {
                 input.begin = input.end;
@@ -107,7 +109,7 @@ impl State {
         };
         match input
             .decoder
-            .decode(&mut buffer[input.begin..input.end], max_message_size)
+            .decode_by(&mut buffer[input.begin..input.end], rules)
         {
             Ok((taken, received)) => {
                 input.begin += taken;

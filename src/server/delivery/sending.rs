@@ -76,6 +76,15 @@ impl State {
         match &mut subscriber.queue {
             None => {
                 subscriber.queue = Some(Box::new(Queue::rest(&[frame], 0, now)));
+                if subscriber.is_mailbox() {
+                    self.tell_mail(id);
+                } else {
+                    self.flush(id, now);
+                }
+            }
+            Some(queue) if subscriber.held => {
+                queue.push(frame);
+                subscriber.held = false;
                 self.flush(id, now);
             }
             Some(queue) if queue.has_room(frame.len(), subscriber.settings.queue_bound) => {
@@ -104,10 +113,15 @@ impl State {
                 self.send(id, frame, now);
                 continue;
             }
+            let is_mail = subscriber.queue.is_none() && subscriber.is_mailbox();
             subscriber
                 .queue
                 .get_or_insert_with(|| Box::new(Queue::new(now)))
                 .push(frame);
+            if is_mail {
+                self.tell_mail(id);
+                continue;
+            }
             if !subscriber.dirty {
                 subscriber.dirty = true;
                 flushes.push(id);
@@ -127,6 +141,9 @@ impl State {
             return;
         };
         subscriber.dirty = false;
+        if subscriber.held {
+            return;
+        }
         let (Some(socket), Some(queue)) = (&subscriber.socket, &mut subscriber.queue) else {
             return;
         };

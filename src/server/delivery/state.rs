@@ -52,7 +52,15 @@ pub(super) struct State {
 pub(super) struct Effect {
     pub(super) events: Rc<dyn SubscriberEvents>,
     pub(super) id: SubscriberId,
-    pub(super) closed: Closed,
+    pub(super) news: News,
+}
+
+/// What it is to be told.
+pub(super) enum News {
+    /// Something waits in a mailbox that was empty.
+    Mail,
+    /// The subscriber is no longer one.
+    Closed(Closed),
 }
 
 /// What a socket is ready for.
@@ -204,6 +212,7 @@ impl State {
             paused: false,
             done: false,
             dirty: false,
+            held: false,
             socket: None,
             queue: (!queue.is_empty()).then(|| Box::new(queue)),
             reading: None,
@@ -225,6 +234,7 @@ impl State {
         id: SubscriberId,
         socket: OwnedFd,
         leftover: &[u8],
+        head: Bytes,
         now: Tick,
     ) -> std::io::Result<()> {
         let watched = Socket::watch(socket, &self.registry, id.token());
@@ -249,8 +259,16 @@ impl State {
             }));
             self.unread.push(id);
         }
-        if let Some(queue) = &mut subscriber.queue {
-            queue.since = now;
+        match &mut subscriber.queue {
+            Some(queue) => {
+                queue.since = now;
+                queue.push_front(head);
+            }
+            None if head.is_empty() => {}
+            None => {
+                subscriber.held = true;
+                subscriber.queue = Some(Box::new(Queue::rest(&[head], 0, now)));
+            }
         }
         self.flush(id, now);
         Ok(())
@@ -259,6 +277,20 @@ impl State {
 
 /// Leaving.
 impl State {
+    /// Takes what waits in a mailbox; it is none any more.
+    pub(super) fn collect(&mut self, id: SubscriberId) -> Vec<Bytes> {
+        let queue = self.subscriber(id).and_then(|subscriber| subscriber.queue.take());
+        self.lose(id, Reason::Collected);
+        queue.map_or_else(Vec::new, |queue| queue.into_parts())
+    }
+
+    /// Has the module told that something waits in a mailbox that was empty.
+    pub(super) fn tell_mail(&mut self, id: SubscriberId) {
+        let Some(subscriber) = self.subscriber(id) else { return };
+        let events = Rc::clone(&subscriber.events);
+        self.effects.push(Effect { events, id, news: News::Mail });
+    }
+
     /// Ends a subscription with last words, after what waits already.
     pub(super) fn leave(
         &mut self,
@@ -282,6 +314,7 @@ impl State {
             .get_or_insert_with(|| Box::new(Queue::new(now)));
         queue.push(footer);
         queue.push(farewell);
+        subscriber.held = false;
         subscriber.ends = now.saturating_add(ticks(LINGER));
         subscriber.paused = false;
         self.watch_time(id, now);
@@ -387,7 +420,7 @@ impl State {
         self.effects.push(Effect {
             events,
             id,
-            closed: Closed { reason, left },
+            news: News::Closed(Closed { reason, left }),
         });
         self.open -= 1;
         self.inbox.set_subscribers(self.open);
@@ -461,7 +494,7 @@ impl State {
         let stalled = subscriber
             .queue
             .as_ref()
-            .filter(|_| subscriber.socket.is_some());
+            .filter(|_| subscriber.socket.is_some() && !subscriber.held);
         let timeout = ticks(subscriber.settings.send_timeout);
         if subscriber.ends <= now {
             if open {
@@ -479,7 +512,7 @@ impl State {
                 .as_ref()
                 .map(|(_, ping)| ping.clone());
             subscriber.sent = now;
-            let free = subscriber.queue.is_none() && subscriber.socket.is_some();
+            let free = (subscriber.queue.is_none() || subscriber.held) && subscriber.socket.is_some();
             if let Some(ping) = ping.filter(|_| free) {
                 self.send(id, ping, now);
             }
@@ -489,6 +522,11 @@ impl State {
 }
 
 impl State {
+    pub(super) fn subscribers(&self) -> Vec<SubscriberId> {
+        let open = self.subscribers.iter().filter(|(_, subscriber)| subscriber.phase == Phase::Open);
+        open.map(|(slot, subscriber)| SubscriberId { slot: slot as u32, serial: subscriber.serial }).collect()
+    }
+
     pub(super) fn channels(&self, id: SubscriberId) -> SmallVec<[ChannelId; 1]> {
         let subscriber = self.subscribers.get(id.slot as usize).filter(|subscriber| subscriber.serial == id.serial);
         let seats = subscriber.map_or(&[][..], |subscriber| &subscriber.seats);

@@ -47,7 +47,11 @@ pub enum Protocol {
     Websocket {
         /// The largest message a client may send, bytes.
         max_message_size: usize,
+        /// Whether the client may compress its messages.
+        deflate: bool,
     },
+    /// None: there is no connection, and what comes waits until the module collects it.
+    Mailbox,
     /// Bytes as they are rendered; what the client sends is ignored.
     Stream {
         /// Sent before the connection ends.
@@ -68,6 +72,8 @@ pub trait Rendering {
 pub trait SubscriberEvents {
     /// A websocket client sent a message. To have the next one wait until this one is dealt with, pause reading here.
     fn message(&self, subscriber: SubscriberId, opcode: Opcode, payload: Bytes);
+    /// Something waits in a mailbox that was empty.
+    fn mail(&self, _: SubscriberId) {}
     /// The subscriber is no longer one. Called once.
     fn closed(&self, subscriber: SubscriberId, closed: Closed);
 }
@@ -128,6 +134,8 @@ pub enum Reason {
     Ttl,
     /// Its last channel was deleted.
     ChannelDeleted,
+    /// What waited in its mailbox was collected.
+    Collected,
     /// [`super::Delivery::close`] or [`super::Delivery::shutdown`] was called.
     Asked,
 }
@@ -150,6 +158,8 @@ pub(super) struct Subscriber {
     pub(super) done: bool,
     /// It waits in the list of those to be flushed.
     pub(super) dirty: bool,
+    /// What is queued is the head of an answer, which waits for something to follow it.
+    pub(super) held: bool,
     /// `None` until it is adopted.
     pub(super) socket: Option<Socket>,
     pub(super) queue: Option<Box<Queue>>,
@@ -196,12 +206,22 @@ impl Subscriber {
     /// When it must be looked at next.
     pub(super) fn deadline(&self) -> Tick {
         let stalled = match &self.queue {
-            Some(queue) if self.socket.is_some() => queue
+            Some(queue) if self.socket.is_some() && !self.held => queue
                 .since
                 .saturating_add(ticks(self.settings.send_timeout)),
             _ => NEVER,
         };
         self.ends.min(stalled).min(self.ping_due())
+    }
+
+    /// Nobody but its module takes what it gets.
+    pub(super) fn is_mailbox(&self) -> bool {
+        matches!(self.settings.protocol, Protocol::Mailbox)
+    }
+
+    /// Something waits for it.
+    pub(super) fn has_mail(&self) -> bool {
+        self.queue.as_ref().is_some_and(|queue| !queue.is_empty())
     }
 
     /// When the next ping is due.
@@ -218,6 +238,7 @@ impl Subscriber {
     pub(super) fn farewell(&self, farewell: Farewell<'_>) -> Bytes {
         match (&self.settings.protocol, farewell) {
             (Protocol::Stream { ending }, _) => ending.clone(),
+            (Protocol::Mailbox, _) => Bytes::new(),
             (Protocol::Websocket { .. }, Farewell::Plain) => frame::close_empty(),
             (Protocol::Websocket { .. }, Farewell::Code(code, reason)) => {
                 frame::close(code, reason)

@@ -166,7 +166,7 @@ impl World {
     fn websocket(&self) -> Settings {
         Settings {
             protocol: Protocol::Websocket {
-                max_message_size: 1000,
+                max_message_size: 1000, deflate: false
             },
             rendering: Rc::clone(&self.rendering),
             ping: None,

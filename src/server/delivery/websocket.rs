@@ -5,7 +5,8 @@
 
 use bytes::Bytes;
 
-use crate::server::delivery::frame::{CONTROL_PAYLOAD, Opcode};
+use crate::server::delivery::deflate::{self, Broken};
+use crate::server::delivery::frame::{COMPRESSED, CONTROL_PAYLOAD, Opcode};
 
 /// What a client said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,15 @@ pub enum Received {
     Pong,
     /// The client closes, with a code unless it gave none.
     Close(Option<u16>),
+}
+
+/// What a client may send.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// The largest message, bytes.
+    pub bound: usize,
+    /// Whether messages may be compressed.
+    pub deflate: bool,
 }
 
 /// A client that does not keep to the protocol: the code and the reason of the close frame that tells it.
@@ -42,6 +52,11 @@ const TOO_BIG: Violation = Violation {
     reason: "message is too big",
 };
 
+const NOT_DEFLATED: Violation = Violation {
+    code: 1007,
+    reason: "compressed data is broken",
+};
+
 /// The longest head of a client's frame: two bytes, eight of length, four of mask.
 const HEAD: usize = 14;
 
@@ -53,8 +68,9 @@ pub struct Decoder {
     head_length: u8,
     /// The frame whose payload is coming.
     frame: Option<Frame>,
-    /// The fragmented message that is coming, and what has come of it.
+    /// The fragmented message that is coming, whether it is compressed, and what has come of it.
     message: Option<Opcode>,
+    compressed: bool,
     payload: Vec<u8>,
     /// So much of a text's payload is known to be UTF-8.
     valid: usize,
@@ -67,6 +83,7 @@ pub struct Decoder {
 struct Frame {
     opcode: Opcode,
     last: bool,
+    compressed: bool,
     mask: [u8; 4],
     /// How much of the payload has come, and how much is to come: the mask turns with the first.
     come: usize,
@@ -86,10 +103,19 @@ impl Decoder {
         input: &mut [u8],
         bound: usize,
     ) -> Result<(usize, Option<Received>), Violation> {
+        self.decode_by(input, Rules { bound, deflate: false })
+    }
+
+    /// The same by more rules than a bound.
+    pub fn decode_by(
+        &mut self,
+        input: &mut [u8],
+        rules: Rules,
+    ) -> Result<(usize, Option<Received>), Violation> {
         let mut taken = 0;
         loop {
             let Some(frame) = self.frame else {
-                let Some(used) = self.take_head(&input[taken..], bound)? else {
+                let Some(used) = self.take_head(&input[taken..], rules)? else {
                     return Ok((input.len(), None));
                 };
                 taken += used;
@@ -101,7 +127,7 @@ impl Decoder {
             taken += here;
             if here == frame.missing {
                 self.frame = None;
-                if let Some(received) = self.end_frame(frame, part)? {
+                if let Some(received) = self.end_frame(frame, part, rules.bound)? {
                     return Ok((taken, Some(received)));
                 }
             } else {
@@ -117,12 +143,12 @@ impl Decoder {
     }
 
     /// Takes a head; `None` if it is not complete yet. Returns how much it took.
-    fn take_head(&mut self, input: &[u8], bound: usize) -> Result<Option<usize>, Violation> {
+    fn take_head(&mut self, input: &[u8], rules: Rules) -> Result<Option<usize>, Violation> {
         let before = usize::from(self.head_length);
         let copied = input.len().min(HEAD - before);
         self.head[before..before + copied].copy_from_slice(&input[..copied]);
         let have = before + copied;
-        let parsed = parse_head(&self.head[..have])?;
+        let parsed = parse_head(&self.head[..have], rules.deflate)?;
         if parsed.is_none() {
             self.head_length = have as u8;
         }
@@ -137,11 +163,12 @@ impl Decoder {
             }
             _ => {}
         }
-        if !frame.opcode.is_control() && frame.missing > bound.saturating_sub(self.payload.len()) {
+        if !frame.opcode.is_control() && frame.missing > rules.bound.saturating_sub(self.payload.len()) {
             return Err(TOO_BIG);
         }
         if matches!(frame.opcode, Opcode::Text | Opcode::Binary) {
             self.message = Some(frame.opcode);
+            self.compressed = frame.compressed;
         }
         self.frame = Some(frame);
         // A head that was incomplete before is complete with at least one byte of this input.
@@ -155,14 +182,14 @@ impl Decoder {
             return Ok(());
         }
         self.payload.extend_from_slice(part);
-        if self.message == Some(Opcode::Text) {
+        if self.message == Some(Opcode::Text) && !self.compressed {
             self.valid += complete_characters(&self.payload[self.valid..])?;
         }
         Ok(())
     }
 
     /// Ends a frame with the last part of its payload.
-    fn end_frame(&mut self, frame: Frame, part: &[u8]) -> Result<Option<Received>, Violation> {
+    fn end_frame(&mut self, frame: Frame, part: &[u8], bound: usize) -> Result<Option<Received>, Violation> {
         if frame.opcode.is_control() {
             self.control.extend_from_slice(part);
             let payload = std::mem::take(&mut self.control);
@@ -183,6 +210,7 @@ impl Decoder {
             Bytes::from(std::mem::take(&mut self.payload))
         };
         let valid = std::mem::take(&mut self.valid);
+        let payload = if std::mem::take(&mut self.compressed) { inflated(&payload, bound)? } else { payload };
         if opcode == Opcode::Text && simdutf8::basic::from_utf8(&payload[valid..]).is_err() {
             return Err(NOT_UTF8);
         }
@@ -191,11 +219,12 @@ impl Decoder {
 }
 
 /// Parses a head and tells its length; `None` if it is not complete. What is wrong is said as soon as it can be seen.
-fn parse_head(head: &[u8]) -> Result<Option<(Frame, usize)>, Violation> {
+fn parse_head(head: &[u8], deflate: bool) -> Result<Option<(Frame, usize)>, Violation> {
     let Some(&first) = head.first() else {
         return Ok(None);
     };
-    if first & 0x70 != 0 {
+    let compressed = deflate && first & COMPRESSED != 0;
+    if first & 0x70 != if compressed { COMPRESSED } else { 0 } {
         return Err(protocol("reserved bits are set"));
     }
     let last = first & 0x80 != 0;
@@ -204,6 +233,9 @@ fn parse_head(head: &[u8]) -> Result<Option<(Frame, usize)>, Violation> {
     };
     if opcode.is_control() && !last {
         return Err(protocol("fragmented control frame"));
+    }
+    if compressed && !matches!(opcode, Opcode::Text | Opcode::Binary) {
+        return Err(protocol("compression begins within a message"));
     }
     let Some(&second) = head.get(1) else {
         return Ok(None);
@@ -237,6 +269,7 @@ fn parse_head(head: &[u8]) -> Result<Option<(Frame, usize)>, Violation> {
         Frame {
             opcode,
             last,
+            compressed,
             mask: *mask,
             come: 0,
             missing,
@@ -279,6 +312,15 @@ fn complete_characters(text: &[u8]) -> Result<usize, Violation> {
         Ok(_) => Ok(text.len()),
         Err(error) if error.error_len().is_none() => Ok(error.valid_up_to()),
         Err(_) => Err(NOT_UTF8),
+    }
+}
+
+/// A compressed message, as the client meant it.
+fn inflated(payload: &[u8], bound: usize) -> Result<Bytes, Violation> {
+    match deflate::inflate(payload, bound) {
+        Ok(payload) => Ok(payload),
+        Err(Broken::TooLong) => Err(TOO_BIG),
+        Err(Broken::Invalid) => Err(NOT_DEFLATED),
     }
 }
 
