@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::channels::{Refusal, Requested};
 use super::resume::Position;
-use super::subscriber::{self, Audience, Notices};
+use super::subscriber::{self, Audience, Notices, Way};
 use super::templates::{Format, Framing, Header, Templates};
 use super::{answer, padding, publisher};
 use crate::http::wire::escape::{Unescape, unescape};
@@ -112,12 +112,12 @@ fn look(
             publisher::announce_created(request, live, &channel.id);
         }
     }
-    let audience = Audience::of(request, Framing::Stamped, false, padding::of(request));
+    let audience = audience(request, Framing::Stamped);
     let (now, reading) = (clock::unix_time().as_secs(), Reading::begin(&live.hub));
     let mut harvest = Harvest::default();
     for channel in wanted {
         for message in reading.channel(&live.hub, &channel.id, &position.start(channel), now) {
-            harvest.add((message.time, message.tag), audience.format.body(&message).into());
+            harvest.add((message.time, message.tag), audience.manner().format.body(&message).into());
         }
     }
     Ok(harvest)
@@ -174,7 +174,7 @@ async fn wait_for_mail(
     live: &'static Live,
     wanted: &[Requested],
 ) -> Result<Option<Harvest>, Refusal> {
-    let audience = Audience::of(request, Framing::Stamped, false, padding::of(request));
+    let audience = audience(request, Framing::Stamped);
     let bell = Rc::new(Bell::default());
     let ring = Rc::clone(&bell);
     let around = move |events| Rc::new(Mailbox { bell: ring, events }) as Rc<_>;
@@ -205,10 +205,10 @@ async fn wait_for_mail(
 /// Says that nothing came in time.
 fn time_out(request: &Request, response: &mut Response) {
     if *request.compiled.http().get::<Notices>().timeout_with_body {
-        let audience = Audience::of(request, Framing::Stamped, false, padding::of(request));
+        let audience = audience(request, Framing::Stamped);
         let message = subscriber::notice(TIMED_OUT, Bytes::from_static(b"Timed out"));
         let mut harvest = Harvest::default();
-        harvest.add((message.time, 0), audience.format.body(&message).into());
+        harvest.add((message.time, 0), audience.manner().format.body(&message).into());
         tell(request, response, harvest, &Position::default());
     } else {
         let position = Position { time: Some(clock::unix_time().as_secs()), tag: Some(0), event_id: None };
@@ -248,12 +248,16 @@ fn tell(request: &Request, response: &mut Response, harvest: Harvest, position: 
             body.extend_from_slice(b"]);");
         }
         None => {
-            let format = &Audience::of(request, Framing::Bare, false, padding::of(request)).format;
+            let format = &audience(request, Framing::Bare).manner().format;
             surround(&mut body, request, format, &harvest.messages);
         }
     }
     response.body = Body::Full(body.freeze());
     response.hides_length = true;
+}
+
+fn audience(request: &Request, framing: Framing) -> Rc<Audience> {
+    Audience::of(request, Way { framing, is_event_source: false, padding: padding::of(request) })
 }
 
 /// Puts header and footer around the messages.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sha1::{Digest, Sha1};
 
 use super::channels::{NO_ID, Refusal};
-use super::subscriber::{self, Audience};
+use super::subscriber::{self, Audience, Way};
 use super::templates::{Framing, Padding};
 use super::answer;
 use crate::config::value::Flag;
@@ -78,9 +78,11 @@ pub(super) fn handle(request: &mut Request) -> Next<'_> {
 
 /// Subscribes, and says what is done with the connection once the handshake is answered.
 fn subscribe(request: &Request, live: &'static Live, framing: Framing) -> Body {
-    let audience = Audience::of(request, framing, false, Padding::default());
+    let way = Way { framing, is_event_source: false, padding: Padding::default() };
+    let audience = Audience::of(request, way);
+    let header = audience.manner().header.clone();
     let wanted = subscriber::wanted(request, live);
-    let joined = wanted.and_then(|wanted| subscriber::join(request, live, &audience, &wanted, audience.header.clone()));
+    let joined = wanted.and_then(|wanted| subscriber::join(request, live, &audience, &wanted, header));
     match joined {
         Ok(seat) => Body::Takeover(Box::new(move |detached, request| seat.take(request, detached))),
         // As recorded: the connection ends without a word.
