@@ -48,12 +48,17 @@ pub(super) fn finish(builder: &mut Builder) {
     let mut findings = Findings { at: builder.model.http_end, found: Vec::new() };
     limits::check(builder, &mut findings);
     // The recipe, which must load as it was published, has the requests of its fork and does not set the memory's size.
-    let serves_the_fork = builder.scopes.iter().any(|scope| scope.applied.iter().any(|applied| hooks::is_of_the_fork(applied.row.name)));
+    let serves_the_fork =
+        builder.scopes.iter().any(|scope| scope.applied.iter().any(|applied| hooks::is_of_the_fork(applied.row.name)));
     if serves_the_fork && !limits::has_memory(builder) {
         findings.found.push(
-            Diagnostic::new(Severity::Lint, "push-stream-memory", "push_stream_shared_memory_size is not set, 32m is taken")
-                .near(findings.at)
-                .help("say how much memory channels and stored messages may take: push_stream_shared_memory_size 32m;"),
+            Diagnostic::new(
+                Severity::Lint,
+                "push-stream-memory",
+                "push_stream_shared_memory_size is not set, 32m is taken",
+            )
+            .near(findings.at)
+            .help("say how much memory channels and stored messages may take: push_stream_shared_memory_size 32m;"),
         );
     }
     for number in 0..builder.scopes.len() {
@@ -81,9 +86,8 @@ pub(super) fn finish(builder: &mut Builder) {
 
 /// What loads, but is unsafe or does not do what it should.
 fn lint(builder: &Builder, scope: ScopeId, role: Role, at: Position) -> Vec<Diagnostic> {
-    let lint = |code, message: &str, help: &str| {
-        Diagnostic::new(Severity::Lint, code, message).near(Some(at)).help(help)
-    };
+    let lint =
+        |code, message: &str, help: &str| Diagnostic::new(Severity::Lint, code, message).near(Some(at)).help(help);
     let has = |names: &[&str]| has_directive_around(builder, scope, names);
     let mut found = Vec::new();
     match role {

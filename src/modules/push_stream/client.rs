@@ -15,7 +15,7 @@ use crate::hub::channel::ChannelId;
 use crate::hub::message::Draft;
 use crate::server::clock;
 use crate::server::delivery::frame::Opcode;
-use crate::server::delivery::subscriber::{Closed, Reason, Left, SubscriberEvents, SubscriberId};
+use crate::server::delivery::subscriber::{Closed, Left, Reason, SubscriberEvents, SubscriberId};
 use crate::server::live::Live;
 use crate::server::log::Level;
 use crate::server::worker;
@@ -84,7 +84,8 @@ impl Client {
         channel: impl FnOnce() -> String,
     ) -> Option<Hook> {
         let manner = self.audience.manner();
-        let fixed = || Uris::of(manner.hooks(), |template| Bytes::copy_from_slice(template.constant().unwrap_or_default()));
+        let fixed =
+            || Uris::of(manner.hooks(), |template| Bytes::copy_from_slice(template.constant().unwrap_or_default()));
         let uri = match &self.own {
             Some(own) => of(own).clone(),
             None => of(&fixed()).clone(),

@@ -101,12 +101,7 @@ pub(super) async fn wait(
 }
 
 /// What is stored for a client. The channels are made, as if it had subscribed.
-fn look(
-    request: &Request,
-    live: &'static Live,
-    wanted: &[Requested],
-    position: &Position,
-) -> Result<Harvest, Refusal> {
+fn look(request: &Request, live: &'static Live, wanted: &[Requested], position: &Position) -> Result<Harvest, Refusal> {
     for channel in wanted {
         if publisher::create(live, &channel.id)? {
             publisher::announce_created(request, live, &channel.id);
@@ -358,10 +353,12 @@ mod tests {
         let mut poller = Poller::new();
         std::thread::scope(|scope| {
             let publishers: Vec<_> = (0..3)
-                .map(|channel| scope.spawn({
-                    let hub = &hub;
-                    move || (0..EACH).for_each(|n| publish(hub, channel, 1000 + n.unsigned_abs() / 500))
-                }))
+                .map(|channel| {
+                    scope.spawn({
+                        let hub = &hub;
+                        move || (0..EACH).for_each(|n| publish(hub, channel, 1000 + n.unsigned_abs() / 500))
+                    })
+                })
                 .collect();
             let (hub, is_done) = (&hub, &is_done);
             scope.spawn(move || {

@@ -375,7 +375,8 @@ pub(super) fn join_as(
         return Err(Refusal { status: 503, explain: "This thread has no subscribers." });
     };
     let position = Position::of(request);
-    let channels: Vec<(&[u8], Start)> = wanted.iter().map(|channel| (&channel.id[..], position.start(channel))).collect();
+    let channels: Vec<(&[u8], Start)> =
+        wanted.iter().map(|channel| (&channel.id[..], position.start(channel))).collect();
     let settings = Rc::clone(&audience.manner().settings);
     let events: Rc<dyn SubscriberEvents> = match Client::of(request, audience) {
         Some(client) => Rc::new(client),
