@@ -4,15 +4,22 @@
 mod support;
 
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use support::postgres::{Mode, Postgres};
-use support::pushgate::Pushgate;
+use support::pushgate::{self, Pushgate};
 use support::{http, wait};
 
 /// A server with some locations, on an upstream in the grammar of 2018 and one in today's.
 #[track_caller]
 fn start(postgres: &Postgres, locations: &str) -> Pushgate {
-    let config = format!(
+    Pushgate::start(&config(locations), &[("PG_PORT", &postgres.port().to_string())])
+}
+
+fn config(locations: &str) -> String {
+    format!(
         r#"
 daemon off;
 error_log logs/error.log info;
@@ -32,8 +39,7 @@ http {{
     }}
 }}
 "#
-    );
-    Pushgate::start(&config, &[("PG_PORT", &postgres.port().to_string())])
+    )
 }
 
 /// The status and body of a GET by HTTP/1.0, whose body is not cut into chunks.
@@ -101,6 +107,58 @@ fn a_restart_is_said_once_and_absence_at_the_start_too() {
     check(&server, "/new", 200, "1");
 }
 
+#[test]
+fn a_reload_that_changes_the_upstream_keeps_the_channels() {
+    let postgres = Postgres::private();
+    postgres.superuser_session().rows("alter role test set log_statement = 'all'");
+    let locations = "location = /listen { postgres_pass new; postgres_query 'listen $arg_c::ID'; }";
+    let server = start(&postgres, locations);
+    check(&server, "/listen?c=kept", 200, "");
+    let listens = || postgres.log().matches("LISTEN \"kept\"").count();
+    assert_eq!(listens(), 1, "{}", postgres.log());
+    server.configure(&config(locations).replacen("host=127.0.0.1", "host=127.0.0.1 application_name=changed", 1));
+    server.signal("HUP");
+    wait::until("the new one listens", || listens() == 2);
+    let session = postgres.superuser_session();
+    let old = "select 1 from pg_stat_activity where application_name = 'nginx'";
+    wait::until("the old one has gone", || session.rows(old).is_empty());
+}
+
+#[test]
+fn check_asks_the_servers() {
+    let postgres = Postgres::shared();
+    let config = config(
+        r#"location = /good { postgres_pass new; postgres_query "select $arg_a::int4 + 1, $arg_b::text"; }
+           location = /bad { postgres_pass new;
+               postgres_query "select nosuch from pg_class"; }
+           location = /listen { postgres_pass new; postgres_query "listen $arg_c::ID"; }
+           location = /placed { postgres_pass old; postgres_query "select 1 where '$arg_a' = 'x' and 1 = $arg_b"; }
+           }
+           upstream gone { postgres_server host=127.0.0.1 port=1 user=test dbname=test; postgres_keepalive 1; }
+           server { listen 127.0.0.1:%%PORT%%; server_name other;"#,
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("nginx.conf");
+    let config = config.replace("%%PORT%%", "1").replace("%%PG_PORT%%", &postgres.port().to_string());
+    std::fs::write(&file, config).unwrap();
+    let output =
+        std::process::Command::new(pushgate::binary()).args(["check", "--db", "--no-color"]).arg(&file).output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    for expected in [
+        "upstream \"new\": PostgreSQL 1",
+        "primary, no TLS, role \"test\", database \"test\"",
+        "prepares, with parameters {integer,text}",
+        "upstream \"gone\"",
+        "column \"nosuch\" does not exist",
+        "nginx.conf:22",
+    ] {
+        assert!(said.contains(expected), "{expected:?} is not in\n{said}");
+    }
+    assert_eq!(said.matches(": prepares").count(), 2, "{said}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
 // Values that would be SQL.
 
 #[test]
@@ -143,6 +201,34 @@ fn no_value_becomes_sql() {
     check(&server, "/order?v=name", 200, "one\ntwo");
     check(&server, "/order?v=name;drop", 400, "");
     assert_eq!(session.rows("select count(*) from kept"), [[Some("2".to_owned())]]);
+}
+
+#[test]
+fn templates_of_2018_are_prepared() {
+    let server = start(
+        Postgres::shared(),
+        r#"location = /typed { postgres_pass old; set $id $arg_id; set $name $arg_name;
+               postgres_query ":select :i:id + 1, :name, :nosuch is null"; }
+           location = /named { postgres_pass old; set $name $arg_name; set $sql "select :name, :action"; set $action x;
+               postgres_query ":index"; }"#,
+    );
+    check(&server, "/typed?id=41&name=o'hara", 200, "42\no'hara\nt");
+    check(&server, "/typed?id=1;drop&name=x", 500, "");
+    check(&server, "/named?name=n'", 200, "n'\nindex");
+}
+
+#[test]
+fn splicing_can_be_switched_on() {
+    let server = start(
+        Postgres::shared(),
+        r#"postgres_unsafe_interpolation on;
+           location = /any { postgres_pass old; postgres_query "select $arg_v"; }
+           location = /listen { postgres_pass old; postgres_query "listen $arg_v"; }"#,
+    );
+    check(&server, "/any?v=1+1", 200, "2");
+    check(&server, "/any?v='a'||'b'", 200, "ab");
+    check(&server, "/any?v=1;select(2)", 500, "");
+    check(&server, "/listen?v=\"spliced\"", 200, "");
 }
 
 // Large results.
@@ -232,4 +318,165 @@ fn what_breaks_recovers() {
     check(&server, "/ok", 200, "1");
     postgres.restart(Mode::Immediate);
     check(&server, "/ok", 200, "1");
+}
+
+/// A way to PostgreSQL that can go silent: it takes what comes, and passes nothing on.
+struct Proxy {
+    port: u16,
+    is_silent: Arc<AtomicBool>,
+}
+
+impl Proxy {
+    fn to(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let this = Self { port: listener.local_addr().unwrap().port(), is_silent: Arc::default() };
+        let is_silent = Arc::clone(&this.is_silent);
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, server) = (client.unwrap(), TcpStream::connect(("127.0.0.1", port)).unwrap());
+                let back = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                for (mut from, mut to) in [(client, server), back] {
+                    let is_silent = Arc::clone(&is_silent);
+                    std::thread::spawn(move || {
+                        let mut buffer = [0; 4096];
+                        while let Ok(length @ 1..) = from.read(&mut buffer) {
+                            if !is_silent.load(Ordering::Relaxed) && to.write_all(&buffer[..length]).is_err() {
+                                break;
+                            }
+                        }
+                        let _ended = to.shutdown(std::net::Shutdown::Both);
+                    });
+                }
+            }
+        });
+        this
+    }
+}
+
+#[test]
+fn a_silent_network_ends_in_a_timeout() {
+    let postgres = Postgres::shared();
+    let proxy = Proxy::to(postgres.port());
+    let server = start(
+        postgres,
+        &r#"location = /far { postgres_pass far; postgres_query "select 1"; postgres_output value; postgres_timeout 300ms; }
+           location = /near { postgres_pass new; postgres_query "select 1"; postgres_output value; }
+           }
+           upstream far { postgres_server host=127.0.0.1 port=FAR dbname=test user=test password=test connect_timeout=500ms;
+               postgres_keepalive 2; }
+           server { listen 127.0.0.1:%%PORT%%; server_name other;"#
+            .replace("FAR", &proxy.port.to_string()),
+    );
+    check(&server, "/far", 200, "1");
+    proxy.is_silent.store(true, Ordering::Relaxed);
+    // The kept connection first, then new ones.
+    for _ in 0..3 {
+        check(&server, "/far", 504, "");
+        check(&server, "/near", 200, "1");
+    }
+    server.until_logged(&["[error]", "timed out"]);
+    proxy.is_silent.store(false, Ordering::Relaxed);
+    wait::until("the far server answers again", || get(&server, "/far") == (200, "1".to_owned()));
+}
+
+#[test]
+fn who_may_not_log_in_is_told() {
+    let server = start(
+        Postgres::shared(),
+        r#"location = /password { postgres_pass host=127.0.0.1 port=%%PG_PORT%% dbname=test user=test password=wrong; postgres_query "select 1"; }
+           location = /database { postgres_pass host=127.0.0.1 port=%%PG_PORT%% dbname=nosuch user=test password=test; postgres_query "select 1"; }
+           location = /role { postgres_pass host=127.0.0.1 port=%%PG_PORT%% dbname=test user=nosuch password=test; postgres_query "select 1"; }
+           location = /tls { postgres_pass host=127.0.0.1 port=%%PG_PORT%% dbname=test user=test password=test sslmode=require; postgres_query "select 1"; }
+           location = /limit { postgres_pass host=127.0.0.1 port=%%PG_PORT%% dbname=test user=test password=test "options='-c statement_timeout=100'"; postgres_query "select pg_sleep(5)"; }"#,
+    );
+    for (target, status, sqlstate) in [
+        ("/password", 502, "28P01"),
+        ("/database", 502, "3D000"),
+        ("/role", 502, "28P01"),
+        ("/tls", 502, "TLS"),
+        ("/limit", 500, "57014"),
+    ] {
+        check(&server, target, status, "");
+        server.until_logged(&["[error]", &format!("GET {target} "), sqlstate]);
+    }
+}
+
+#[test]
+fn a_full_server_and_a_full_pool_are_told() {
+    let postgres = Postgres::private();
+    postgres.superuser_session().rows("alter role test connection limit 2");
+    let server = start(
+        &postgres,
+        r#"location = /new { postgres_pass new; postgres_query "select 1"; postgres_output value; }
+           location = /few { postgres_pass few; postgres_query "select 1"; postgres_output value; }
+           location = /hold { postgres_pass few; postgres_query "select pg_sleep(2), 'holds'"; }
+           }
+           upstream few { postgres_server host=127.0.0.1 port=%%PG_PORT%% dbname=test user=test password=test;
+               postgres_keepalive 1 overflow=reject; }
+           server { listen 127.0.0.1:%%PORT%%; server_name other;"#,
+    );
+    let holding = http::connect(server.port());
+    (&holding).write_all(b"GET /hold HTTP/1.0\r\n\r\n").unwrap();
+    let session = postgres.superuser_session();
+    let holds =
+        "select 1 from pg_stat_activity where query like '%holds%' and state = 'active' and pid <> pg_backend_pid()";
+    wait::until("the connection is held", || session.rows(holds).len() == 1);
+    check(&server, "/few", 502, "");
+    let other = postgres.session();
+    check(&server, "/new", 502, "");
+    server.until_logged(&["[error]", "53300"]);
+    drop(other);
+    wait::until("the other session has ended", || get(&server, "/new").0 == 200);
+    drop(holding);
+    wait::until("the connection is free again", || get(&server, "/few").0 == 200);
+}
+
+#[test]
+fn any_bytes_come_through() {
+    let server = start(
+        Postgres::shared(),
+        r#"location = /bytes { postgres_pass new; postgres_query "select '\\x00ff0a'::bytea"; postgres_output binary; }
+           location = /latin { postgres_pass host=127.0.0.1 port=%%PG_PORT%% dbname=test user=test password=test client_encoding=LATIN1;
+               postgres_query "select chr(228)"; postgres_output value; }
+           location = /nul { postgres_pass new; set_unescape_uri $v $arg_v; postgres_query "select $v::text"; postgres_output value; }
+           location = /placed { postgres_pass old; set_unescape_uri $v $arg_v; postgres_query "select '$v'"; }"#,
+    );
+    let bytes = |target: &str| {
+        let answer = http::raw(server.port(), format!("GET {target} HTTP/1.0\r\n\r\n").as_bytes());
+        let head = answer.windows(4).position(|end| end == b"\r\n\r\n").unwrap();
+        answer[head + 4..].to_vec()
+    };
+    assert_eq!(bytes("/bytes"), b"\x00\xff\x0a");
+    assert_eq!(bytes("/latin"), b"\xe4");
+    for (value, status) in [("a%00b", 500), ("%FF", 500), ("%C3%A4", 200)] {
+        let (got, _) = get(&server, &format!("/nul?v={value}"));
+        assert_eq!(got, status, "{value}\n{}", server.log());
+    }
+    check(&server, "/placed?v=%00", 400, "");
+    check(&server, "/placed?v=%FF", 400, "");
+}
+
+// What a query found.
+
+#[test]
+fn rewrites_of_2018_send_elsewhere() {
+    let server = start(
+        Postgres::shared(),
+        r#"location = /made { postgres_pass old; postgres_query "select 7 as id, 'a b/c' as name";
+               postgres_rewrite GET no_errors /items/:id/:name; }
+           location = /failed { postgres_pass old; postgres_query "select '{\"errors\": {\"x\": \"bad\"}, \"code\": \"no way\"}'::json";
+               postgres_rewrite GET no_errors /fine;
+               postgres_rewrite GET errors "https://$host/failed?why=:code"; }
+           location = /rows { postgres_pass old; postgres_query "select 1 as id"; postgres_rewrite GET rows "/seen//$arg_x/:id/end"; }
+           location = /none { postgres_pass old; postgres_query "select 1 where false"; postgres_rewrite GET rows /x; postgres_output text; }"#,
+    );
+    let located = |target: &str| {
+        let answer = http::request(server.port(), "GET", target, "", "");
+        (answer.status, answer.header("Location").unwrap_or_default().to_owned())
+    };
+    let origin = format!("http://localhost:{}", server.port());
+    assert_eq!(located("/made"), (303, format!("{origin}/items/7/a%20b%2Fc")));
+    assert_eq!(located("/failed"), (303, "https://localhost/failed?why=no%20way".to_owned()));
+    assert_eq!(located("/rows?x=1"), (303, format!("{origin}/seen/1/end")));
+    assert_eq!(located("/none"), (200, String::new()));
 }

@@ -4,6 +4,7 @@ mod locations;
 mod server_names;
 
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 
@@ -33,8 +34,6 @@ pub struct Compiled {
     pub listeners: Vec<Listener>,
     /// The servers.
     pub servers: Vec<Server>,
-    /// What runs in each phase.
-    pub phases: Phases,
     /// Whether somewhere `$sent_http_…` is read, for which a request must keep its answer's headers.
     pub reads_sent_headers: bool,
     locations: Vec<Location>,
@@ -108,6 +107,12 @@ pub struct Phases {
 
 impl Phases {
     /// As in nginx, where each module goes before those that stand earlier in the list.
+    /// Those of the program's list of modules.
+    pub fn get() -> &'static Self {
+        static PHASES: LazyLock<Phases> = LazyLock::new(|| Phases::new(crate::modules::MODULES));
+        &PHASES
+    }
+
     fn new(modules: &[Module]) -> Self {
         let mut phases = Self::default();
         for (phase, handler) in modules.iter().rev().flat_map(|module| module.phases) {
@@ -155,11 +160,10 @@ impl Compiled {
         for location in &config.built.model.locations {
             locations.push(compile_location(&config, location, trees(&location.children)));
         }
-        let phases = Phases::new(crate::modules::MODULES);
         let is_sent_header =
             |variable: &Variable| matches!(&variable.source, crate::config::Source::BuiltIn { row, .. } if row.name == "sent_http_");
         let reads_sent_headers = config.variables.iter().any(is_sent_header);
-        Self { config, reads_sent_headers, listeners, servers: compiled_servers, phases, locations }
+        Self { config, reads_sent_headers, listeners, servers: compiled_servers, locations }
     }
 
     /// A location.

@@ -115,9 +115,14 @@ impl Cx<'_> {
         self.builder.scope(self.scope).raw.peek::<S>()
     }
 
-    /// What another block has said of a section so far.
-    pub fn peek_in<S: Section>(&self, scope: ScopeId) -> Option<&S::Raw> {
-        self.builder.peek::<S>(scope)
+    /// What the upstreams have said of a section so far.
+    pub fn peek_upstreams<S: Section>(&self) -> impl Iterator<Item = &S::Raw> {
+        self.builder.model.upstreams.iter().filter_map(|upstream| self.builder.peek::<S>(upstream.scope))
+    }
+
+    /// What one of them has said of it.
+    pub fn peek_upstream<S: Section>(&self, name: &str) -> Option<&S::Raw> {
+        self.builder.peek::<S>(self.builder.model.upstream(name)?.1.scope)
     }
 
     /// What an enclosing block, or this one, has said of a section: the nearest of the given kind.

@@ -99,6 +99,8 @@ struct Entry {
     source: Option<Source>,
     cached: bool,
     used_at: Option<Position>,
+    /// Whether it may be missing.
+    is_optional: bool,
 }
 
 /// The variables that a configuration names, while it is read.
@@ -120,6 +122,18 @@ impl VariableTable {
         let entry = &mut self.entries[id.0 as usize];
         entry.used_at = entry.used_at.or(at);
         id
+    }
+
+    /// The number of a variable that is read if it exists, and has no value if it does not.
+    pub fn wanted(&mut self, name: &str) -> VarId {
+        let id = self.number(name);
+        self.entries[id.0 as usize].is_optional = true;
+        id
+    }
+
+    /// The number of a variable that the configuration names.
+    pub fn id(&self, name: &str) -> Option<VarId> {
+        self.numbers.get(name.to_ascii_lowercase().as_str()).copied()
     }
 
     /// The number of a variable that `set`, a capture and their like assign.
@@ -171,7 +185,7 @@ impl VariableTable {
             return *id;
         }
         let id = VarId(u32::try_from(self.entries.len()).expect("fewer than 2^32 variables are named"));
-        self.entries.push(Entry { name: name.as_str().into(), source: None, cached: true, used_at: None });
+        self.entries.push(Entry { name: name.as_str().into(), source: None, cached: true, used_at: None, is_optional: false });
         self.numbers.insert(name.into(), id);
         id
     }
@@ -196,7 +210,8 @@ impl VariableTable {
                 || self.built_in(&entry.name).map(|row| (Source::BuiltIn { row, suffix: "".into() }, row.cached));
             let family = || self.family(&entry.name).map(|source| (source, false));
             let own = entry.source.clone().map(|source| (source, entry.cached));
-            let Some((source, cached)) = own.or_else(built_in).or_else(family) else {
+            let missing = || entry.is_optional.then_some((Source::Assigned, true));
+            let Some((source, cached)) = own.or_else(built_in).or_else(family).or_else(missing) else {
                 let message = format!("unknown \"{}\" variable", entry.name);
                 diagnostics.push(
                     self.suggest(Diagnostic::emerg("unknown-variable", message).near(entry.used_at), &entry.name),

@@ -1,21 +1,27 @@
 //! A client's connection: its addresses, its socket, and what was read ahead.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::Interest;
+use tokio_util::io::poll_read_buf;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::server::clock::{self, Moment};
 
 /// How much is read at once.
 const READ_SIZE: usize = 4096;
+
+/// How many pieces leave in one system call.
+const MAX_SLICES: usize = 8;
 
 /// So much is read ahead while a handler works.
 const MAX_READ_AHEAD: usize = 64 * 1024;
@@ -35,7 +41,7 @@ pub struct Connection {
     pub accepted: Moment,
     /// How many requests it has carried, the present one included.
     pub requests: Cell<u64>,
-    stream: RefCell<Option<Rc<Stream>>>,
+    stream: RefCell<Option<Rc<RefCell<Stream>>>>,
     buffer: RefCell<BytesMut>,
 }
 
@@ -76,17 +82,26 @@ pub enum Stream {
 }
 
 impl Stream {
-    async fn ready(&self, interest: Interest) -> io::Result<()> {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(stream) => stream.ready(interest).await.map(drop),
-            Self::Unix(stream) => stream.ready(interest).await.map(drop),
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
         }
     }
 
-    fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(stream) => stream.try_read_buf(buffer),
-            Self::Unix(stream) => stream.try_read_buf(buffer),
+            Self::Tcp(stream) => stream.poll_write_ready(cx),
+            Self::Unix(stream) => stream.poll_write_ready(cx),
+        }
+    }
+
+    /// Reads once. A read that does not fill the buffer tells tokio that there is no more: `try_read` would need a second
+    /// call to learn it.
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => poll_read_buf(Pin::new(stream), cx, buffer),
+            Self::Unix(stream) => poll_read_buf(Pin::new(stream), cx, buffer),
         }
     }
 
@@ -94,6 +109,33 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.try_write_vectored(slices),
             Self::Unix(stream) => stream.try_write_vectored(slices),
+        }
+    }
+
+    /// Writes what the socket takes now; `false`: not all.
+    fn try_write_all(&self, pieces: &mut [Bytes]) -> io::Result<bool> {
+        let mut at = 0;
+        loop {
+            while pieces.get(at).is_some_and(Bytes::is_empty) {
+                at += 1;
+            }
+            let rest = &mut pieces[at..];
+            if rest.is_empty() {
+                return Ok(true);
+            }
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            for (slice, piece) in slices.iter_mut().zip(rest.iter()) {
+                *slice = IoSlice::new(piece);
+            }
+            let mut written = match self.try_write(&slices[..rest.len().min(MAX_SLICES)]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                written => written?,
+            };
+            for piece in rest {
+                let step = written.min(piece.len());
+                piece.advance(step);
+                written -= step;
+            }
         }
     }
 
@@ -124,13 +166,13 @@ impl Connection {
             listener,
             accepted: clock::now(),
             requests: Cell::new(0),
-            stream: RefCell::new(Some(Rc::new(stream))),
+            stream: RefCell::new(Some(Rc::new(RefCell::new(stream)))),
             buffer: RefCell::default(),
         }
     }
 
     /// The socket; an error after it was taken over.
-    pub(super) fn stream(&self) -> io::Result<Rc<Stream>> {
+    pub(super) fn stream(&self) -> io::Result<Rc<RefCell<Stream>>> {
         self.stream.borrow().clone().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
@@ -148,23 +190,24 @@ impl Connection {
         }
     }
 
-    /// Reads more into the buffer; 0 is the end of what the client sends. Tries the socket before it waits for it.
+    /// Reads more into the buffer; 0 is the end of what the client sends.
     pub(super) async fn fill(&self, timeout: Duration) -> io::Result<usize> {
         let stream = self.stream()?;
-        let read = async {
-            loop {
-                let result = {
-                    let mut buffer = self.buffer.borrow_mut();
-                    buffer.reserve(READ_SIZE);
-                    stream.try_read(&mut buffer)
-                };
-                match result {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(&stream).await?,
-                    result => return result,
-                }
-            }
-        };
+        let read = poll_fn(|cx| self.poll_fill(&stream, cx));
         clock::timeout(timeout, read).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Makes room only when there is something to read: an idle connection has no buffer.
+    fn poll_fill(&self, stream: &RefCell<Stream>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut stream = stream.borrow_mut();
+        ready!(stream.poll_readable(cx))?;
+        let mut buffer = self.buffer.borrow_mut();
+        buffer.reserve(READ_SIZE);
+        let read = stream.poll_read(cx, &mut buffer);
+        if read.is_pending() && buffer.is_empty() {
+            *buffer = BytesMut::new();
+        }
+        read
     }
 
     /// Waits until the client has gone, while a handler works for it. What it sends meanwhile is read ahead, up to a
@@ -177,14 +220,6 @@ impl Connection {
             }
         }
         std::future::pending().await
-    }
-
-    /// Waits for the socket without holding memory: an idle connection has no buffer.
-    async fn wait(&self, stream: &Stream) -> io::Result<()> {
-        if self.buffer.borrow().is_empty() {
-            self.buffer.take();
-        }
-        stream.ready(Interest::READABLE).await
     }
 
     /// What was read and not yet used.
@@ -205,46 +240,22 @@ impl Connection {
     /// Writes all of the pieces, in as few system calls as the socket allows.
     pub(super) async fn write(&self, pieces: &mut [Bytes], timeout: Duration) -> io::Result<()> {
         let stream = self.stream()?;
-        let mut at = 0;
-        loop {
-            while pieces.get(at).is_some_and(Bytes::is_empty) {
-                at += 1;
-            }
-            let rest = &mut pieces[at..];
-            if rest.is_empty() {
-                return Ok(());
-            }
-            let mut slices = [IoSlice::new(&[]); 16];
-            let count = rest.len().min(slices.len());
-            for (slice, piece) in slices.iter_mut().zip(rest.iter()) {
-                *slice = IoSlice::new(piece);
-            }
-            match stream.try_write(&slices[..count]) {
-                Ok(mut written) => {
-                    for piece in rest.iter_mut() {
-                        let step = written.min(piece.len());
-                        piece.advance(step);
-                        written -= step;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let ready = stream.ready(Interest::WRITABLE);
-                    clock::timeout(timeout, ready).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
-                }
-                Err(error) => return Err(error),
-            }
+        while !stream.borrow().try_write_all(pieces)? {
+            let writable = poll_fn(|cx| stream.borrow().poll_writable(cx));
+            clock::timeout(timeout, writable).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
         }
+        Ok(())
     }
 
     /// Says that nothing more will be sent.
     pub(super) fn shutdown_write(&self) -> io::Result<()> {
         let stream = self.stream()?;
-        socket2::SockRef::from(&*stream).shutdown(std::net::Shutdown::Write)
+        socket2::SockRef::from(&*stream.borrow()).shutdown(std::net::Shutdown::Write)
     }
 
     /// Gives the socket away, with what was read from it ahead.
     pub(super) fn detach(&self) -> io::Result<(OwnedFd, Bytes)> {
         let stream = self.stream.take().and_then(Rc::into_inner).ok_or(io::ErrorKind::NotConnected)?;
-        Ok((stream.into_fd()?, self.buffer.take().freeze()))
+        Ok((stream.into_inner().into_fd()?, self.buffer.take().freeze()))
     }
 }

@@ -8,7 +8,7 @@ use super::request::{Request, Sent};
 use super::response::{Body, Response};
 use super::settings::Pages;
 use super::wire::escape::{Escape, escape};
-use crate::compile::{Found, LocationId, find_location};
+use crate::compile::{Found, LocationId, find_location, Phases};
 use crate::server::log::{Level, shown};
 
 /// Where the walk through the phases begins, or begins again.
@@ -73,8 +73,7 @@ impl Request {
     fn log_subrequest(&mut self, response: &Response) {
         let length = response.length().unwrap_or_default();
         self.sent = Sent { status: response.status, body_bytes: length, bytes: length };
-        let compiled = std::sync::Arc::clone(&self.compiled);
-        for handler in compiled.phases.of(Phase::Log) {
+        for handler in Phases::get().of(Phase::Log) {
             handler(self);
         }
     }
@@ -122,8 +121,7 @@ impl Request {
 
     /// Runs the handlers of a phase until one ends it.
     async fn phase(&mut self, phase: Phase) -> Option<Outcome> {
-        let compiled = std::sync::Arc::clone(&self.compiled);
-        for handler in compiled.phases.of(phase) {
+        for handler in Phases::get().of(phase) {
             match settle(handler(self)).await {
                 Settled::Declined | Settled::Granted => {}
                 Settled::Ended(outcome) => return Some(outcome),
@@ -135,9 +133,8 @@ impl Request {
     /// Runs the access phase, under `satisfy`.
     async fn access(&mut self) -> Option<Outcome> {
         let any = self.settings::<super::access::Satisfy>().is_any();
-        let compiled = std::sync::Arc::clone(&self.compiled);
         let mut refused = None;
-        for handler in compiled.phases.of(Phase::Access) {
+        for handler in Phases::get().of(Phase::Access) {
             match settle(handler(self)).await {
                 Settled::Declined => {}
                 Settled::Granted if any => return None,

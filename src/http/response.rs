@@ -10,7 +10,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 use super::request::Request;
 
@@ -32,7 +31,7 @@ pub struct Response {
     /// Whether ranges of it may be served.
     pub ranges: bool,
     /// The other headers, in order.
-    pub headers: SmallVec<[(Bytes, Bytes); 4]>,
+    pub headers: Vec<(Bytes, Bytes)>,
     /// The content.
     pub body: Body,
     /// `Content-Length` where the body does not say it: an answer to HEAD, or one known beforehand.

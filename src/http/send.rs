@@ -24,7 +24,7 @@ const FILE_CHUNK: u64 = 64 * 1024;
 pub(super) async fn response(
     date: &RefCell<DateCache>,
     request: &mut Request,
-    mut response: Response,
+    response: &mut Response,
     keepalive: bool,
 ) -> io::Result<bool> {
     let settings = request.settings::<Sending>();
@@ -39,9 +39,9 @@ pub(super) async fn response(
         false => After::Close,
     };
     let is_chunked = framing == Framing::Chunked;
-    let mut head = match framing {
+    let head = match framing {
         Framing::Bare => Bytes::new(),
-        _ => encode_head(date, request, &response, after, length, is_chunked),
+        _ => encode_head(date, request, response, after, length, is_chunked),
     };
     super::sent::as_sent(request, &head);
     let body = match framing {
@@ -53,27 +53,8 @@ pub(super) async fn response(
     match body {
         Body::Empty => writer.write(&mut [head, writer_end(framing)]).await?,
         Body::Full(bytes) => writer.first(head, bytes).await?,
-        Body::File(body) => {
-            writer.file(&mut head, &body.file, body.range).await?;
-            writer.end(head).await?;
-        }
-        Body::Pieces(pieces) => {
-            for piece in pieces {
-                match piece {
-                    Piece::Bytes(bytes) => writer.piece(&mut head, bytes).await?,
-                    Piece::File(file, range) => writer.file(&mut head, &file, range).await?,
-                }
-            }
-            writer.end(head).await?;
-        }
-        Body::Stream(mut stream) => {
-            writer.piece(&mut head, Bytes::new()).await?;
-            while let Some(chunk) = stream.next().await {
-                writer.piece(&mut head, chunk?).await?;
-            }
-            writer.end(head).await?;
-        }
-        Body::Takeover(_) => return Err(io::ErrorKind::Unsupported.into()),
+        // The rest is boxed, so that the usual answer does not keep room for it.
+        body => Box::pin(writer.long(head, body)).await?,
     }
     Ok(keepalive)
 }
@@ -89,7 +70,7 @@ fn writer_end(framing: Framing) -> Bytes {
 pub(super) async fn head(
     date: &RefCell<DateCache>,
     request: &mut Request,
-    response: Response,
+    response: &Response,
     keepalive: bool,
 ) -> io::Result<Bytes> {
     let timeout = *request.settings::<Sending>().timeout;
@@ -99,7 +80,7 @@ pub(super) async fn head(
         (_, false) => After::Close,
     };
     let chunked = response.status == 200 && request.streams_in_chunks();
-    let head = encode_head(date, request, &response, after, None, chunked);
+    let head = encode_head(date, request, response, after, None, chunked);
     request.sent.status = response.status;
     request.sent.bytes += head.len() as u64;
     if response.gives_head {
@@ -198,6 +179,31 @@ struct Writer<'r> {
 }
 
 impl Writer<'_> {
+    /// The head, and a body that comes in several pieces.
+    async fn long(&mut self, mut head: Bytes, body: Body) -> io::Result<()> {
+        match body {
+            Body::Empty => {}
+            Body::Full(bytes) => self.piece(&mut head, bytes).await?,
+            Body::File(body) => self.file(&mut head, &body.file, body.range).await?,
+            Body::Pieces(pieces) => {
+                for piece in pieces {
+                    match piece {
+                        Piece::Bytes(bytes) => self.piece(&mut head, bytes).await?,
+                        Piece::File(file, range) => self.file(&mut head, &file, range).await?,
+                    }
+                }
+            }
+            Body::Stream(mut stream) => {
+                self.piece(&mut head, Bytes::new()).await?;
+                while let Some(chunk) = stream.next().await {
+                    self.piece(&mut head, chunk?).await?;
+                }
+            }
+            Body::Takeover(_) => return Err(io::ErrorKind::Unsupported.into()),
+        }
+        self.end(head).await
+    }
+
     async fn write(&mut self, pieces: &mut [Bytes]) -> io::Result<()> {
         self.request.sent.bytes += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
         self.request.connection.write(pieces, self.timeout).await

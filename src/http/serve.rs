@@ -21,7 +21,7 @@ use super::wire::head::parser::{HeadOptions, HeadParser, Progress};
 use super::wire::header::Known;
 use super::wire::method::Method;
 use super::wire::user_agent::Browser;
-use crate::compile::{Compiled, Listener, ServerId};
+use crate::compile::{Compiled, Listener, ServerId, Phases};
 use crate::config::ListenAddress;
 use crate::server::clock::{self, Moment};
 use crate::server::log::Level;
@@ -182,9 +182,8 @@ async fn answer(site: &Site, mut request: Request, refused: Option<u16>) -> Afte
         response = refuse(&mut request, 400);
     }
     let keepalive = refused.is_none() && !request.must_close && !response.close && wants_next(site, &request);
-    let after = send(site, &mut request, response, keepalive).await;
-    let compiled = Arc::clone(&request.compiled);
-    for handler in compiled.phases.of(Phase::Log) {
+    let after = send(site, &mut request, &mut response, keepalive).await;
+    for handler in Phases::get().of(Phase::Log) {
         handler(&mut request);
     }
     after
@@ -206,7 +205,7 @@ fn wants_next(site: &Site, request: &Request) -> bool {
     if !request.head.wants_keepalive() || settings.timeout.wait.is_zero() || (site.is_closing)() {
         return false;
     }
-    if connection.requests.get() >= *settings.requests || clock::now().since(connection.accepted) >= *settings.time {
+    if connection.requests.get() >= *settings.requests || request.started.since(connection.accepted) >= *settings.time {
         return false;
     }
     if !settings.disable.msie6 && !settings.disable.safari {
@@ -220,18 +219,18 @@ fn wants_next(site: &Site, request: &Request) -> bool {
 }
 
 /// Sends an answer.
-async fn send(site: &Site, request: &mut Request, mut response: Response, keepalive: bool) -> After {
+async fn send(site: &Site, request: &mut Request, response: &mut Response, keepalive: bool) -> After {
     if matches!(response.body, Body::Takeover(_))
         && let Body::Takeover(take) = std::mem::take(&mut response.body)
     {
-        return take_over(site, request, response, take, keepalive).await;
+        return Box::pin(take_over(site, request, response, take, keepalive)).await;
     }
     if response.silent {
         request.sent.status = response.status;
         return After::Close { linger: false };
     }
     // A body that nobody read stands before the next request.
-    let keepalive = keepalive && (!request.has_unread_body() || skip_body(request).await);
+    let keepalive = keepalive && (!request.has_unread_body() || Box::pin(skip_body(request)).await);
     let has_unread = request.has_unread_body() || request.must_close;
     match send::response(&site.date, request, response, keepalive).await {
         Ok(true) => After::Next(request.settings::<Keepalive>().timeout.wait),
@@ -262,7 +261,7 @@ async fn skip_body(request: &mut Request) -> bool {
 async fn take_over(
     site: &Site,
     request: &mut Request,
-    response: Response,
+    response: &Response,
     take: super::response::Takeover,
     keepalive: bool,
 ) -> After {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::value::{Flag, Msec, Number, Size, Value, parse_msec, parse_number, parse_size};
-use crate::config::{Args, Call, Cx, Fault, Status};
+use crate::config::{Args, Builder, Call, Cx, Fault, ScopeId, Status};
 use crate::{choice, settings};
 
 settings! {
@@ -109,6 +109,15 @@ settings! {
         "log_subrequest" HTTP_ALL = "off" => pub log_subrequest: Flag,
         /// Whether error pages may lead to other error pages.
         "recursive_error_pages" HTTP_ALL = "off" => pub recursive_error_pages: Flag,
+    }
+}
+
+impl Heads {
+    /// What a block itself says of larger buffers, and the pool's size that they are held against.
+    pub fn said(builder: &Builder, scope: ScopeId) -> (Option<Buffers>, u64) {
+        let raw = builder.peek::<Self>(scope);
+        let pool = raw.and_then(|raw| raw.connection_pool).map_or(512, |size| *size);
+        (raw.and_then(|raw| raw.large_buffers), pool)
     }
 }
 

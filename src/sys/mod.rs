@@ -10,4 +10,4 @@ pub use process::{
     daemonize, die_with_parent, drop_thread_privileges, group_id, host_name, is_root, raise_file_limit, signal,
     thread_id, user_ids,
 };
-pub use time::{LocalFields, local_time};
+pub use time::{LocalFields, Zone, format_time, local_time};

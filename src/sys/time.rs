@@ -32,3 +32,31 @@ pub fn local_time(seconds: i64) -> LocalFields {
         zone_minutes: i32::try_from(tm.tm_gmtoff / 60).unwrap_or(0),
     }
 }
+
+/// In which zone a time is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zone {
+    /// The machine's.
+    Local,
+    /// Greenwich.
+    Gmt,
+}
+
+/// A second since 1970 in the form that `strftime` makes of a format. `None`: it is empty, or not shorter than `max`.
+pub fn format_time(seconds: i64, zone: Zone, format: &[u8], max: usize) -> Option<Vec<u8>> {
+    let end = format.iter().position(|byte| *byte == 0).unwrap_or(format.len());
+    let format = std::ffi::CString::new(&format[..end]).ok()?;
+    let mut text = vec![0u8; max];
+    // SAFETY: an all-zero `tm` is a valid value, which the two functions fill in; `strftime` writes at most `max` bytes,
+    // which the buffer has, and reads a format that ends with NUL.
+    let length = unsafe {
+        let mut tm: libc::tm = std::mem::zeroed();
+        match zone {
+            Zone::Local => libc::localtime_r(&seconds, &mut tm),
+            Zone::Gmt => libc::gmtime_r(&seconds, &mut tm),
+        };
+        libc::strftime(text.as_mut_ptr().cast(), max, format.as_ptr(), &tm)
+    };
+    text.truncate(length);
+    (length > 0).then_some(text)
+}

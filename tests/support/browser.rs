@@ -13,17 +13,20 @@ use super::wait;
 
 /// A browser with one page.
 pub(crate) struct Browser {
-    process: Child,
+    _process: Process,
     page: WebSocket<MaybeTlsStream<TcpStream>>,
     next: u64,
     _profile: tempfile::TempDir,
 }
 
+/// Ends with whoever holds it, also when starting goes wrong half-way.
+struct Process(Child);
+
 impl Browser {
     /// Starts it, with an empty profile.
     pub(crate) fn start() -> Self {
         let profile = tempfile::tempdir().unwrap();
-        let mut process = Command::new(program())
+        let process = Command::new(program())
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
             .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
             .args(["--remote-debugging-port=0", "--remote-allow-origins=*", "about:blank"])
@@ -32,7 +35,8 @@ impl Browser {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut process = Process(process);
+        let mut lines = BufReader::new(process.0.stderr.take().unwrap()).lines();
         let address = lines
             .find_map(|line| {
                 Some(line.ok()?.strip_prefix("DevTools listening on ws://")?.split('/').next()?.to_owned())
@@ -43,7 +47,7 @@ impl Browser {
         let pages: Value = serde_json::from_str(&super::http::get(port(&address), "/json/list").body).unwrap();
         let page = pages.as_array().unwrap().iter().find(|page| page["type"] == "page").unwrap();
         let (page, _) = connect(format!("ws://{address}/devtools/page/{}", page["id"].as_str().unwrap())).unwrap();
-        Self { process, page, next: 0, _profile: profile }
+        Self { _process: process, page, next: 0, _profile: profile }
     }
 
     /// Opens a page and waits until it is there.
@@ -97,10 +101,10 @@ impl Browser {
     }
 }
 
-impl Drop for Browser {
+impl Drop for Process {
     fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
+        drop(self.0.kill());
+        drop(self.0.wait());
     }
 }
 

@@ -13,6 +13,7 @@ use super::options::{Word, Words, Wrong, load_options, superfluous, unknown};
 use super::{Command, lint, output};
 use crate::compile::Compiled;
 use crate::config::{self, Config, Diagnostic, LoadOptions, Position, Severity, Sources};
+use crate::modules::postgres::database;
 
 pub(super) const COMMAND: Command = Command {
     name: "check",
@@ -25,6 +26,7 @@ pub(super) const COMMAND: Command = Command {
   -g directives    : directives beside the file
   --format format  : text (default), json, or sarif (2.1.0)
   --strict         : fail on warnings too
+  --db             : ask PostgreSQL too: its servers, and whether each query prepares
   --verbose        : list directives that have no effect here
   --no-color       : no colours on a terminal
 
@@ -37,6 +39,7 @@ struct Options {
     load: LoadOptions,
     format: Format,
     strict: bool,
+    database: bool,
     verbose: bool,
     colour: bool,
 }
@@ -50,7 +53,10 @@ enum Format {
 
 fn run(words: &[String]) -> Result<ExitCode, Wrong> {
     let options = Options::read(words)?;
-    let report = Report::of(config::load(options.load));
+    let mut report = Report::of(config::load(options.load));
+    if options.database && report.errors() == 0 {
+        report.ask_databases(matches!(options.format, Format::Text))?;
+    }
     output::print(match options.format {
         Format::Text => text::render(&report, options.verbose, options.colour),
         Format::Json => json::render(&report),
@@ -64,6 +70,7 @@ impl Options {
     fn read(words: &[String]) -> Result<Self, Wrong> {
         let (mut prefix, mut file, mut globals) = (None, None, None);
         let (mut format, mut strict, mut verbose, mut colour) = (Format::Text, false, false, true);
+        let mut database = false;
         let mut words = Words::new(words);
         while let Some(word) = words.next()? {
             match word {
@@ -72,6 +79,7 @@ impl Options {
                 Word::Flag(flag @ "-g") => globals = Some(words.value(flag)?.to_owned()),
                 Word::Flag(flag @ "--format") => format = Format::of(words.value(flag)?)?,
                 Word::Flag("--strict") => strict = true,
+                Word::Flag("--db") => database = true,
                 Word::Flag("--verbose") => verbose = true,
                 Word::Flag("--no-color") => colour = false,
                 Word::Flag(flag) => return Err(unknown(flag)),
@@ -85,7 +93,7 @@ impl Options {
             load.file = PathBuf::from(file);
         }
         load = LoadOptions { globals, offline: true, ..load };
-        Ok(Self { load, format, strict, verbose, colour: colour && output::wants_colour() })
+        Ok(Self { load, format, strict, database, verbose, colour: colour && output::wants_colour() })
     }
 }
 
@@ -115,6 +123,18 @@ impl Report {
         let mut findings = std::mem::take(&mut config.built.diagnostics);
         findings.extend(lint::run(&config));
         Self { config, findings }
+    }
+
+    /// Adds what PostgreSQL says; the lines about what is well go before the findings.
+    fn ask_databases(&mut self, prints: bool) -> Result<(), Wrong> {
+        let asked = database::check(&self.config).map_err(|error| Wrong(format!("no runtime: {error}")))?;
+        if prints {
+            for line in &asked.lines {
+                output::print(format!("{line}\n"));
+            }
+        }
+        self.findings.extend(asked.findings);
+        Ok(())
     }
 
     fn sources(&self) -> &Sources {

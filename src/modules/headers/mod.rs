@@ -114,7 +114,7 @@ fn add(response: &mut Response, name: &Bytes, value: Bytes) {
 /// Sets a header: the first of its name gets the value, further ones go.
 fn replace(response: &mut Response, name: &'static str, value: Bytes) {
     let mut value = Some(value);
-    response.headers.retain(|(other, old)| {
+    response.headers.retain_mut(|(other, old)| {
         if !other.eq_ignore_ascii_case(name.as_bytes()) {
             return true;
         }

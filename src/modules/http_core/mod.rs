@@ -229,7 +229,22 @@ fn finish(builder: &mut Builder) {
         let message = "no \"events\" section in configuration";
         builder.diagnostics.push(Diagnostic::emerg("no-events", message).late().help("add: events { }"));
     }
+    header_buffers(builder);
     location::finish(builder);
     listen::finish(builder);
     server_name::finish(builder);
+}
+
+/// A larger buffer for heads must hold at least what nginx's first one does.
+fn header_buffers(builder: &mut Builder) {
+    let servers = builder.model.servers.iter().map(|server| server.scope);
+    let small = servers.chain(builder.model.http).find(|scope| {
+        let (buffers, pool) = Heads::said(builder, *scope);
+        buffers.is_some_and(|buffers| (buffers.size as u64) < pool)
+    });
+    if let (Some(_), Some(at)) = (small, builder.model.http_end) {
+        let message =
+            "the \"large_client_header_buffers\" size must be equal to or greater than \"connection_pool_size\"";
+        builder.diagnostics.push(Diagnostic::emerg("small-buffers", message).at(at));
+    }
 }

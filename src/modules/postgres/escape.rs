@@ -40,7 +40,8 @@ impl Step for Escape {
 }
 
 fn postgres_escape(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
-    let fault = |text: &str, index| Fault::new(format!("postgres: {text} in \"postgres_escape\" directive")).word(index);
+    let fault =
+        |text: &str, index| Fault::new(format!("postgres: {text} in \"postgres_escape\" directive")).word(index);
     let last = call.len() - 1;
     let written = call.bytes(last);
     let (text, empty_is_text) = match written.strip_prefix(b"=") {

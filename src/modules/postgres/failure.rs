@@ -44,10 +44,14 @@ impl Failure {
             }
             Self::ListenTimeout(command, name) => {
                 let name = name.escape_default();
-                (Level::Error, format!("postgres: {command} \"{name}\" is not confirmed yet, it stands in the queue"), 504)
+                (
+                    Level::Error,
+                    format!("postgres: {command} \"{name}\" is not confirmed yet, it stands in the queue"),
+                    504,
+                )
             }
         };
-        request.log(level, &message);
+        request.log(level, &one_line(&message));
         if let Self::Listen(_, error @ (ListenError::TooLong(_) | ListenError::Nul)) = self {
             let refusal = Refusal { close_code: 1008, reason: error.to_string() };
             *request.note_mut::<Option<Refusal>>() = Some(refusal);
@@ -72,12 +76,21 @@ fn status(error: &Error, grammar: Grammar) -> u16 {
         // Today's module finds a refused connection out at once, and answers 500.
         Error::Refused { .. } if old => 502,
         Error::Refused { .. } => 500,
-        Error::Tls { .. } | Error::Login(_) | Error::Authentication(_) | Error::Unsuitable { .. } | Error::NoServers => 502,
+        Error::Tls { .. }
+        | Error::Login(_)
+        | Error::Authentication(_)
+        | Error::Unsuitable { .. }
+        | Error::NoServers => 502,
         Error::ConnectTimeout | Error::QueryTimeout | Error::QueueTimeout => 504,
         Error::PoolFull if old => 503,
         Error::PoolFull => 502,
         Error::Sql(_) | Error::Copy | Error::Lost { .. } | Error::Protocol(_) => 500,
     }
+}
+
+/// The server's words may have lines of their own, and a client's value in them: the log has one line for a message.
+pub(super) fn one_line(message: &str) -> String {
+    message.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
 fn level(error: &Error) -> Level {
@@ -91,7 +104,7 @@ fn line(error: &Error, grammar: Grammar) -> String {
             format!("postgres: failed to receive result: PGRES_FATAL_ERROR: {error}{state}")
         }
         (Error::Sql(_) | Error::Lost { .. }, Grammar::Libpq) => {
-            format!("PQresultStatus == PGRES_FATAL_ERROR\n{error}{state}")
+            format!("PQresultStatus == PGRES_FATAL_ERROR: {error}{state}")
         }
         (Error::ConnectTimeout | Error::QueryTimeout, _) => format!("upstream timed out: postgres: {error}"),
         (Error::PoolFull, _) => format!("postgres: {error}, rejecting request"),
@@ -101,7 +114,7 @@ fn line(error: &Error, grammar: Grammar) -> String {
 
 /// A result broke off after the answer had begun; there is no request any more whose log it could go to.
 pub(super) fn in_the_middle(error: &Error) {
-    live::log(Level::Error, &format!("postgres: a result broke off: {error}"));
+    live::log(Level::Error, &one_line(&format!("postgres: a result broke off: {error}")));
 }
 
 /// The error with the line of the statement that it is about, as libpq shows it.

@@ -138,10 +138,23 @@ impl Listeners {
             Arc::new(move |notification| publish(live, notification, store)),
             Arc::new(move |event| say(live, &name, &was_up, &event)),
         );
+        self.run(task);
+        let before = self.by_upstream.insert(servers.name.clone(), (Arc::clone(servers), handle.clone()));
+        if let Some((_, before)) = before {
+            // The upstream was changed by a reload: its clients stay, and so do their channels.
+            let handle = handle.clone();
+            self.run(async move {
+                for channel in before.channels().await {
+                    drop(handle.listen(&channel));
+                }
+            });
+        }
+        handle
+    }
+
+    fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
         // The thread ends with the process only.
         drop(self.tasks.send(Box::pin(task)));
-        self.by_upstream.insert(servers.name.clone(), (Arc::clone(servers), handle.clone()));
-        handle
     }
 }
 
@@ -171,7 +184,10 @@ fn publish(live: &Live, notification: Notification, store: bool) {
         Ok(_) | Err(Refused::NoSuchChannel) => {}
         Err(refused) => {
             let channel = notification.channel.escape_default();
-            live.log(Level::Error, &format!("postgres: a notification of \"{channel}\" was not published: {refused:?}"));
+            live.log(
+                Level::Error,
+                &format!("postgres: a notification of \"{channel}\" was not published: {refused:?}"),
+            );
         }
     }
 }
@@ -181,7 +197,10 @@ fn say(live: &Live, upstream: &str, was_up: &AtomicBool, event: &Event) {
     let (level, message) = match event {
         Event::Down { reason, channels: count } if was_up.load(Ordering::Relaxed) => {
             let deaf = channels(count);
-            (Level::Error, format!("postgres: connection to upstream \"{upstream}\" lost, {deaf} not listened to: {reason}"))
+            (
+                Level::Error,
+                format!("postgres: connection to upstream \"{upstream}\" lost, {deaf} not listened to: {reason}"),
+            )
         }
         Event::Down { reason, .. } => {
             (Level::Error, format!("postgres: upstream \"{upstream}\" can't be listened to yet: {reason}"))
@@ -198,5 +217,5 @@ fn say(live: &Live, upstream: &str, was_up: &AtomicBool, event: &Event) {
     if matches!(event, Event::Up { .. }) {
         was_up.store(true, Ordering::Relaxed);
     }
-    live.log(level, &message);
+    live.log(level, &super::failure::one_line(&message));
 }

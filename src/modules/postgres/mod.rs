@@ -8,15 +8,20 @@
 //! Differs from the originals: values never become SQL ([`crate::pg::sql`]), notifications reach all workers by one
 //! connection, the next server is tried where one fails, and what made the originals crash does not.
 
+pub mod database;
 mod escape;
 mod failure;
+mod interpolation;
 mod listen;
 mod methods;
 mod output;
 mod pass;
+mod plan;
 mod pools;
 mod query;
 mod reading;
+mod redirect;
+mod result;
 mod rewrite;
 mod run;
 mod server;
@@ -37,6 +42,7 @@ pub static MODULE: Module = Module {
             SectionRow::of::<server::Upstream>(&[]),
             SectionRow::of::<pass::Passing>(&[]),
             SectionRow::of::<query::Queries>(&[]),
+            SectionRow::of::<interpolation::Interpolation>(&[]),
         ],
         commands: COMMANDS,
         variables: variables::VARIABLES,
@@ -60,6 +66,7 @@ const COMMANDS: &[Directive] = &[
     escape::COMMANDS[0],
     timeouts::COMMANDS[0],
     timeouts::COMMANDS[1],
+    interpolation::COMMANDS[0],
 ];
 
 fn finish(builder: &mut Builder) {

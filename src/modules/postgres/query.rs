@@ -11,7 +11,7 @@ use super::server;
 use super::set::Set;
 use super::sql::Sql;
 use super::variables::Facts;
-use crate::config::{Args, Call, Contexts, Cx, Diagnostic, Directive, Fault, Merge, Section, Severity, Slot};
+use crate::config::{Args, Call, Contexts, Cx, Diagnostic, Directive, Fault, Merge, Position, Section, Severity, Slot};
 
 /// The row that this file brings.
 pub(super) const COMMANDS: [Directive; 1] = [Directive {
@@ -38,6 +38,8 @@ pub(super) const COMMANDS: [Directive; 1] = [Directive {
 pub(super) struct Query {
     pub(super) methods: Methods,
     pub(super) sql: Sql,
+    /// Where it was written.
+    pub(super) at: Position,
     /// What today's module attaches to the query that stands before.
     pub(super) attached: Attached,
 }
@@ -84,9 +86,10 @@ impl Section for Queries {
             rewrites: own_or(&raw.common.rewrites, common.map(|common| &common.rewrites)),
             sets: own_or(&raw.common.sets, common.map(|common| &common.sets)),
             // The one thing that is not inherited from the server or `http` block.
-            timeout: raw.common.timeout.or_else(|| {
-                common.filter(|_| cx.context == Contexts::IF_LOCATION).and_then(|common| common.timeout)
-            }),
+            timeout: raw
+                .common
+                .timeout
+                .or_else(|| common.filter(|_| cx.context == Contexts::IF_LOCATION).and_then(|common| common.timeout)),
         };
         Self {
             reading: inherits.map_or(raw.reading, |parent| parent.reading),
@@ -121,7 +124,7 @@ fn postgres_query(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
     let raw = cx.edit::<Queries>();
     raw.reading = reading;
     raw.facts = Some(facts);
-    raw.queries.push(Query { methods, sql, attached: Attached::default() });
+    raw.queries.push(Query { methods, sql, at: call.at(), attached: Attached::default() });
     Ok(())
 }
 
@@ -148,9 +151,7 @@ fn old_words(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(Methods, String), Faul
     let said = &cx.edit::<Queries>().queries;
     for index in 0..last {
         let word = call.text(index);
-        let fault = |text: &str| {
-            Fault::new(format!("postgres: {text} in \"postgres_query\" directive")).word(index)
-        };
+        let fault = |text: &str| Fault::new(format!("postgres: {text} in \"postgres_query\" directive")).word(index);
         let method = methods::old(&word).ok_or_else(|| fault(&format!("invalid method \"{word}\"")))?;
         if named.name(method) || said.iter().any(|query| query.methods.name(method)) {
             return Err(fault(&format!("method \"{word}\" is duplicate")).code("duplicate"));
@@ -210,4 +211,3 @@ pub(super) fn attach<'c>(cx: &'c mut Cx<'_>, call: &Call<'_>) -> Result<&'c mut 
         _ => Ok(&mut raw.common),
     }
 }
-

@@ -6,7 +6,7 @@
 use crate::config::{Contexts, Cx};
 use crate::pg::conninfo::Grammar;
 
-use super::server::Upstream;
+use super::server::{RawUpstream, Upstream};
 
 /// How the directives of a location are to be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,12 +32,11 @@ impl From<Grammar> for Reading {
 impl Reading {
     /// The reading of a directive that stands outside an upstream: that of the upstream that the block passes to, if it
     /// says so, or else that of all upstreams so far, if they agree.
-    pub(super) fn of(cx: &mut Cx<'_>) -> Self {
+    pub(super) fn of(cx: &Cx<'_>) -> Self {
         if let Some(passed) = passed(cx) {
             return passed;
         }
-        let scopes: Vec<_> = cx.model().upstreams.iter().map(|upstream| upstream.scope).collect();
-        let mut found = scopes.into_iter().filter_map(|scope| cx.peek_in::<Upstream>(scope)?.grammar());
+        let mut found = cx.peek_upstreams::<Upstream>().filter_map(RawUpstream::grammar);
         match found.next() {
             Some(first) if found.all(|other| other == first) => first.into(),
             _ => Self::Either,
@@ -45,9 +44,8 @@ impl Reading {
     }
 
     /// The reading that holds for an upstream's name.
-    pub(super) fn of_upstream(cx: &mut Cx<'_>, name: &str) -> Option<Self> {
-        let scope = cx.model().upstream(name)?.1.scope;
-        cx.peek_in::<Upstream>(scope)?.grammar().map(Self::from)
+    pub(super) fn of_upstream(cx: &Cx<'_>, name: &str) -> Option<Self> {
+        cx.peek_upstream::<Upstream>(name)?.grammar().map(Self::from)
     }
 }
 
@@ -58,4 +56,3 @@ fn passed(cx: &Cx<'_>) -> Option<Reading> {
     }
     cx.peek::<super::pass::Passing>()?.reading
 }
-

@@ -1,11 +1,14 @@
 //! `postgres_rewrite`: statuses that hang on what a query found.
 
+use bytes::Bytes;
+
 use super::methods::{self, Methods};
 use super::query::{Queries, attach};
 use super::reading::Reading;
+use super::redirect::Target;
 use super::server::error;
 use crate::config::value::parse_number;
-use crate::config::{Args, Call, Contexts, Cx, Directive, Fault};
+use crate::config::{Args, Call, Contexts, Cx, Directive, Fault, VarId};
 use crate::http::wire::method::Method;
 
 /// The row that this file brings.
@@ -13,9 +16,11 @@ pub(super) const COMMANDS: [Directive; 1] = [Directive {
     name: "postgres_rewrite",
     contexts: Contexts::HTTP_ALL.union(Contexts::IF_LOCATION),
     args: Args::at_least(2),
-    syntax: "[method ...] no_changes | changes | no_rows | rows | no_errors | errors [=]status",
+    syntax: "[method ...] no_changes | changes | no_rows | rows | no_errors | errors [=]status | location",
     doc: "Changes the status of an answer by what the query found. The first that matches counts. From 300 on the \
-          answer is the page for the status, unless `=` stands before it: then the result stays.\n\n\
+          answer is the page for the status, unless `=` stands before it: then the result stays. Where methods are \
+          named and the servers are written in the grammar of 2018, what is no status is a place to send the client to \
+          (303), with variables (`$name`) and, for `errors` and `no_errors`, values of the first row (`:name`).\n\n\
           Example: `postgres_rewrite no_rows 404;`",
     file: file!(),
     apply: postgres_rewrite,
@@ -27,9 +32,23 @@ pub(super) const COMMANDS: [Directive; 1] = [Directive {
 pub(super) struct Rewrite {
     methods: Methods,
     condition: Condition,
-    pub(super) status: u16,
-    /// `=`: the result stays the answer.
-    pub(super) keeps_body: bool,
+    pub(super) then: Then,
+}
+
+/// What a rule does.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Then {
+    /// Sets the status.
+    Status {
+        /// It.
+        status: u16,
+        /// `=`: the result stays the answer.
+        keeps_body: bool,
+    },
+    /// Sends the client elsewhere. (2018)
+    Redirect(Target),
+    /// Puts a text into `$html`. (2018)
+    Html(VarId, Bytes),
 }
 
 /// What is asked of a result.
@@ -50,6 +69,8 @@ pub(super) struct Found {
     pub(super) rows: bool,
     /// Rows that a command has changed; `None`: it was none that changes.
     pub(super) affected: Option<u64>,
+    /// Whether the values tell of an error; `None`: there are no values.
+    pub(super) errors: Option<bool>,
 }
 
 impl Condition {
@@ -72,8 +93,14 @@ impl Condition {
             Self::Changes => found.affected.is_some_and(|rows| rows > 0),
             Self::NoRows => !found.rows,
             Self::Rows => found.rows,
-            Self::NoErrors | Self::Errors => false,
+            Self::NoErrors => found.errors == Some(false),
+            Self::Errors => found.errors == Some(true),
         }
+    }
+
+    /// Whether it is about the values of all rows.
+    pub(super) fn is_about_errors(self) -> bool {
+        matches!(self, Self::NoErrors | Self::Errors)
     }
 
     /// Whether it is about what a command changed, which shows only when that has ended.
@@ -119,7 +146,7 @@ fn postgres_rewrite(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
         attach(cx, call)?;
     }
     let rewrite = match reading {
-        Reading::Address => old_words(call, &cx.edit::<Queries>().common.rewrites)?,
+        Reading::Address => old_words(cx, call)?,
         Reading::Libpq | Reading::Either => words(call)?,
     };
     attach(cx, call)?.rewrites.push(rewrite);
@@ -145,12 +172,14 @@ fn words(call: &Call<'_>) -> Result<Rewrite, Fault> {
         let text = format!("invalid status value \"{}\" for condition \"{word}\"", call.text(last));
         error(call, &text).word(last)
     })?;
-    Ok(Rewrite { methods: named, condition, status, keeps_body })
+    Ok(Rewrite { methods: named, condition, then: Then::Status { status, keeps_body } })
 }
 
 /// The same in the modules of 2015 and 2018.
-fn old_words(call: &Call<'_>, said: &[Rewrite]) -> Result<Rewrite, Fault> {
-    let fault = |text: String, index| Fault::new(format!("postgres: {text} in \"postgres_rewrite\" directive")).word(index);
+fn old_words(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<Rewrite, Fault> {
+    let said = &cx.edit::<Queries>().common.rewrites;
+    let fault =
+        |text: String, index| Fault::new(format!("postgres: {text} in \"postgres_rewrite\" directive")).word(index);
     let last = call.len() - 1;
     let word = call.text(last - 1);
     let condition = Condition::of(&word.to_ascii_lowercase());
@@ -170,13 +199,29 @@ fn old_words(call: &Call<'_>, said: &[Rewrite]) -> Result<Rewrite, Fault> {
         return Err(call.duplicate());
     }
     let target = call.bytes(last);
-    let (status, keeps_body) = status(target)
-        .or_else(|| parse_number(target).and_then(|status| Some((u16::try_from(status).ok()?, false))))
-        .ok_or_else(|| {
-            let text = format!("invalid status value \"{}\" for condition \"{word}\"", call.text(last));
-            fault(text, last)
-        })?;
-    Ok(Rewrite { methods: named, condition, status, keeps_body })
+    let then = match status(target) {
+        Some((status, keeps_body)) => Then::Status { status, keeps_body },
+        // The fork of 2018 sends the client to what is no status, if methods are named.
+        None if named.are_named() => elsewhere(cx, call, target.strip_prefix(b"=").unwrap_or(target)),
+        None => {
+            let status = parse_number(target).and_then(|status| u16::try_from(status).ok());
+            let status = status.filter(|status| (200..600).contains(status)).ok_or_else(|| {
+                let text = format!("invalid status value \"{}\" for condition \"{word}\"", call.text(last));
+                fault(text, last)
+            })?;
+            Then::Status { status, keeps_body: false }
+        }
+    };
+    Ok(Rewrite { methods: named, condition, then })
+}
+
+fn elsewhere(cx: &mut Cx<'_>, call: &Call<'_>, target: &[u8]) -> Then {
+    let is_plain = !target.contains(&b'$') && !target.contains(&b':');
+    if is_plain && memchr::memmem::find(target, b".html").is_some() {
+        let html = cx.variables().used("html", Some(call.at()));
+        return Then::Html(html, Bytes::copy_from_slice(target));
+    }
+    Then::Redirect(Target::compile(target, cx, call))
 }
 
 /// A status from 200 to 299 or 400 to 507, and whether `=` stands before it.
@@ -194,7 +239,7 @@ mod tests {
     fn rule(methods: &[Method], condition: Condition, status: u16) -> Rewrite {
         let mut named = Methods::default();
         methods.iter().for_each(|method| named.add(*method));
-        Rewrite { methods: named, condition, status, keeps_body: false }
+        Rewrite { methods: named, condition, then: Then::Status { status, keeps_body: false } }
     }
 
     #[test]
@@ -206,15 +251,16 @@ mod tests {
             rule(&[], Condition::NoRows, 404),
         ];
         let check = |reading, method, rows, expected: Option<u16>| {
-            let found = Found { rows, affected: None };
-            assert_eq!(matching(&rules, reading, method, found).map(|rule| rule.status), expected);
+            let found = Found { rows, affected: None, errors: None };
+            let then = expected.map(|status| Then::Status { status, keeps_body: false });
+            assert_eq!(matching(&rules, reading, method, found).map(|rule| rule.then.clone()), then);
         };
         check(Reading::Libpq, Method::Get, true, Some(206));
         check(Reading::Address, Method::Get, true, Some(203));
         check(Reading::Address, Method::Put, true, Some(206));
         check(Reading::Address, Method::Put, false, Some(404));
         let changes = [rule(&[], Condition::NoChanges, 404)];
-        let found = |affected| Found { rows: false, affected };
+        let found = |affected| Found { rows: false, affected, errors: None };
         assert!(matching(&changes, Reading::Libpq, Method::Get, found(None)).is_none());
         assert!(matching(&changes, Reading::Libpq, Method::Get, found(Some(0))).is_some());
     }

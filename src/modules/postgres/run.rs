@@ -1,41 +1,37 @@
 //! A request of a location with `postgres_pass`: its queries, and the answer that comes of them.
 
-use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
-use super::failure::{self, Failure};
-use super::output::{ContentType, Encoder, Output, RdsStyle, Summary, values};
+use super::failure::Failure;
+use super::interpolation::Interpolation;
+use super::output::{ContentType, Output};
+use super::plan::{self, Plan};
 use super::query::{Attached, Queries, Query};
 use super::reading::Reading;
-use super::rewrite::{self, Found, Rewrite};
+use super::result::{Collected, Rest};
+use super::rewrite::{self, Found, Rewrite, Then};
 use super::server::Servers;
-use super::set::Set;
 use super::sql::NoStatement;
 use super::timeouts::Patience;
 use super::{listen, pass, pools};
-use crate::http::hook::Refusal;
-use crate::http::{Body, BodyStream, Next, Request, Response};
+use crate::http::{Body, Next, Request, Response};
 use crate::modules::http_core;
-use crate::pg::connection::{self, Column, Format, Row};
+use crate::pg::connection::{self, Format};
 use crate::pg::conninfo::Grammar;
 use crate::pg::error::Error;
 use crate::pg::listener::{ListenError, Reply};
 use crate::pg::pool::Pooled;
-use crate::pg::sql::{MAX_NAME, Refusal as SqlRefusal, RefusalReason, Statement};
+use crate::pg::sql::Statement;
 use crate::server::clock;
 use crate::server::log::{Level, shown};
 
 /// So much of a result is awaited before the answer begins: what ends within it has its errors, counts and statuses
 /// told, what is longer leaves as it comes.
 const HELD: usize = 128 * 1024;
-
-/// How much of a long result is sent at once.
-const CHUNK: usize = 32 * 1024;
 
 /// How long a LISTEN may await its confirmation where nothing else is said.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -54,54 +50,29 @@ pub(super) fn handle(request: &mut Request) -> Next<'_> {
                     biased;
                     answered = answer(request) => answered,
                     // The query is cancelled by being dropped.
-                    () = connection.closed() => Err(CLIENT_CLOSED),
+                    () = connection.closed() => Err(Ended::Status(CLIENT_CLOSED)),
                 }
             }
         };
         match answered {
             Ok(response) => Next::Answer(response),
-            Err(status) => Next::Status(status),
+            Err(Ended::Status(status)) => Next::Status(status),
+            Err(Ended::Redirect(location)) => Next::Redirect { status: 303, location },
         }
     })
 }
 
-/// What is known of a result when it is looked at: all of it, or its beginning.
-#[derive(Debug)]
-pub(super) struct Collected {
-    pub(super) reading: Reading,
-    pub(super) columns: Arc<[Column]>,
-    pub(super) rows: Vec<Row>,
-    /// What the command did; empty while there is more to come.
-    pub(super) tag: String,
-    is_whole: bool,
+/// What ends a request without a result as its answer.
+enum Ended {
+    /// The page for a status.
+    Status(u16),
+    /// The client is sent elsewhere.
+    Redirect(Bytes),
 }
 
-impl Collected {
-    /// Whether it is one with rows, be they none.
-    pub(super) fn has_rows(&self) -> bool {
-        !self.columns.is_empty()
-    }
-
-    /// The number in the command's tag, as libpq's `PQcmdTuples` gives it.
-    pub(super) fn command_tuples(&self) -> Option<u64> {
-        let (command, numbers) = self.tag.split_once(' ')?;
-        let counts = matches!(command, "SELECT" | "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "MOVE" | "FETCH" | "COPY");
-        numbers.rsplit(' ').next()?.parse().ok().filter(|_| counts)
-    }
-
-    /// How many rows a command has changed.
-    fn affected(&self) -> Option<u64> {
-        self.command_tuples().filter(|_| !self.tag.starts_with("SELECT"))
-    }
-
-    fn summary(&self) -> Summary {
-        let oid = self.tag.strip_prefix("INSERT ").and_then(|rest| rest.split(' ').next()?.parse().ok());
-        Summary { affected: self.affected(), oid: oid.unwrap_or(0) }
-    }
-
-    /// The rows in a form.
-    pub(super) fn encode(&self, output: &Output) -> Bytes {
-        output.encode(&self.columns, &self.summary(), &self.rows)
+impl From<u16> for Ended {
+    fn from(status: u16) -> Self {
+        Self::Status(status)
     }
 }
 
@@ -113,7 +84,7 @@ struct Draft {
     body: Option<Body>,
 }
 
-async fn answer(request: &mut Request) -> Result<Response, u16> {
+async fn answer(request: &mut Request) -> Result<Response, Ended> {
     let settings = request.settings::<Queries>();
     let reading = settings.reading;
     let (queries, common) = (Arc::clone(&settings.queries), Arc::clone(&settings.common));
@@ -179,15 +150,24 @@ impl Run {
         query: &Query,
         is_last: bool,
         draft: &mut Draft,
-    ) -> Result<(), u16> {
+    ) -> Result<(), Ended> {
         let facts = request.settings::<Queries>().facts;
-        let statement = query.sql.render(request).map_err(|reason| refuse(request, query, reason))?;
+        let resolved = query.sql.resolve(request);
+        let sql = resolved.as_ref().unwrap_or(&query.sql);
+        let statement = match request.settings::<Interpolation>().is_unsafe {
+            false => sql.render(request),
+            true => sql.paste(request),
+        };
+        let statement = statement.map_err(|reason| refuse(request, query, reason))?;
         let common = Arc::clone(&self.common);
         let needs_all = !is_last || draft.body.is_some();
         let plan = Plan::new(query, &common, self.servers.grammar, needs_all);
         let text = match &statement {
-            Statement::Query(query) => query.sql.clone(),
-            Statement::Listen(_) | Statement::Unlisten(_) | Statement::UnlistenAll => query.sql.text.clone(),
+            // The form of 2018 shows itself as it was written.
+            Statement::Query(sent) if !query.sql.text.starts_with(':') => sent.sql.clone(),
+            Statement::Query(_) | Statement::Listen(_) | Statement::Unlisten(_) | Statement::UnlistenAll => {
+                query.sql.text.clone()
+            }
         };
         if let Some(facts) = facts {
             facts.sent(request, &text);
@@ -206,13 +186,18 @@ impl Run {
     }
 
     /// Runs a statement and awaits as much of the result as must be known.
-    async fn ask(&mut self, request: &Request, mut query: connection::Query, plan: &Plan<'_>) -> Result<Collected, Failure> {
+    async fn ask(
+        &mut self,
+        request: &Request,
+        mut query: connection::Query,
+        plan: &Plan<'_>,
+    ) -> Result<Collected, Failure> {
         if plan.output == Output::Binary {
             query.format = Format::Binary;
         }
         let patience = request.settings::<Patience>();
         let is_old = self.servers.grammar == Grammar::Address;
-        query.timeout = plan.timeout.or(is_old.then_some(*patience.result));
+        query.timeout = plan.timeout.or_else(|| is_old.then_some(*patience.result));
         let reading = self.reading;
         let connection = match &mut self.connection {
             Some(connection) => connection,
@@ -221,7 +206,7 @@ impl Run {
         if self.servers.names_charset() {
             self.charset = connection.parameter("client_encoding").map(charset);
         }
-        let is_select = is_select(&query.sql);
+        let is_select = plan::is_select(&query.sql);
         let columns = connection.query(&query).await?;
         let mut result = Collected { reading, columns, rows: Vec::new(), tag: String::new(), is_whole: false };
         let mut held = 0;
@@ -272,17 +257,17 @@ impl Run {
         plan: &Plan<'_>,
         result: Collected,
         draft: &mut Draft,
-    ) -> Result<(), u16> {
+    ) -> Result<(), Ended> {
         let is_old = self.reading == Reading::Address;
-        if is_old {
-            publish_facts(request, &result);
+        let facts = request.settings::<Queries>().facts;
+        if let Some(facts) = facts.filter(|_| is_old) {
+            facts.came(request, &result);
         }
-        let found = Found { rows: !result.rows.is_empty(), affected: result.affected() };
-        if let Some(Rewrite { status, keeps_body, .. }) = rewrite::matching(plan.rules, self.reading, request.method, found) {
-            if *status >= 300 && !keeps_body {
-                return Err(*status);
-            }
-            draft.status = Some(*status);
+        let errors = plan.needs_errors && result.has_rows();
+        let errors = errors.then(|| result.tells_errors());
+        let found = Found { rows: !result.rows.is_empty(), affected: result.affected(), errors };
+        if let Some(rule) = rewrite::matching(plan.rules, self.reading, request.method, found) {
+            rewrite(request, rule, &result, draft)?;
         }
         for set in plan.sets {
             let value = set.value(&result).map_err(|missing| {
@@ -296,8 +281,8 @@ impl Run {
                 content_type(request, &output, draft);
             }
         }
-        if !is_old {
-            publish_facts(request, &result);
+        if let Some(facts) = facts.filter(|_| !is_old) {
+            facts.came(request, &result);
         }
         // A blank query has no result at all, so that nothing is put into a form.
         if result.is_whole && result.tag.is_empty() {
@@ -305,13 +290,16 @@ impl Run {
         }
         content_type(request, &plan.output, draft);
         if plan.output.is_single()
-            && let Err(reason) = single(&result)
+            && let Err(reason) = result.single()
         {
             let start = if is_old { "postgres: " } else { "" };
             let location = shown(&request.location().name).to_string();
             let name = if plan.output == Output::Binary && is_old { "binary_value" } else { "value" };
-            request.log(Level::Error, &format!("{start}\"postgres_output {name}\" received {reason} in location \"{location}\""));
-            return Err(500);
+            request.log(
+                Level::Error,
+                &format!("{start}\"postgres_output {name}\" received {reason} in location \"{location}\""),
+            );
+            return Err(Ended::Status(500));
         }
         if draft.body.is_some() {
             return Ok(());
@@ -324,57 +312,25 @@ impl Run {
         // Only the last query's result is left to come.
         let encoder = plan.output.encoder(&result.columns, &result.summary());
         if let Some(connection) = self.connection.take() {
-            draft.body = Some(Body::Stream(Box::new(Rest { held: Some(result.rows), connection, encoder, is_over: false })));
+            draft.body =
+                Some(Body::Stream(Box::new(Rest { held: Some(result.rows), connection, encoder, is_over: false })));
         }
         Ok(())
     }
 }
 
-/// What is wanted of one query's result.
-struct Plan<'q> {
-    output: Output,
-    rules: &'q [Rewrite],
-    sets: &'q [Set],
-    timeout: Option<Duration>,
-    needs_all: bool,
-    needs_tag: bool,
-    rows: usize,
-}
-
-impl<'q> Plan<'q> {
-    fn new(query: &'q Query, common: &'q Attached, grammar: Grammar, needs_all: bool) -> Self {
-        let own = &query.attached;
-        let output = own.output.as_ref().or(common.output.as_ref()).cloned();
-        let output = output.unwrap_or(match grammar {
-            Grammar::Address => Output::Text,
-            Grammar::Libpq => Output::None,
-        });
-        let sets = if own.sets.is_empty() { &common.sets } else { &own.sets };
-        let rules = if own.rewrites.is_empty() { &common.rewrites } else { &own.rewrites };
-        let sets_need_all = sets.iter().any(|set| set.rows_needed().is_none());
-        // The two forms that say at their beginning what a command has changed.
-        let tells_changes = matches!(output, Output::Rds(RdsStyle::Old | RdsStyle::New));
-        Self {
-            needs_all: needs_all || sets_need_all,
-            needs_tag: tells_changes || rules.iter().any(|rule| rule.condition().is_about_changes()),
-            rows: sets.iter().filter_map(Set::rows_needed).max().unwrap_or(0).max(2),
-            timeout: own.timeout.or(common.timeout),
-            output,
-            rules,
-            sets,
+/// Carries a rule out.
+fn rewrite(request: &mut Request, rule: &Rewrite, result: &Collected, draft: &mut Draft) -> Result<(), Ended> {
+    match &rule.then {
+        Then::Status { status, keeps_body: false } if *status >= 300 => return Err(Ended::Status(*status)),
+        Then::Status { status, .. } => draft.status = Some(*status),
+        Then::Html(variable, text) => request.set_variable(*variable, Some(text.clone())),
+        Then::Redirect(target) => {
+            let values = rule.condition().is_about_errors().then_some(result);
+            return Err(Ended::Redirect(target.location(request, values)));
         }
     }
-
-    /// Whether so many rows tell all that must be known before the answer begins.
-    fn is_enough(&self, rows: usize, is_select: bool) -> bool {
-        !self.needs_all && (!self.needs_tag || is_select) && rows >= self.rows
-    }
-}
-
-/// Whether a statement changes nothing, as far as its first word tells.
-fn is_select(sql: &str) -> bool {
-    let first = sql.trim_start().split(|letter: char| !letter.is_ascii_alphabetic()).next().unwrap_or_default();
-    ["select", "values", "table", "show"].iter().any(|word| first.eq_ignore_ascii_case(word))
+    Ok(())
 }
 
 async fn connect(servers: &Arc<Servers>, limit: Option<Duration>) -> Result<Pooled, Error> {
@@ -393,29 +349,11 @@ fn refuse(request: &mut Request, query: &Query, reason: NoStatement) -> u16 {
             500
         }
         NoStatement::Refused(refusal) => {
-            request.log(Level::Error, &format!("postgres: {refusal}, in query \"{}\"", query.sql.text.escape_default()));
-            if let SqlRefusal { reason: RefusalReason::NameTooLong, .. } = refusal {
-                let reason = format!("the channel's name is longer than {MAX_NAME} bytes");
-                *request.note_mut::<Option<Refusal>>() = Some(Refusal { close_code: 1008, reason });
-            }
+            request
+                .log(Level::Error, &format!("postgres: {refusal}, in query \"{}\"", query.sql.text.escape_default()));
             400
         }
     }
-}
-
-/// Keeps what `$postgres_...` read.
-fn publish_facts(request: &mut Request, result: &Collected) {
-    let Some(facts) = request.settings::<Queries>().facts else { return };
-    let number = |number: usize| Some(Bytes::from(number.to_string()));
-    let affected = result.affected().map(|rows| Bytes::from(rows.to_string()));
-    let (fields, rows) = (number(result.columns.len()), number(result.rows.len()).filter(|_| result.is_whole));
-    request.set_variable(facts.columns, fields.clone());
-    request.set_variable(facts.rows, rows.clone());
-    request.set_variable(facts.affected, affected.clone());
-    request.set_variable(facts.nfields, fields.filter(|_| result.has_rows()));
-    request.set_variable(facts.ntuples, rows.filter(|_| result.has_rows()));
-    request.set_variable(facts.cmdtuples, affected);
-    request.set_variable(facts.cmdstatus, Some(result.tag.clone().into()));
 }
 
 fn content_type(request: &Request, output: &Output, draft: &mut Draft) {
@@ -426,19 +364,6 @@ fn content_type(request: &Request, output: &Output, draft: &mut Draft) {
     }
 }
 
-/// Whether a result is one value that there is.
-fn single(result: &Collected) -> Result<(), String> {
-    let count = result.rows.len() * result.columns.len();
-    match result.rows.as_slice() {
-        [row] if row.len() == 1 && result.is_whole => match row.get(0) {
-            None => Err("NULL value".to_owned()),
-            Some(b"") => Err("empty value".to_owned()),
-            Some(_) => Ok(()),
-        },
-        _ => Err(format!("{count} value(s) instead of expected single value")),
-    }
-}
-
 /// The charset as nginx names it.
 fn charset(encoding: &str) -> Bytes {
     match encoding {
@@ -446,44 +371,5 @@ fn charset(encoding: &str) -> Bytes {
         "windows1251" => Bytes::from_static(b"windows-1251"),
         "koi8r" => Bytes::from_static(b"koi8-r"),
         other => Bytes::copy_from_slice(other.as_bytes()),
-    }
-}
-
-/// A result that leaves as it comes. Dropped before its end, its query is cancelled.
-struct Rest {
-    /// The rows that came before the answer began.
-    held: Option<Vec<Row>>,
-    connection: Pooled,
-    encoder: Encoder,
-    is_over: bool,
-}
-
-impl BodyStream for Rest {
-    fn next(&mut self) -> Pin<Box<dyn Future<Output = Option<io::Result<Bytes>>> + '_>> {
-        Box::pin(async {
-            if self.is_over {
-                return None;
-            }
-            let mut out = BytesMut::new();
-            for row in self.held.take().into_iter().flatten() {
-                self.encoder.row(&values(&row), &mut out);
-            }
-            while out.len() < CHUNK {
-                match self.connection.next_row().await {
-                    Ok(Some(row)) => self.encoder.row(&values(&row), &mut out),
-                    Ok(None) => {
-                        self.is_over = true;
-                        self.encoder.end(&mut out);
-                        break;
-                    }
-                    Err(error) => {
-                        self.is_over = true;
-                        failure::in_the_middle(&error);
-                        return Some(Err(io::Error::other(error.to_string())));
-                    }
-                }
-            }
-            Some(Ok(out.freeze()))
-        })
     }
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::output::{JsonStyle, Output};
 use super::query::attach;
 use super::reading::Reading;
-use super::run::Collected;
+use super::result::Collected;
 use super::server::error;
 use crate::config::value::parse_number;
 use crate::config::{Args, Call, Contexts, Cx, Diagnostic, Directive, Fault, VarId};
@@ -103,7 +103,7 @@ fn cell(result: &Collected, row: usize, column: &Column) -> Result<Bytes, String
     let number = match column {
         Column::Number(number) => *number,
         Column::Name(name) => by_name(name).ok_or_else(|| {
-            let name = shown(&name);
+            let name = shown(name);
             let word = if result.reading == Reading::Address { "column" } else { "col" };
             format!("value from {word} \"{name}\" that wasn't found in the received result-set")
         })?,

@@ -22,8 +22,6 @@ settings! {
         "postgres_read_request_body" HTTP_ALL = "off" => pub read_body: Flag,
         /// How long all attempts may take together, in the original.
         @Status::Ignored("connect_timeout bounds each attempt"); "postgres_next_upstream_timeout" HTTP_ALL = "0" => pub next_timeout: Msec,
-        /// Whether what a client sends may become part of the SQL text as it comes, as in the originals. `check` warns.
-        "postgres_unsafe_interpolation" HTTP_ALL = "off" => pub unsafe_interpolation: Flag,
     }
 }
 
@@ -80,8 +78,18 @@ fn timeout_slot<'c>(cx: &'c mut Cx<'_>, call: &Call<'_>) -> Result<&'c mut Optio
 
 fn postgres_next_upstream(_: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
     const WORDS: [&str; 12] = [
-        "error", "timeout", "denied", "invalid_header", "non_idempotent", "http_500", "http_502", "http_503", "http_504",
-        "http_403", "http_404", "http_429",
+        "error",
+        "timeout",
+        "denied",
+        "invalid_header",
+        "non_idempotent",
+        "http_500",
+        "http_502",
+        "http_503",
+        "http_504",
+        "http_403",
+        "http_404",
+        "http_429",
     ];
     for index in 0..call.len() {
         let word = call.text(index);

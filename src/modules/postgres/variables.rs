@@ -2,12 +2,14 @@
 
 use bytes::Bytes;
 
+use super::result::Collected;
 use crate::config::{Cx, Value, VarId, VariableRow};
 use crate::http::Request;
 
 /// The rows that this file brings. The values are assigned when a result comes; until then there are none.
 pub(super) const VARIABLES: &[VariableRow] = &[
-    VariableRow::new("postgres_columns", none, "Columns of the result; 0 for a command without one. As in 2015.").volatile(),
+    VariableRow::new("postgres_columns", none, "Columns of the result; 0 for a command without one. As in 2015.")
+        .volatile(),
     VariableRow::new("postgres_rows", none, "Rows of the result; 0 for a command without one. As in 2015.").volatile(),
     VariableRow::new("postgres_affected", none, "Rows that the command changed. As in 2015.").volatile(),
     VariableRow::new("postgres_query", none, "The statement as it was sent.").volatile(),
@@ -55,11 +57,35 @@ impl Facts {
 
     /// Before a statement is sent nothing is known of it but its text.
     pub(super) fn sent(&self, request: &mut Request, sql: &str) {
-        let unknown =
-            [self.columns, self.rows, self.affected, self.nfields, self.ntuples, self.cmdtuples, self.cmdstatus, self.error];
+        let unknown = [
+            self.columns,
+            self.rows,
+            self.affected,
+            self.nfields,
+            self.ntuples,
+            self.cmdtuples,
+            self.cmdstatus,
+            self.error,
+        ];
         for id in unknown {
             request.set_variable(id, None);
         }
         request.set_variable(self.query, Some(Bytes::copy_from_slice(sql.as_bytes())));
+    }
+
+    /// When the result comes it is known.
+    pub(super) fn came(&self, request: &mut Request, result: &Collected) {
+        let number = |number: usize| Some(Bytes::from(number.to_string()));
+        let affected = result.affected().map(|rows| Bytes::from(rows.to_string()));
+        // How many rows there are shows at the end, which a long answer does not await.
+        let rows = number(result.rows.len()).filter(|_| result.is_whole);
+        let fields = number(result.columns.len());
+        request.set_variable(self.columns, fields.clone());
+        request.set_variable(self.rows, rows.clone());
+        request.set_variable(self.affected, affected.clone());
+        request.set_variable(self.nfields, fields.filter(|_| result.has_rows()));
+        request.set_variable(self.ntuples, rows.filter(|_| result.has_rows()));
+        request.set_variable(self.cmdtuples, affected);
+        request.set_variable(self.cmdstatus, Some(result.tag.clone().into()));
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{In, Outcome};
+use super::step::{In, Outcome};
 
 /// `set_quote_sql_str`: a literal in MySQL's way.
 pub(super) fn sql(given: In<'_>) -> Outcome {

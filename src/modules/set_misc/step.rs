@@ -97,6 +97,15 @@ pub(super) fn assign(cx: &mut Cx<'_>, call: &Call<'_>, function: Function) -> Re
     Ok(())
 }
 
+/// `$variable text ...`, where the variable's own value comes first.
+pub(super) fn change(cx: &mut Cx<'_>, call: &Call<'_>, function: Function) -> Result<(), Fault> {
+    let variable = destination(cx, call)?;
+    let own = std::iter::once(Ok(Template::part(Part::Variable(variable))));
+    let texts = own.chain((1..call.len()).map(|index| Template::word(call, index, cx))).collect::<Result<_, _>>()?;
+    push_step(cx, Assign { variable, texts, function, quoting: None });
+    Ok(())
+}
+
 /// The variable that the first word names.
 pub(super) fn destination(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<VarId, Fault> {
     let name = name_of(call.bytes(0)).map_err(|fault| fault.word(0))?;

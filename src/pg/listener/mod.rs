@@ -159,6 +159,7 @@ enum Command {
     Listen(String, Answer),
     Unlisten(String, Answer),
     UnlistenAll(Answer),
+    Channels(oneshot::Sender<Vec<String>>),
 }
 
 /// A listener, and the task that has to run for it. It ends when the last handle is gone.
@@ -205,6 +206,15 @@ impl Listener {
     /// Stops listening to all channels that nobody is subscribed to.
     pub fn unlisten_all(&self) -> Reply {
         self.command(Ok(()), Command::UnlistenAll)
+    }
+
+    /// The channels that are wanted: for a listener that takes this one's place.
+    pub async fn channels(&self) -> Vec<String> {
+        let (answer, answered) = oneshot::channel();
+        if self.commands.send(Command::Channels(answer)).is_err() {
+            return Vec::new();
+        }
+        answered.await.unwrap_or_default()
     }
 
     /// How it stands.

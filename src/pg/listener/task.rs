@@ -144,6 +144,12 @@ impl Task {
                     None => drop(answer.send(Ok(()))),
                 }
             }
+            Command::Channels(answer) => {
+                let wanted = self.channels.iter().filter(|(_, channel)| channel.wanted);
+                let wanted = wanted.map(|(name, _)| name.clone()).collect();
+                // Who asked may have gone.
+                drop(answer.send(wanted));
+            }
             Command::UnlistenAll(answer) => {
                 for (name, channel) in &mut self.channels {
                     if channel.wanted && !(self.interest)(name) {

@@ -118,6 +118,19 @@ impl Lexer<'_> {
         }
     }
 
+    /// Steps over a parameter in the form of 2018, if there is one here.
+    fn colon(&mut self) -> bool {
+        if self.variables != Some(Untyped::Colon) {
+            return false;
+        }
+        let Some(hole) = variable::colon_at(self.text, self.at) else {
+            return false;
+        };
+        self.at = hole.span.end;
+        self.holes.push(hole);
+        true
+    }
+
     fn token(&mut self) -> Result<Kind, Unterminated> {
         let kind = match self.peek(0) {
             byte if is_space(byte) => {
@@ -149,6 +162,7 @@ impl Lexer<'_> {
             b'$' => self.dollar()?,
             byte if byte.is_ascii_digit() => self.number(),
             b'.' if self.peek(1).is_ascii_digit() => self.number(),
+            b':' if self.colon() => Kind::Parameter,
             b':' if matches!(self.peek(1), b':' | b'=') => {
                 self.at += 2;
                 Kind::Operator
@@ -294,7 +308,7 @@ impl Lexer<'_> {
             let delimiter = &self.text[start..start + length];
             let closes = memchr::memmem::find(&self.text[start + length..], delimiter).is_some();
             // In a template `$a$b` are two variables unless a second `$a$` follows.
-            if closes || self.variables != Some(Untyped::Place) || length == 2 {
+            if closes || matches!(self.variables, None | Some(Untyped::Keep)) || length == 2 {
                 self.at += length;
                 while self.at < self.text.len() {
                     if self.looks_at(delimiter) {

@@ -40,6 +40,7 @@ mod variable;
 pub use quote::{quote_identifier, quote_literal};
 pub use render::{Refusal, RefusalReason, Statement, Value, fuzz_template};
 pub use template::{Template, TemplateError};
+pub use types::type_name;
 pub use variable::Untyped;
 
 /// The longest name that PostgreSQL does not cut, in bytes.

@@ -129,7 +129,7 @@ impl Template {
                 };
                 let value = values.get(slot.variable).copied().unwrap_or_default();
                 let placed = match slot.role {
-                    Role::Bound(_) | Role::Identifier => out.place(slot.role, value),
+                    Role::Bound(_) | Role::BoundWhole(_) | Role::Identifier => out.place(slot.role, value),
                     _ => std::str::from_utf8(value.bytes.unwrap_or_default())
                         .map_err(|_| Reason::NotUtf8)
                         .and_then(no_nul)
@@ -188,7 +188,7 @@ impl Template {
         let mut blamed = self
             .slots
             .iter()
-            .find(|slot| !matches!(slot.role, Role::Bound(_) | Role::Comment));
+            .find(|slot| !matches!(slot.role, Role::Bound(_) | Role::BoundWhole(_) | Role::Comment));
         for (token, span) in expected {
             if !token.holes.is_empty() {
                 blamed = self.slots.get(token.holes.start);
@@ -241,19 +241,16 @@ impl Template {
         if token.kind == Kind::QuotedName {
             name = undouble(&name, '"').unwrap_or(name);
         }
-        let reason = match name.len() {
-            0 => Reason::Empty,
-            1..=MAX_NAME => return Ok(name),
-            _ => Reason::NameTooLong,
-        };
-        Err(match last {
-            Some((slot, value)) => self.refusal(slot, value, reason),
-            None => Refusal {
+        // Whether it is too long is for the listener to say: it may be the escaped form of a shorter one.
+        match last {
+            _ if !name.is_empty() => Ok(name),
+            Some((slot, value)) => Err(self.refusal(slot, value, Reason::Empty)),
+            None => Err(Refusal {
                 variable: String::new(),
-                reason,
-                value: excerpt(&name),
-            },
-        })
+                reason: Reason::Empty,
+                value: String::new(),
+            }),
+        }
     }
 
     fn pieces<'t>(&'t self, token: &'t Token) -> impl Iterator<Item = Piece<'t>> {
@@ -361,11 +358,12 @@ impl Output {
     fn place(&mut self, role: Role, value: Value<'_>) -> Result<(), Reason> {
         match role {
             Role::Comment => {}
-            Role::Bound(oid) => {
-                self.params.push(Param {
-                    oid,
-                    value: bound(value)?,
-                });
+            Role::Bound(oid) | Role::BoundWhole(oid) => {
+                let bound = match (role, value.bytes) {
+                    (Role::BoundWhole(_), Some(b"")) => Some(Bytes::new()),
+                    _ => bound(value)?,
+                };
+                self.params.push(Param { oid, value: bound });
                 self.sql.push_str(&format!("${}", self.params.len()));
                 self.ends_in_parameter = true;
                 return Ok(());
@@ -519,7 +517,7 @@ fn is_number(text: &str) -> bool {
 /// For the fuzzer: whatever the template and the value, the tokens are those of a harmless value, or it is refused.
 #[doc(hidden)]
 pub fn fuzz_template(template: &str, value: &[u8]) {
-    for untyped in [Untyped::Place, Untyped::Keep] {
+    for untyped in [Untyped::Place, Untyped::Keep, Untyped::Colon] {
         let Ok(template) = Template::parse(template, untyped) else {
             continue;
         };

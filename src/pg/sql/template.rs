@@ -32,6 +32,8 @@ pub(super) struct Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Bound(u32),
+    /// The same, where only what is unset is NULL.
+    BoundWhole(u32),
     Identifier,
     /// A token of its own.
     Bare(Expected),
@@ -113,7 +115,7 @@ impl Template {
         let command = command(text, &tokens)?;
         let is_constant = slots
             .iter()
-            .all(|slot| matches!(slot.role, Role::Bound(_) | Role::Comment));
+            .all(|slot| matches!(slot.role, Role::Bound(_) | Role::BoundWhole(_) | Role::Comment));
         Ok(Self {
             text: text.to_owned(),
             tokens,
@@ -147,7 +149,7 @@ impl Template {
         let spliced = self
             .slots
             .iter()
-            .filter(|slot| !matches!(slot.role, Role::Bound(_) | Role::Comment));
+            .filter(|slot| !matches!(slot.role, Role::Bound(_) | Role::BoundWhole(_) | Role::Comment));
         spliced.map(|slot| self.variables[slot.variable].as_str())
     }
 }
@@ -216,6 +218,7 @@ impl<'a> Places<'a> {
         match (hole.place, hole.cast, token.kind) {
             (Place::Comment, ..) => Role::Comment,
             (_, Some(Cast::Bind(oid)), _) => Role::Bound(oid),
+            (_, Some(Cast::BindWhole(oid)), _) => Role::BoundWhole(oid),
             (_, Some(Cast::Identifier), _) => Role::Identifier,
             // What PostgreSQL keeps as a text here it runs as code later.
             (Place::Inside, ..) if self.first_is(&["do", "create"]) => Role::WordPart,

@@ -83,6 +83,24 @@ fn the_newest_module_keeps_what_has_no_type() {
 }
 
 #[test]
+fn parameters_of_2018() {
+    let colon = |template, value: Value<'_>, expected: &str| {
+        assert_eq!(show(template, Untyped::Colon, value), expected, "{template} with {value:?}");
+    };
+    let raw = |template, value: &str, expected| colon(template, Value::raw(value.as_bytes()), expected);
+    raw("select :name, :i:id", "5", "select $1, $2 25=5 23=5");
+    raw("select :f:x, :b:x, :j:x, :q:x", "1", "select $1, $2, $3, $4 701=1 16=1 114=1 0=1");
+    raw("select :name::int4 || :n::text", "1", "select $1::int4 || $2::text 25=1 25=1");
+    raw("select :name", "x'; drop table t; --", "select $1 25=x'; drop table t; --");
+    raw("select :name", "", "select $1 25=");
+    colon("select :name", Value::default(), "select $1 25=NULL");
+    raw("select ':name', a[1:2], x::text, \":id\"", "v", "select ':name', a[1:2], x::text, \":id\"");
+    raw("select :name from $name", "t", "select $1 from t 25=t");
+    raw("select :name from $name", "t, secret", "NotOneToken");
+    assert_eq!(show("select :name", Untyped::Place, Value::raw(b"v")), "select :name");
+}
+
+#[test]
 fn inside_quotes() {
     check("select '$a'", r#"it's \ ""#, r#"select 'it''s \ "'"#);
     check("select '%${a}%'", "x", "select '%x%'");
@@ -283,7 +301,8 @@ fn channels() {
         &"k".repeat(63),
         &format!("LISTEN <{}>", "k".repeat(63)),
     );
-    check("listen $a", &"k".repeat(64), "NameTooLong");
+    let long = "k".repeat(64);
+    check("listen $a", &long, &format!("LISTEN <{long}>"));
     check_bytes("listen $a", b"x\xffy", Origin::Raw, "NotUtf8");
     check_bytes("listen $a", b"x\0y", Origin::Raw, "Nul");
     check(

@@ -15,6 +15,16 @@ pub(crate) fn parameter(name: &[u8]) -> Option<Cast> {
     found.map(|(_, oid)| Cast::Bind(*oid))
 }
 
+/// PostgreSQL's name for a type's number, of those that have one of their own here.
+#[must_use]
+pub fn type_name(oid: u32) -> Option<String> {
+    let (name, _) = TYPES.iter().find(|(_, known)| *known == oid)?;
+    Some(name.strip_suffix("array").map_or_else(|| format!("\"{name}\""), |item| format!("\"{item}\"[]")))
+}
+
+/// `text`
+pub(crate) const TEXT: u32 = 25;
+
 const TYPES: &[(&str, u32)] = &[
     ("bool", 16),
     ("bytea", 17),

@@ -12,6 +12,8 @@ pub enum Untyped {
     Place,
     /// It is no variable at all, and stays as it is written (newest).
     Keep,
+    /// Its value is placed there, and `:name` and `:i:name` are parameters too (2018, a query that begins with `:`).
+    Colon,
 }
 
 /// Where the lexer came upon it.
@@ -42,6 +44,8 @@ pub(crate) struct Hole {
 pub(crate) enum Cast {
     /// A parameter of this type; 0 if the name is the server's affair, and then it stays behind the parameter.
     Bind(u32),
+    /// The same, of a value that is an empty text when it is empty, and NULL only when it is unset.
+    BindWhole(u32),
     /// `::id`: a quoted name.
     Identifier,
 }
@@ -50,7 +54,7 @@ pub(crate) enum Cast {
 pub(crate) fn hole_at(text: &[u8], at: usize, place: Place, untyped: Untyped) -> Option<Hole> {
     let rest = text.get(at..)?.strip_prefix(b"$")?;
     let (name, mut end) = match rest.strip_prefix(b"{") {
-        Some(inner) if untyped == Untyped::Place => {
+        Some(inner) if untyped != Untyped::Keep => {
             let length = name_length(inner);
             (inner.get(length) == Some(&b'}') && length > 0).then_some(())?;
             (at + 2..at + 2 + length, at + 3 + length)
@@ -76,12 +80,47 @@ pub(crate) fn hole_at(text: &[u8], at: usize, place: Place, untyped: Untyped) ->
             end += 2 + length;
         }
     }
-    (untyped == Untyped::Place || cast.is_some()).then_some(Hole {
+    (untyped != Untyped::Keep || cast.is_some()).then_some(Hole {
         span: at..end,
         name,
         place,
         cast,
     })
+}
+
+/// The parameter in the form of 2018 that begins at `at`, if one does: `:name`, or `:i:name` where a letter is the type.
+pub(crate) fn colon_at(text: &[u8], at: usize) -> Option<Hole> {
+    let rest = text.get(at..)?.strip_prefix(b":")?;
+    if rest.first()?.is_ascii_digit() {
+        return None;
+    }
+    let first = name_length(rest);
+    let typed = match rest.get(..first)? {
+        [letter] => rest.get(2..).filter(|_| rest[1..].starts_with(b":")).map(|after| (*letter, name_length(after))),
+        _ => None,
+    };
+    let (start, length, oid) = match typed {
+        // `:n::int` is a name and a cast.
+        Some((letter, length)) if length > 0 => (at + 3, length, letter_type(letter)),
+        _ => (at + 1, first, types::TEXT),
+    };
+    (length > 0).then(|| Hole {
+        span: at..start + length,
+        name: start..start + length,
+        place: Place::Alone,
+        cast: Some(Cast::BindWhole(oid)),
+    })
+}
+
+fn letter_type(letter: u8) -> u32 {
+    match letter {
+        b't' | b's' => types::TEXT,
+        b'd' | b'i' | b'n' => 23,
+        b'f' => 701,
+        b'b' => 16,
+        b'j' => 114,
+        _ => 0,
+    }
 }
 
 fn name_length(text: &[u8]) -> usize {

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut, BytesMut};
-
 use super::Values;
 use super::json::NUMBERS;
 use crate::config::{Call, Fault};
@@ -110,20 +108,21 @@ pub(in crate::modules::postgres) struct Csv {
 
 impl Csv {
     pub(super) fn new(options: CsvOptions, columns: &Arc<[Column]>) -> Self {
-        let quoted = columns.iter().map(|column| !options.string || !NUMBERS.contains(&column.oid) && column.oid != BOOL);
+        let quoted =
+            columns.iter().map(|column| !options.string || !NUMBERS.contains(&column.oid) && column.oid != BOOL);
         let quoted = quoted.collect();
-        let mut header = BytesMut::new();
+        let mut header = Vec::new();
         for (index, column) in columns.iter().enumerate() {
             if index > 0 {
-                header.put_u8(options.delimiter);
+                header.push(options.delimiter);
             }
             value(&options, true, &column.name, &mut header);
         }
-        let header = options.header.then(|| header.to_vec());
+        let header = options.header.then_some(header);
         Self { options, header, quoted, is_first: true }
     }
 
-    pub(super) fn row(&mut self, values: &Values<'_>, out: &mut BytesMut) {
+    pub(super) fn row(&mut self, values: &Values<'_>, out: &mut Vec<u8>) {
         if values.is_empty() {
             return;
         }
@@ -132,11 +131,11 @@ impl Csv {
             self.is_first = false;
         }
         if !std::mem::take(&mut self.is_first) {
-            out.put_u8(b'\n');
+            out.push(b'\n');
         }
         for (index, (text, quoted)) in values.iter().zip(&self.quoted).enumerate() {
             if index > 0 {
-                out.put_u8(self.options.delimiter);
+                out.push(self.options.delimiter);
             }
             match text {
                 None => out.extend_from_slice(&self.options.null),
@@ -148,21 +147,22 @@ impl Csv {
 
 const BOOL: u32 = 16;
 
-fn value(options: &CsvOptions, quoted: bool, text: &[u8], out: &mut BytesMut) {
+fn value(options: &CsvOptions, quoted: bool, text: &[u8], out: &mut Vec<u8>) {
     let Some(quote) = options.quote.filter(|_| quoted) else {
         out.extend_from_slice(text);
         return;
     };
-    out.put_u8(quote);
-    for byte in text {
-        if let Some(escape) = options.escape
-            && *byte == quote
-        {
-            out.put_u8(escape);
-        }
-        out.put_u8(*byte);
+    out.push(quote);
+    let mut rest = text;
+    while let Some(escape) = options.escape
+        && let Some(at) = memchr::memchr(quote, rest)
+    {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(&[escape, quote]);
+        rest = &rest[at + 1..];
     }
-    out.put_u8(quote);
+    out.extend_from_slice(rest);
+    out.push(quote);
 }
 
 #[cfg(test)]

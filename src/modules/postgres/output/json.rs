@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut, BytesMut};
-
 use super::{JsonStyle, Values};
 use crate::pg::connection::Column;
 
@@ -56,15 +54,15 @@ impl Json {
         }
     }
 
-    pub(super) fn row(&mut self, values: &Values<'_>, out: &mut BytesMut) {
+    pub(super) fn row(&mut self, values: &Values<'_>, out: &mut Vec<u8>) {
         if self.columns.is_empty() {
             return;
         }
-        let mut object = Vec::new();
-        self.object(values, &mut object);
         self.rows += 1;
         match self.rows {
             1 => {
+                let mut object = Vec::new();
+                self.object(values, &mut object);
                 self.alone = match self.style {
                     _ if self.is_lone_json => values[0].unwrap_or_default().to_vec(),
                     JsonStyle::New => object.clone(),
@@ -74,23 +72,23 @@ impl Json {
                 return;
             }
             2 => {
-                out.put_u8(b'[');
+                out.push(b'[');
                 out.extend_from_slice(&std::mem::take(&mut self.first));
             }
             _ => {}
         }
-        out.put_u8(b',');
-        out.extend_from_slice(&object);
+        out.push(b',');
+        self.object(values, out);
     }
 
-    pub(super) fn end(&mut self, out: &mut BytesMut) {
+    pub(super) fn end(&mut self, out: &mut Vec<u8>) {
         match self.rows {
             0 => return,
             1 => out.extend_from_slice(&self.alone),
-            _ => out.put_u8(b']'),
+            _ => out.push(b']'),
         }
         if self.style == JsonStyle::Old {
-            out.put_u8(0);
+            out.push(0);
         }
     }
 
@@ -136,18 +134,24 @@ impl JsonColumn {
 
 /// nginx's escaping of JSON strings.
 fn escape(text: &[u8], out: &mut Vec<u8>) {
-    for byte in text {
+    let mut plain = 0;
+    for (index, byte) in text.iter().enumerate() {
+        if !matches!(byte, b'"' | b'\\' | 0..0x20) {
+            continue;
+        }
+        out.extend_from_slice(&text[plain..index]);
+        plain = index + 1;
         match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
             0x08 => out.extend_from_slice(b"\\b"),
             b'\t' => out.extend_from_slice(b"\\t"),
             b'\n' => out.extend_from_slice(b"\\n"),
             0x0c => out.extend_from_slice(b"\\f"),
             b'\r' => out.extend_from_slice(b"\\r"),
             0..0x20 => out.extend_from_slice(format!("\\u{byte:04X}").as_bytes()),
-            _ => out.push(*byte),
+            _ => out.extend_from_slice(&[b'\\', *byte]),
         }
     }
+    out.extend_from_slice(&text[plain..]);
 }
 
 #[cfg(test)]

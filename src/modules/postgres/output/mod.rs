@@ -10,7 +10,8 @@ mod single;
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use smallvec::SmallVec;
 
 pub(super) use self::csv::CsvOptions;
 use super::query::{Queries, attach};
@@ -170,12 +171,12 @@ impl Output {
     /// A whole result.
     pub(super) fn encode(&self, columns: &Arc<[Column]>, result: &Summary, rows: &[Row]) -> Bytes {
         let mut encoder = self.encoder(columns, result);
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         for row in rows {
             encoder.row(&values(row), &mut out);
         }
         encoder.end(&mut out);
-        out.freeze()
+        out.into()
     }
 }
 
@@ -203,7 +204,7 @@ pub(super) struct Summary {
 pub(super) type Values<'r> = [Option<&'r [u8]>];
 
 /// The values of a row, as the encoders take them.
-pub(super) fn values(row: &Row) -> Vec<Option<&[u8]>> {
+pub(super) fn values(row: &Row) -> SmallVec<[Option<&[u8]>; 16]> {
     (0..row.len()).map(|column| row.get(column)).collect()
 }
 
@@ -219,7 +220,7 @@ pub(super) enum Encoder {
 
 impl Encoder {
     /// Adds a row.
-    pub(super) fn row(&mut self, values: &Values<'_>, out: &mut BytesMut) {
+    pub(super) fn row(&mut self, values: &Values<'_>, out: &mut Vec<u8>) {
         match self {
             Self::None => {}
             Self::Single(single) => single.row(values, out),
@@ -230,7 +231,7 @@ impl Encoder {
     }
 
     /// Adds what stands after the last row.
-    pub(super) fn end(&mut self, out: &mut BytesMut) {
+    pub(super) fn end(&mut self, out: &mut Vec<u8>) {
         match self {
             Self::None | Self::Single(_) | Self::Csv(_) => {}
             Self::Json(json) => json.end(out),
@@ -251,14 +252,15 @@ pub(super) mod testing {
         columns: &[(&str, u32)],
         rows: &[&[Option<&str>]],
     ) -> Vec<u8> {
-        let columns = columns.iter().map(|(name, oid)| Column { name: Bytes::copy_from_slice(name.as_bytes()), oid: *oid });
+        let columns =
+            columns.iter().map(|(name, oid)| Column { name: Bytes::copy_from_slice(name.as_bytes()), oid: *oid });
         let mut encoder = output.encoder(&columns.collect(), &Summary::default());
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         for row in rows {
             let values: Vec<_> = row.iter().map(|value| value.map(str::as_bytes)).collect();
             encoder.row(&values, &mut out);
         }
         encoder.end(&mut out);
-        out.to_vec()
+        out
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 
 use super::{RdsStyle, Summary, Values};
 use crate::pg::connection::Column;
@@ -42,13 +42,13 @@ const STRING: u16 = 0x8000;
 #[derive(Debug)]
 pub(in crate::modules::postgres) struct Rds {
     /// The head, until it is written.
-    head: Option<BytesMut>,
+    head: Option<Vec<u8>>,
     has_end: bool,
 }
 
 impl Rds {
     pub(super) fn new(style: RdsStyle, columns: &Arc<[Column]>, result: &Summary) -> Self {
-        let mut head = BytesMut::new();
+        let mut head = Vec::new();
         head.put_u8(0);
         head.put_u32_le(VERSION);
         head.put_u8(0);
@@ -68,7 +68,7 @@ impl Rds {
         Self { head: Some(head), has_end: !columns.is_empty() || style == RdsStyle::New }
     }
 
-    pub(super) fn row(&mut self, values: &Values<'_>, out: &mut BytesMut) {
+    pub(super) fn row(&mut self, values: &Values<'_>, out: &mut Vec<u8>) {
         self.begin(out);
         out.put_u8(1);
         for value in values {
@@ -82,14 +82,14 @@ impl Rds {
         }
     }
 
-    pub(super) fn end(&mut self, out: &mut BytesMut) {
+    pub(super) fn end(&mut self, out: &mut Vec<u8>) {
         self.begin(out);
         if self.has_end {
             out.put_u8(0);
         }
     }
 
-    fn begin(&mut self, out: &mut BytesMut) {
+    fn begin(&mut self, out: &mut Vec<u8>) {
         if let Some(head) = self.head.take() {
             out.extend_from_slice(&head);
         }

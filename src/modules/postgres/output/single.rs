@@ -1,7 +1,5 @@
 //! `value`, `binary`, `hex`, and `text`, which is many values.
 
-use bytes::{BufMut, BytesMut};
-
 use super::Values;
 
 /// Values without anything around them.
@@ -19,12 +17,12 @@ pub(in crate::modules::postgres) enum Single {
 }
 
 impl Single {
-    pub(super) fn row(&mut self, values: &Values<'_>, out: &mut BytesMut) {
+    pub(super) fn row(&mut self, values: &Values<'_>, out: &mut Vec<u8>) {
         for value in values {
             match self {
                 Self::Text { is_first } => {
                     if !std::mem::take(is_first) {
-                        out.put_u8(b'\n');
+                        out.push(b'\n');
                     }
                     out.extend_from_slice(value.unwrap_or(b"(null)"));
                 }
@@ -36,12 +34,12 @@ impl Single {
 }
 
 /// Skips `\x`; what is no digit counts as 0, and a lone last digit is the high one.
-fn hex(text: &[u8], out: &mut BytesMut) {
+fn hex(text: &[u8], out: &mut Vec<u8>) {
     let text = text.strip_prefix(b"\\").unwrap_or(text);
     let text = text.strip_prefix(b"x").unwrap_or(text);
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok()).unwrap_or(0);
     for pair in text.chunks(2) {
-        out.put_u8(digit(pair[0]) << 4 | pair.get(1).map_or(0, |low| digit(*low)));
+        out.push(digit(pair[0]) << 4 | pair.get(1).map_or(0, |low| digit(*low)));
     }
 }
 

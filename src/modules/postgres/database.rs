@@ -1,0 +1,154 @@
+//! `pushgate check --db`: what the servers themselves say of a configuration.
+//!
+//! It connects to every server of every upstream, and lets each query be prepared, which runs nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::pass::{Passing, To};
+use super::query::{Queries, Query};
+use super::server::{Servers, Upstream};
+use crate::config::{Config, Diagnostic, Position, Severity};
+use crate::pg::connection::Connection;
+use crate::pg::conninfo::ConnectOptions;
+use crate::pg::error::Error;
+use crate::server::clock;
+
+/// How long a server may take to answer anything.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What was found out.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// A line for each server, and for each query that can be prepared.
+    pub lines: Vec<String>,
+    /// What is wrong, at its place in the file.
+    pub findings: Vec<Diagnostic>,
+}
+
+/// Asks the servers of a configuration.
+pub fn check(config: &Config) -> std::io::Result<Report> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(ask(config)))
+}
+
+async fn ask(config: &Config) -> Report {
+    let mut report = Report::default();
+    for upstream in &config.built.model.upstreams {
+        let Some(servers) = &config.settings(upstream.scope).get::<Upstream>().servers else { continue };
+        let at = config.built.scope(upstream.scope).at;
+        for (number, options) in servers.listen_to().iter().enumerate() {
+            let connection = report.server(&servers.name, options, at).await;
+            // The servers of an upstream are taken to be alike.
+            if let Some(mut connection) = connection.filter(|_| number == 0) {
+                for query in queries(config, servers) {
+                    report.query(&mut connection, &query).await;
+                }
+            }
+        }
+    }
+    report
+}
+
+/// The queries that go to an upstream, each once.
+fn queries(config: &Config, servers: &Arc<Servers>) -> Vec<Query> {
+    let mut found: Vec<Query> = Vec::new();
+    for settings in &config.settings {
+        let passes = match &settings.get::<Passing>().to {
+            Some(To::Name(_, name)) => name.eq_ignore_ascii_case(&servers.name),
+            Some(To::Direct(_)) | None => false,
+        };
+        for query in settings.get::<Queries>().queries.iter().filter(|_| passes) {
+            if !found.iter().any(|known| known.at == query.at) {
+                found.push(query.clone());
+            }
+        }
+    }
+    found
+}
+
+impl Report {
+    /// Says what a server is.
+    async fn server(
+        &mut self,
+        upstream: &str,
+        options: &Arc<ConnectOptions>,
+        at: Option<Position>,
+    ) -> Option<Connection> {
+        match clock::timeout(PATIENCE, describe(options)).await.unwrap_or(Err(Error::ConnectTimeout)) {
+            Ok((connection, line)) => {
+                self.lines.push(format!("upstream \"{upstream}\": {line}"));
+                Some(connection)
+            }
+            Err(error) => {
+                let message = format!("upstream \"{upstream}\": {error}");
+                self.findings.push(Diagnostic::new(Severity::Error, "database", message).near(at));
+                None
+            }
+        }
+    }
+
+    /// Lets a query be prepared.
+    async fn query(&mut self, connection: &mut Connection, query: &Query) {
+        let text = &query.sql.text;
+        let Some(sample) = query.sql.sample().filter(|_| can_be_prepared(text)) else { return };
+        let types = clock::timeout(PATIENCE, prepare(connection, &sample)).await;
+        match types.unwrap_or(Err(Error::QueryTimeout)) {
+            Ok(types) if types == "{}" => self.lines.push(format!("query \"{text}\": prepares")),
+            Ok(types) => self.lines.push(format!("query \"{text}\": prepares, with parameters {types}")),
+            Err(error) => {
+                let message = format!("PostgreSQL refuses the query: {}", super::failure::one_line(&error.to_string()));
+                self.findings.push(Diagnostic::new(Severity::Error, "query", message).near(Some(query.at)));
+            }
+        }
+    }
+}
+
+/// Whether PostgreSQL has a PREPARE for it.
+fn can_be_prepared(sql: &str) -> bool {
+    const WORDS: [&str; 7] = ["select", "insert", "update", "delete", "merge", "values", "with"];
+    let first = sql.trim_start().split(|letter: char| !letter.is_ascii_alphabetic()).next().unwrap_or_default();
+    WORDS.iter().any(|word| first.eq_ignore_ascii_case(word))
+}
+
+async fn describe(options: &Arc<ConnectOptions>) -> Result<(Connection, String), Error> {
+    let mut connection = Connection::connect(options).await?;
+    let sql = "select current_user::text, current_database()::text, \
+               case when pg_is_in_recovery() then 'standby' else 'primary' end, pg_backend_pid()::text";
+    let row = row(&mut connection, sql).await?;
+    let [user, database, kind, pid] = row.as_slice() else {
+        return Err(Error::Protocol("four values were asked for".to_owned()));
+    };
+    let version = connection.parameter("server_version").unwrap_or("?");
+    let tls = if connection.is_tls() { "TLS" } else { "no TLS" };
+    // A pooler gives connections numbers of its own.
+    let pooler =
+        if *pid == connection.backend_pid().to_string() { "" } else { ", behind a pooler: LISTEN may not work" };
+    let line = format!(
+        "PostgreSQL {version} at {}, {kind}, {tls}, role \"{user}\", database \"{database}\"{pooler}",
+        connection.host()
+    );
+    Ok((connection, line))
+}
+
+/// The parameters' types of a statement.
+async fn prepare(connection: &mut Connection, sql: &str) -> Result<String, Error> {
+    let prepared = format!("prepare pushgate_check as {sql}");
+    row(connection, &prepared).await?;
+    let types = "select parameter_types::text from pg_prepared_statements where name = 'pushgate_check'";
+    let types = row(connection, types).await?;
+    row(connection, "deallocate pushgate_check").await?;
+    Ok(types.into_iter().next().unwrap_or_default())
+}
+
+/// The first row of a result, NULL as nothing.
+async fn row(connection: &mut Connection, sql: &str) -> Result<Vec<String>, Error> {
+    connection.query(&sql.into()).await?;
+    let mut values = Vec::new();
+    if let Some(row) = connection.next_row().await? {
+        let value = |column| String::from_utf8_lossy(row.get(column).unwrap_or_default()).into_owned();
+        values = (0..row.len()).map(value).collect();
+    }
+    connection.drain().await?;
+    Ok(values)
+}
