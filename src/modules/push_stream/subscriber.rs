@@ -161,8 +161,10 @@ pub(super) struct Manner {
 
 thread_local! {
     /// The audiences of this worker, by the place of their configuration in memory, which they keep from being used again.
-    static AUDIENCES: RefCell<HashMap<(*const Compiled, LocationId, Way), Rc<Audience>>> = RefCell::default();
+    static AUDIENCES: RefCell<Audiences> = RefCell::default();
 }
+
+type Audiences = HashMap<(*const Compiled, LocationId, Way), Rc<Audience>>;
 
 impl Audience {
     /// The audience that a request's client belongs to.
