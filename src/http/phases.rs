@@ -59,6 +59,7 @@ impl Request {
                 filter(self, &mut response);
             }
         }
+        response.clean_headers();
         if self.is_head() && !matches!(response.body, Body::Empty | Body::Takeover(_)) {
             response.content_length = response.length();
             response.body = Body::Empty;
