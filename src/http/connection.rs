@@ -41,6 +41,8 @@ pub struct Connection {
     pub accepted: Moment,
     /// How many requests it has carried, the present one included.
     pub requests: Cell<u64>,
+    /// Until when it waits for a request, while it does.
+    pub(super) waits_until: Cell<Option<Moment>>,
     stream: RefCell<Option<Rc<RefCell<Stream>>>>,
     buffer: RefCell<BytesMut>,
 }
@@ -105,6 +107,13 @@ impl Stream {
         }
     }
 
+    fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+
     fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_write_vectored(slices),
@@ -166,6 +175,7 @@ impl Connection {
             listener,
             accepted: clock::now(),
             requests: Cell::new(0),
+            waits_until: Cell::new(None),
             stream: RefCell::new(Some(Rc::new(RefCell::new(stream)))),
             buffer: RefCell::default(),
         }
@@ -185,8 +195,26 @@ impl Connection {
             listener,
             accepted: clock::now(),
             requests: Cell::new(1),
+            waits_until: Cell::new(None),
             stream: RefCell::default(),
             buffer: RefCell::default(),
+        }
+    }
+
+    /// Reads the first bytes of a request; 0 is the end of the connection, or of the time that it waits.
+    pub(super) async fn wait(&self, time: Duration) -> io::Result<usize> {
+        let stream = self.stream()?;
+        self.waits_until.set(Some(clock::now().after(time)));
+        let read = poll_fn(|cx| self.poll_fill(&stream, cx)).await;
+        self.waits_until.set(None);
+        read
+    }
+
+    /// Ends the waiting: what reads finds the end.
+    pub(super) fn end_waiting(&self) {
+        if let Ok(stream) = self.stream() {
+            // One that is gone already needs no ending.
+            drop(socket2::SockRef::from(&*stream.borrow()).shutdown(std::net::Shutdown::Read));
         }
     }
 
@@ -235,6 +263,14 @@ impl Connection {
     /// Takes bytes out of the buffer.
     pub(super) fn take(&self, length: usize) -> Bytes {
         self.buffer.borrow_mut().split_to(length).freeze()
+    }
+
+    /// Sends what the socket takes now, and says how much that was.
+    pub(super) fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self.stream()?.borrow().try_send(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            sent => sent,
+        }
     }
 
     /// Writes all of the pieces, in as few system calls as the socket allows.

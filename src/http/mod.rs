@@ -11,6 +11,7 @@ pub mod content;
 pub mod error_page;
 pub mod file;
 pub mod hook;
+pub mod idle;
 mod log_line;
 mod module;
 mod phases;

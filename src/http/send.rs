@@ -1,6 +1,5 @@
 //! Sending an answer: its head in nginx's order, its body as it comes.
 
-use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -12,8 +11,8 @@ use super::error_page::signature;
 use super::request::Request;
 use super::response::{Body, Piece, Response};
 use super::settings::{Keepalive, Pages, Sending};
-use super::wire::body::ChunkStart;
-use super::wire::date::DateCache;
+use super::serve::Site;
+use super::wire::body::{ChunkStart, LAST_CHUNK};
 use super::wire::response::{After, Framing, ResponseHead, encode, put_status};
 use crate::server::clock;
 
@@ -22,7 +21,7 @@ const FILE_CHUNK: u64 = 64 * 1024;
 
 /// Sends an answer; says whether the connection can carry another request.
 pub(super) async fn response(
-    date: &RefCell<DateCache>,
+    site: &Site,
     request: &mut Request,
     response: &mut Response,
     keepalive: bool,
@@ -39,36 +38,65 @@ pub(super) async fn response(
         false => After::Close,
     };
     let is_chunked = framing == Framing::Chunked;
-    let head = match framing {
-        Framing::Bare => Bytes::new(),
-        _ => encode_head(date, request, response, after, length, is_chunked),
-    };
-    super::sent::as_sent(request, &head);
+    // Head and small body are put together in the worker's own buffer, and leave by one call.
+    let mut out = site.scratch.take();
+    out.clear();
+    if framing != Framing::Bare {
+        encode_head(site, request, response, after, length, is_chunked, &mut out);
+    }
+    super::sent::as_sent(request, &out);
+    request.sent.status = response.status;
     let body = match framing {
         Framing::NoBody => Body::Empty,
         _ => std::mem::take(&mut response.body),
     };
-    request.sent.status = response.status;
-    let mut writer = Writer { request, timeout, chunked: framing == Framing::Chunked };
+    let body = match body {
+        Body::Full(bytes) if bytes.len() <= SMALL_BODY => {
+            request.sent.body_bytes += bytes.len() as u64;
+            put_small(&mut out, &bytes, is_chunked);
+            None
+        }
+        Body::Empty => {
+            if is_chunked {
+                out.extend_from_slice(LAST_CHUNK);
+            }
+            None
+        }
+        body => Some(body),
+    };
+    let sent = if body.is_none() { request.connection.try_send(&out)? } else { 0 };
+    request.sent.bytes += sent as u64;
+    if sent == out.len() {
+        site.scratch.replace(out);
+        return Ok(keepalive);
+    }
+    // The rest is boxed, so that the usual answer does not keep room for it.
+    let rest = Bytes::from(out).slice(sent..);
+    let mut writer = Writer { request, timeout, chunked: is_chunked };
     match body {
-        Body::Empty => writer.write(&mut [head, writer_end(framing)]).await?,
-        Body::Full(bytes) => writer.first(head, bytes).await?,
-        // The rest is boxed, so that the usual answer does not keep room for it.
-        body => Box::pin(writer.long(head, body)).await?,
+        None => Box::pin(async move { writer.write(&mut [rest]).await }).await?,
+        Some(body) => Box::pin(async move { writer.long(rest, body).await }).await?,
     }
     Ok(keepalive)
 }
 
-fn writer_end(framing: Framing) -> Bytes {
-    match framing {
-        Framing::Chunked => Bytes::from_static(b"0\r\n\r\n"),
-        Framing::NoBody | Framing::Length(_) | Framing::Close | Framing::Bare => Bytes::new(),
+/// A body that is copied behind its head rather than sent from where it lies.
+const SMALL_BODY: usize = 4096;
+
+fn put_small(out: &mut Vec<u8>, body: &[u8], chunked: bool) {
+    if !chunked {
+        out.extend_from_slice(body);
+    } else {
+        out.extend_from_slice(ChunkStart::new(body.len() as u64).as_bytes());
+        out.extend_from_slice(body);
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(LAST_CHUNK);
     }
 }
 
 /// Sends the head alone, before the connection is given away; or returns it, to be given away too.
 pub(super) async fn head(
-    date: &RefCell<DateCache>,
+    site: &Site,
     request: &mut Request,
     response: &Response,
     keepalive: bool,
@@ -80,7 +108,9 @@ pub(super) async fn head(
         (_, false) => After::Close,
     };
     let chunked = response.status == 200 && request.streams_in_chunks();
-    let head = encode_head(date, request, response, after, None, chunked);
+    let mut head = Vec::new();
+    encode_head(site, request, response, after, None, chunked, &mut head);
+    let head = Bytes::from(head);
     request.sent.status = response.status;
     request.sent.bytes += head.len() as u64;
     if response.gives_head {
@@ -99,15 +129,16 @@ impl Request {
 }
 
 fn encode_head(
-    date: &RefCell<DateCache>,
+    site: &Site,
     request: &Request,
     response: &Response,
     after: After,
     length: Option<u64>,
     chunked: bool,
-) -> Bytes {
+    out: &mut Vec<u8>,
+) {
     if response.bare_head {
-        return bare_head(response);
+        return bare_head(response, out);
     }
     let pages = request.settings::<Pages>();
     // nginx completes a path where it writes its own headers; any other location stands among the listed ones.
@@ -115,7 +146,7 @@ fn encode_head(
     let location = response.location.as_ref();
     let completed = location.filter(is_completed).map(|location| absolute(request, pages, location));
     let listed_location = location.filter(|location| !is_completed(location)).map(|url| (&b"Location"[..], &url[..]));
-    let mut date = date.borrow_mut();
+    let mut date = site.date.borrow_mut();
     // A 304 keeps what `return 304 text;` gave it; that of a conditional request was given nothing.
     let is_bare_304 = response.status == 304 && !response.disable_not_modified && response.length() == Some(0);
     let has_no_content = is_bare_304 || response.status == 204 || response.status < 200;
@@ -135,23 +166,18 @@ fn encode_head(
     };
     let etag = response.etag.as_deref().map(|etag| (&b"ETag"[..], etag));
     let listed = response.headers.iter().map(|(name, value)| (&name[..], &value[..]));
-    let mut bytes = Vec::new();
-    encode(&mut bytes, &head, etag.into_iter().chain(listed_location).chain(listed));
-    bytes.into()
+    encode(out, &head, etag.into_iter().chain(listed_location).chain(listed));
 }
 
-fn bare_head(response: &Response) -> Bytes {
-    let mut head = BytesMut::from(&b"HTTP/1.1 "[..]);
-    let mut status = Vec::new();
-    put_status(&mut status, response.status);
-    head.extend_from_slice(&status);
+fn bare_head(response: &Response, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    put_status(out, response.status);
     for (name, value) in &response.headers {
         for part in [b"\r\n", &name[..], b": ", &value[..]] {
-            head.extend_from_slice(part);
+            out.extend_from_slice(part);
         }
     }
-    head.extend_from_slice(b"\r\n\r\n");
-    head.freeze()
+    out.extend_from_slice(b"\r\n\r\n");
 }
 
 /// Completes a path of this server to a URL.
@@ -207,17 +233,6 @@ impl Writer<'_> {
     async fn write(&mut self, pieces: &mut [Bytes]) -> io::Result<()> {
         self.request.sent.bytes += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
         self.request.connection.write(pieces, self.timeout).await
-    }
-
-    /// The head and a whole body, in one system call where the socket allows.
-    async fn first(&mut self, head: Bytes, body: Bytes) -> io::Result<()> {
-        self.request.sent.body_bytes += body.len() as u64;
-        if !self.chunked {
-            return self.write(&mut [head, body]).await;
-        }
-        let start = ChunkStart::new(body.len() as u64);
-        let start = Bytes::copy_from_slice(start.as_bytes());
-        self.write(&mut [head, start, body, Bytes::from_static(b"\r\n0\r\n\r\n")]).await
     }
 
     /// A piece of a body. What is left of the head leaves with it.

@@ -29,10 +29,11 @@ pub(super) fn before_filters(request: &mut Request, response: &Response) {
 }
 
 /// What the access log can read: the head as it left.
-pub(super) fn as_sent(request: &mut Request, head: &Bytes) {
+pub(super) fn as_sent(request: &mut Request, head: &[u8]) {
     if !request.compiled.reads_sent_headers {
         return;
     }
+    let head = Bytes::copy_from_slice(head);
     let lines = head.split(|byte| *byte == b'\n').skip(1);
     let headers = lines.filter_map(|line| {
         let line = line.strip_suffix(b"\r").unwrap_or(line);

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Notify;
-
 use super::connection::Connection;
+use super::idle::Idle;
 use super::module::Phase;
 use super::request::Request;
 use super::response::{Body, Detached, Response};
@@ -30,12 +29,14 @@ use crate::server::log::Level;
 pub struct Site {
     /// The configuration that holds for new requests.
     pub compiled: Box<dyn Fn() -> Arc<Compiled>>,
-    /// Tells connections that the server is going: those without a request end.
-    pub closing: Notify,
-    /// Whether it is.
+    /// The connections that wait for a request.
+    pub idle: Idle,
+    /// Whether the server is going.
     pub is_closing: Box<dyn Fn() -> bool>,
     /// The `Date` of this second.
     pub date: RefCell<DateCache>,
+    /// Where heads are put together.
+    pub scratch: RefCell<Vec<u8>>,
 }
 
 impl std::fmt::Debug for Site {
@@ -56,14 +57,14 @@ enum After {
 
 /// Serves a connection to its end.
 pub async fn serve(site: Rc<Site>, connection: Rc<Connection>, address: Arc<ListenAddress>) {
+    let _place = site.idle.enter(&connection);
     let mut keepalive = None;
     loop {
         let compiled = (site.compiled)();
         let Some(listener) = listener(&compiled, &connection, &address) else { return };
         let next = next_request(&site, &connection, &compiled, listener, keepalive).await;
         let Some((request, is_bad)) = next else { return };
-        // The request's state is boxed, so that an idle connection does not keep room for it.
-        match Box::pin(answer(&site, request, is_bad)).await {
+        match answer(&site, request, is_bad).await {
             After::Next(time) => keepalive = Some(time),
             After::Gone => return,
             After::Close { linger } => {
@@ -89,7 +90,7 @@ async fn next_request(
     compiled: &Arc<Compiled>,
     listener: &Listener,
     keepalive: Option<Duration>,
-) -> Option<(Request, Option<u16>)> {
+) -> Option<(Box<Request>, Option<u16>)> {
     let settings = compiled.settings(compiled.server_location(listener.default_server));
     let heads = settings.get::<Heads>();
     if connection.buffered().is_empty() && !wait(site, connection, keepalive, *heads.timeout).await {
@@ -137,16 +138,10 @@ impl HeadOptions {
 
 /// Waits for the first byte of a request; `false`: none will come.
 async fn wait(site: &Site, connection: &Connection, keepalive: Option<Duration>, first: Duration) -> bool {
-    let is_first = keepalive.is_none();
-    let timeout = keepalive.unwrap_or(first);
-    if (site.is_closing)() && !is_first {
+    if keepalive.is_some() && (site.is_closing)() {
         return false;
     }
-    tokio::select! {
-        biased;
-        read = connection.fill(timeout) => matches!(read, Ok(1..)),
-        () = site.closing.notified(), if !is_first => false,
-    }
+    matches!(connection.wait(keepalive.unwrap_or(first)).await, Ok(1..))
 }
 
 /// Makes the request of a head.
@@ -156,15 +151,14 @@ pub(super) fn begin(
     listener: &Listener,
     head: RequestHead,
     started: Moment,
-) -> Request {
+) -> Box<Request> {
     connection.requests.set(connection.requests.get() + 1);
-    let found = if head.host().is_empty() && !listener.names.is_empty() {
-        listener.names.find(&Bytes::new())
-    } else {
-        listener.names.find(&Bytes::copy_from_slice(head.host()))
+    let found = match listener.names.is_empty() {
+        true => None,
+        false => listener.names.find(&Bytes::copy_from_slice(head.host())),
     };
     let (server, captures) = found.unwrap_or((listener.default_server, None));
-    let request = Request::new(Rc::clone(connection), Arc::clone(compiled), server, head, started);
+    let request = Box::new(Request::new(Rc::clone(connection), Arc::clone(compiled), server, head, started));
     if let Some((regex, captures)) = captures {
         request.keep_captures(regex, captures);
     }
@@ -172,7 +166,7 @@ pub(super) fn begin(
 }
 
 /// Answers a request and says what becomes of the connection.
-async fn answer(site: &Site, mut request: Request, refused: Option<u16>) -> After {
+async fn answer(site: &Site, mut request: Box<Request>, refused: Option<u16>) -> After {
     let mut response = match refused {
         Some(status) => refuse(&mut request, status),
         None => request.run().await,
@@ -232,7 +226,7 @@ async fn send(site: &Site, request: &mut Request, response: &mut Response, keepa
     // A body that nobody read stands before the next request.
     let keepalive = keepalive && (!request.has_unread_body() || Box::pin(skip_body(request)).await);
     let has_unread = request.has_unread_body() || request.must_close;
-    match send::response(&site.date, request, response, keepalive).await {
+    match send::response(site, request, response, keepalive).await {
         Ok(true) => After::Next(request.settings::<Keepalive>().timeout.wait),
         Ok(false) => After::Close { linger: lingers(request, has_unread) },
         Err(error) => {
@@ -266,7 +260,7 @@ async fn take_over(
     keepalive: bool,
 ) -> After {
     let keepalive = keepalive && (response.status != 200 || request.streams_in_chunks());
-    let Ok(head) = send::head(&site.date, request, response, keepalive).await else {
+    let Ok(head) = send::head(site, request, response, keepalive).await else {
         return After::Close { linger: false };
     };
     match request.connection.detach() {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle, LocalSet, spawn_local};
 
 use super::clock::{self, Moment};
@@ -18,6 +18,7 @@ use super::delivery::{self, Delivery};
 use super::live::Live;
 use super::log::Level;
 use crate::config::ListenAddress;
+use crate::http::idle::{self, Idle};
 use crate::http::wire::date::DateCache;
 use crate::http::{Connection, Peer, Site, Stream};
 use crate::hub::inbox::WorkerId;
@@ -80,9 +81,10 @@ pub(super) fn run(live: &'static Live, number: u16, mut control: mpsc::Unbounded
         let delivery = Delivery::new(Arc::clone(&live.hub), worker, Rc::new(DeliveryClock { started: clock::now() }))?;
         let site = Rc::new(Site {
             compiled: Box::new(|| live.compiled()),
-            closing: Notify::new(),
+            idle: Idle::default(),
             is_closing: Box::new(|| live.is_closing()),
             date: RefCell::new(DateCache::default()),
+            scratch: RefCell::default(),
         });
         let local = Rc::new(Local {
             worker,
@@ -94,6 +96,7 @@ pub(super) fn run(live: &'static Live, number: u16, mut control: mpsc::Unbounded
         });
         LOCAL.with(|cell| cell.set(Rc::clone(&local))).map_err(|_| io::Error::other("a thread is one worker"))?;
         let delivering = spawn_local(deliver(Rc::clone(&local), live));
+        let sweeping = spawn_local(sweep(Rc::clone(&local)));
         while let Some(order) = control.recv().await {
             match order {
                 Control::Listen(address, socket) => listen(live, &local, address, socket),
@@ -113,6 +116,7 @@ pub(super) fn run(live: &'static Live, number: u16, mut control: mpsc::Unbounded
             }
         }
         delivering.abort();
+        sweeping.abort();
         Ok(())
     }))
 }
@@ -130,6 +134,14 @@ pub fn become_user(live: &Live) -> io::Result<()> {
 async fn deliver(local: Rc<Local>, live: &'static Live) {
     if let Err(error) = local.delivery.run().await {
         live.log(Level::Emerg, &format!("delivery to subscribers ended: {error}"));
+    }
+}
+
+/// Ends connections that have waited long enough for a request.
+async fn sweep(local: Rc<Local>) {
+    loop {
+        tokio::time::sleep(idle::SWEEP).await;
+        local.site.idle.sweep();
     }
 }
 
@@ -153,7 +165,7 @@ fn leave(local: &Local, address: &ListenAddress) {
 /// Stops listening, and waits for requests under way and for subscribers to go.
 async fn quit(live: &'static Live, local: &Rc<Local>, control: &mut mpsc::UnboundedReceiver<Control>) {
     local.listening.borrow_mut().drain(..).for_each(|(_, task)| task.abort());
-    local.site.closing.notify_waiters();
+    local.site.idle.end_kept();
     let dismissing = spawn_local(dismiss(Rc::clone(local), live.farewell_time()));
     let timeout = *live.compiled().config.main().get::<crate::modules::core::Process>().shutdown_timeout;
     let until = (!timeout.is_zero()).then(|| clock::now().after(timeout));
@@ -162,7 +174,7 @@ async fn quit(live: &'static Live, local: &Rc<Local>, control: &mut mpsc::Unboun
             live.log(Level::Notice, "worker_shutdown_timeout is over, connections are closed");
             return;
         }
-        local.site.closing.notify_waiters();
+        local.site.idle.end_kept();
         let pause = clock::timeout(Duration::from_millis(10), control.recv()).await;
         if let Some(Some(Control::Stop)) = pause {
             dismissing.abort();

@@ -1,0 +1,59 @@
+//! Connections that wait for a request: one sweep for all of them, in place of a timer and a wake-up list entry for each.
+
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use slab::Slab;
+
+use super::connection::Connection;
+use crate::server::clock::{self, Moment};
+
+/// How often waiting connections are looked at: so much later than `keepalive_timeout` says one may be closed.
+pub const SWEEP: Duration = Duration::from_millis(50);
+
+/// A worker's connections.
+#[derive(Debug, Default)]
+pub struct Idle {
+    connections: RefCell<Slab<Weak<Connection>>>,
+}
+
+/// A connection's place among them, left when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place<'i> {
+    idle: &'i Idle,
+    key: usize,
+}
+
+impl Idle {
+    /// Takes a connection in.
+    pub(super) fn enter(&self, connection: &Rc<Connection>) -> Place<'_> {
+        Place { idle: self, key: self.connections.borrow_mut().insert(Rc::downgrade(connection)) }
+    }
+
+    /// Ends those whose time is over.
+    pub fn sweep(&self) {
+        let now = clock::now();
+        self.end(|deadline, _| deadline <= now);
+    }
+
+    /// Ends those that have carried a request and wait for the next: the server is going.
+    pub fn end_kept(&self) {
+        self.end(|_, requests| requests > 0);
+    }
+
+    fn end(&self, is_over: impl Fn(Moment, u64) -> bool) {
+        for (_, connection) in self.connections.borrow().iter() {
+            let Some(connection) = connection.upgrade() else { continue };
+            if connection.waits_until.get().is_some_and(|deadline| is_over(deadline, connection.requests.get())) {
+                connection.end_waiting();
+            }
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.idle.connections.borrow_mut().remove(self.key);
+    }
+}
