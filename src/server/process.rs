@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{fs, io, thread};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{self, UnboundedSender};
 
 use super::clock;
@@ -21,7 +21,18 @@ use crate::config::{self, Config, ListenAddress, LoadOptions, Severity};
 use crate::http::error_page::PRODUCT_VERSION;
 use crate::modules::MODULES;
 use crate::modules::core::Process;
-use crate::sys;
+use crate::sys::{self, HeldSignals};
+
+/// What [`Signals`] waits for.
+const SIGNALS: [i32; 7] = [
+    libc::SIGHUP,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGWINCH,
+    libc::SIGTERM,
+    libc::SIGINT,
+    libc::SIGQUIT,
+];
 
 /// Why a server did not start; nginx's line for it, without the level.
 type Failure = String;
@@ -30,13 +41,21 @@ type Failure = String;
 pub fn run(config: Config) -> ExitCode {
     let options = config.built.options.clone();
     let compiled = Arc::new(Compiled::new(config));
-    match start(&compiled) {
-        Ok((server, bound)) => server.serve(options, bound),
+    let started = hold_signals().and_then(|held| start(&compiled).map(|(server, bound)| (server, bound, held)));
+    match started {
+        Ok((server, bound, held)) => server.serve(options, bound, held),
         Err(failure) => {
             complain(&compiled, &failure);
             ExitCode::FAILURE
         }
     }
+}
+
+/// Has signals wait until there is somebody to handle them. Clients can connect before that, and whoever sees the port
+/// open may send a HUP, which would end the process; and tokio loses a signal that one thread notices before another
+/// has said that it waits for it. The workers never handle them.
+fn hold_signals() -> Result<HeldSignals, Failure> {
+    HeldSignals::hold(&SIGNALS).map_err(|error| format!("sigprocmask() failed ({})", reason(&error)))
 }
 
 /// Says on standard error, and in the log, why there is no server.
@@ -120,7 +139,7 @@ fn spawn(live: &'static Live, number: usize) -> Result<Worker, Failure> {
 
 impl Server {
     /// Serves until a signal ends it.
-    fn serve(mut self, options: LoadOptions, bound: Vec<Bound>) -> ExitCode {
+    fn serve(mut self, options: LoadOptions, bound: Vec<Bound>, held: HeldSignals) -> ExitCode {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => {
@@ -130,10 +149,12 @@ impl Server {
         };
         self.live.log(Level::Notice, &format!("{PRODUCT_VERSION} started, {} workers", self.workers.len()));
         let ended = runtime.block_on(async {
+            let signals = Signals::new()?;
+            drop(held);
             // Modules first: a client is to find everything as the configuration says.
             self.apply();
             self.listen(bound);
-            self.signals(options).await
+            Ok::<_, io::Error>(self.run(options, signals).await)
         });
         self.remove_files();
         match ended {
@@ -156,14 +177,9 @@ impl Server {
         }
     }
 
-    async fn signals(&mut self, options: LoadOptions) -> io::Result<End> {
-        let mut hup = signal(SignalKind::hangup())?;
-        let mut usr1 = signal(SignalKind::user_defined1())?;
-        let mut term = signal(SignalKind::terminate())?;
-        let mut int = signal(SignalKind::interrupt())?;
-        let mut quit = signal(SignalKind::quit())?;
-        let mut usr2 = signal(SignalKind::user_defined2())?;
-        let mut winch = signal(SignalKind::window_change())?;
+    /// Does what signals say, until one ends the server.
+    async fn run(&mut self, options: LoadOptions, signals: Signals) -> End {
+        let Signals { mut hup, mut usr1, mut usr2, mut winch, mut term, mut int, mut quit } = signals;
         loop {
             tokio::select! {
                 _ = hup.recv() => self.reload(&options),
@@ -171,17 +187,17 @@ impl Server {
                 // Unhandled they would end the process, or mean something else than in nginx.
                 _ = usr2.recv() => self.live.log(Level::Warn, "USR2 (another binary takes over) is not supported"),
                 _ = winch.recv() => self.live.log(Level::Info, "WINCH (workers end, the rest stays) is not supported"),
-                _ = term.recv() => return Ok(End::AtOnce),
-                _ = int.recv() => return Ok(End::AtOnce),
+                _ = term.recv() => return End::AtOnce,
+                _ = int.recv() => return End::AtOnce,
                 _ = quit.recv() => {
                     self.quit();
                     // The second time, or the hard way, does not wait.
                     let threads: Vec<_> = self.workers.iter_mut().filter_map(|worker| worker.thread.take()).collect();
                     let done = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
                     tokio::select! {
-                        _ = done => return Ok(End::Gracefully),
-                        _ = term.recv() => return Ok(End::AtOnce),
-                        _ = int.recv() => return Ok(End::AtOnce),
+                        _ = done => return End::Gracefully,
+                        _ = term.recv() => return End::AtOnce,
+                        _ = int.recv() => return End::AtOnce,
                     }
                 }
             }
@@ -293,6 +309,31 @@ impl Server {
             let message = format!("unlink() \"{}\" failed ({})", self.pid.display(), reason(&error));
             self.live.log(Level::Alert, &message);
         }
+    }
+}
+
+/// The signals that the process handles.
+struct Signals {
+    hup: Signal,
+    usr1: Signal,
+    usr2: Signal,
+    winch: Signal,
+    term: Signal,
+    int: Signal,
+    quit: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            hup: signal(SignalKind::hangup())?,
+            usr1: signal(SignalKind::user_defined1())?,
+            usr2: signal(SignalKind::user_defined2())?,
+            winch: signal(SignalKind::window_change())?,
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+        })
     }
 }
 

@@ -7,7 +7,7 @@ mod process;
 mod time;
 
 pub use process::{
-    daemonize, die_with_parent, drop_thread_privileges, group_id, host_name, is_root, raise_file_limit, signal,
-    thread_id, user_ids,
+    HeldSignals, daemonize, die_with_parent, drop_thread_privileges, group_id, host_name, is_root, raise_file_limit,
+    signal, thread_id, user_ids,
 };
 pub use time::{LocalFields, Zone, format_time, local_time};

@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::io;
+use std::marker::PhantomData;
 
 /// The number of this thread, as the kernel counts.
 pub fn thread_id() -> i32 {
@@ -73,6 +74,39 @@ pub fn raise_file_limit(limit: u64) -> io::Result<()> {
 pub fn signal(pid: i32, signal: i32) -> io::Result<()> {
     // SAFETY: the call takes two numbers.
     check(unsafe { libc::kill(pid, signal) })
+}
+
+/// Signals that wait, on this thread and those that it starts meanwhile, until this value goes.
+#[derive(Debug)]
+pub struct HeldSignals {
+    before: libc::sigset_t,
+    /// The mask is the thread's, and so is this.
+    on_thread: PhantomData<*const ()>,
+}
+
+impl HeldSignals {
+    /// Holds these signals back.
+    pub fn hold(signals: &[i32]) -> io::Result<Self> {
+        // SAFETY: both sets are plain data that live through the calls; `sigemptyset` makes a valid one.
+        unsafe {
+            let (mut held, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+            libc::sigemptyset(&mut held);
+            for signal in signals {
+                libc::sigaddset(&mut held, *signal);
+            }
+            match libc::pthread_sigmask(libc::SIG_BLOCK, &held, &mut before) {
+                0 => Ok(Self { before, on_thread: PhantomData }),
+                error => Err(io::Error::from_raw_os_error(error)),
+            }
+        }
+    }
+}
+
+impl Drop for HeldSignals {
+    fn drop(&mut self) {
+        // SAFETY: the set was made by the kernel. The call can't fail with a valid set and way.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, std::ptr::null_mut()) };
+    }
 }
 
 /// Goes into the background: the parent ends, the child goes on in a session of its own, with standard input and

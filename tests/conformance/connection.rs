@@ -65,9 +65,9 @@ impl Connection {
         match self.stream.read(&mut chunk) {
             Ok(0) => self.eof = true,
             Ok(n) => self.buffer.extend_from_slice(&chunk[..n]),
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                return false;
-            }
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return false,
+            // Who stops and continues us (a debugger, a snapshot of the machine) interrupts a read with a timeout.
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(_) => self.eof = true,
         }
         true

@@ -35,9 +35,9 @@ impl Client {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
-            let read = stream.read(&mut byte);
+            let read = stream.read_exact(&mut byte);
             let shown = String::from_utf8_lossy(&head);
-            assert!(matches!(read, Ok(1)), "{target}: no whole answer to the handshake: {shown:?}");
+            assert!(read.is_ok(), "{target}: no whole answer to the handshake: {shown:?}");
             head.push(byte[0]);
         }
         let head = String::from_utf8_lossy(&head);
@@ -98,6 +98,8 @@ impl Client {
         match self.socket.read() {
             Ok(message) => Some(message),
             Err(Error::Io(e)) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => None,
+            // Who stops and continues us interrupts a read with a timeout.
+            Err(Error::Io(e)) if e.kind() == ErrorKind::Interrupted => self.any_message(deadline),
             Err(e) => panic!("the websocket is broken: {e}"),
         }
     }
@@ -143,6 +145,7 @@ impl Client {
         while Instant::now() < deadline {
             match self.socket.read() {
                 Ok(_) => {}
+                Err(Error::Io(e)) if e.kind() == ErrorKind::Interrupted => {}
                 Err(Error::ConnectionClosed | Error::AlreadyClosed | Error::Protocol(_)) => return,
                 Err(e) => panic!("no closing handshake: {e}"),
             }
