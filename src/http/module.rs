@@ -10,6 +10,7 @@ use super::response::Response;
 use crate::compile::Compiled;
 use crate::config::{Builder, Declarations};
 use crate::server::live::Live;
+use crate::server::worker::Local;
 
 /// One module of nginx, as a value: the list in `modules/mod.rs` is made of these.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +21,8 @@ pub struct Module {
     pub finish: Option<fn(&mut Builder)>,
     /// Sees each configuration from when it holds, on the process's own thread: at the start and after each reload.
     pub apply: Option<fn(&Compiled, &'static Live)>,
+    /// Sees each later configuration on each worker, so that what lives there can follow it.
+    pub follow: Option<fn(&std::sync::Arc<Compiled>, &Local)>,
     /// Its handlers, each with the phase it runs in.
     pub phases: &'static [(Phase, Handler)],
     /// Changes answers on their way out.
@@ -32,6 +35,7 @@ impl Module {
         declares: Declarations { module: "", sections: &[], commands: &[], variables: &[] },
         finish: None,
         apply: None,
+        follow: None,
         phases: &[],
         filter: None,
     };

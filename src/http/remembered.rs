@@ -13,48 +13,58 @@ use super::connection::{Connection, Peer};
 use super::request::Request;
 use super::settings::Heads;
 use super::wire::head::parser::{HeadOptions, HeadParser, Progress};
-use crate::compile::{Compiled, ServerId};
+use crate::compile::{Compiled, Listener};
+use crate::config::ListenAddress;
 use crate::server::clock;
 
 /// What is left of a request.
 #[derive(Clone, Debug)]
 pub struct Remembered {
-    compiled: Arc<Compiled>,
     head: Bytes,
     args: Bytes,
     peer: Peer,
     local: Option<SocketAddr>,
     connection: u64,
     listener: u32,
-    server: ServerId,
 }
 
 impl Request {
     /// Keeps what background requests need of it.
     pub fn remember(&self) -> Remembered {
         Remembered {
-            compiled: Arc::clone(&self.compiled),
             head: self.head.raw(),
             args: self.args.clone(),
             peer: self.connection.peer.clone(),
             local: self.connection.local,
             connection: self.connection.number,
             listener: u32::try_from(self.connection.listener).unwrap_or(u32::MAX),
-            server: self.server_id,
         }
     }
 }
 
 impl Remembered {
-    /// A request inside the server, for the same client. A URI without arguments gets those of the remembered request.
-    pub fn request(&self, uri: &Bytes) -> Option<Request> {
-        let settings = self.compiled.settings(self.compiled.server_location(self.server)).get::<Heads>();
-        let options = HeadOptions::of(settings);
+    /// A request inside the server, for the same client, by a configuration that may be a later one. A URI without
+    /// arguments gets those of the remembered request.
+    pub fn request(&self, compiled: &Arc<Compiled>, uri: &Bytes) -> Option<Request> {
+        let listener = self.listener(compiled)?;
+        let settings = compiled.settings(compiled.server_location(listener.default_server));
+        let options = HeadOptions::of(settings.get::<Heads>());
         let Progress::Complete { head, .. } = HeadParser::new().parse(&self.head, &options) else { return None };
         let connection = Connection::gone(self.connection, self.peer.clone(), self.local, self.listener as usize);
-        let compiled = Arc::clone(&self.compiled);
-        let origin = Request::new(Rc::new(connection), compiled, self.server, head, clock::now());
+        let origin = super::serve::begin(&Rc::new(connection), compiled, listener, head, clock::now());
         Some(origin.background(uri, &self.args))
+    }
+
+    /// Where a client that connected as this one did would arrive.
+    fn listener<'c>(&self, compiled: &'c Compiled) -> Option<&'c Listener> {
+        let rank = |listener: &Listener| match (&listener.address, self.local) {
+            (ListenAddress::Ip(address), Some(local)) if *address == local => 2,
+            (ListenAddress::Ip(address), Some(local)) if address.port() == local.port() => 1,
+            _ => 0,
+        };
+        let best = compiled.listeners.iter().max_by_key(|listener| rank(listener))?;
+        let same = compiled.listeners.get(self.listener as usize).filter(|_| rank(best) == 0);
+        Some(same.unwrap_or(best))
     }
 }
 

@@ -150,7 +150,7 @@ async fn wait(site: &Site, connection: &Connection, keepalive: Option<Duration>,
 }
 
 /// Makes the request of a head.
-fn begin(
+pub(super) fn begin(
     connection: &Rc<Connection>,
     compiled: &Arc<Compiled>,
     listener: &Listener,

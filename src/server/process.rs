@@ -219,6 +219,9 @@ impl Server {
         let gone: Vec<_> = self.listening.extract_if(.., |address| gone(address)).collect();
         self.live.replace(Arc::clone(&compiled));
         self.apply();
+        for worker in &self.workers {
+            self.tell(worker, Control::Follow);
+        }
         self.listen(bound);
         for address in gone {
             for worker in &self.workers {

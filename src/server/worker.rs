@@ -21,6 +21,7 @@ use crate::config::ListenAddress;
 use crate::http::wire::date::DateCache;
 use crate::http::{Connection, Peer, Site, Stream};
 use crate::hub::inbox::WorkerId;
+use crate::modules::MODULES;
 use crate::modules::core::User;
 use crate::modules::events::Connections;
 
@@ -34,6 +35,8 @@ pub(super) enum Control {
     Listen(Arc<ListenAddress>, OwnedFd),
     /// Listen there no more.
     Leave(Arc<ListenAddress>),
+    /// There is a new configuration.
+    Follow,
     /// Finish what is under way, and end.
     Quit,
     /// Tell the subscribers, and end.
@@ -95,6 +98,10 @@ pub(super) fn run(live: &'static Live, number: u16, mut control: mpsc::Unbounded
             match order {
                 Control::Listen(address, socket) => listen(live, &local, address, socket),
                 Control::Leave(address) => leave(&local, &address),
+                Control::Follow => {
+                    let compiled = live.compiled();
+                    MODULES.iter().filter_map(|module| module.follow).for_each(|follow| follow(&compiled, &local));
+                }
                 Control::Quit => {
                     quit(live, &local, &mut control).await;
                     break;

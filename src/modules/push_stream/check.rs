@@ -48,12 +48,17 @@ pub(super) fn finish(builder: &mut Builder) {
     let mut findings = Findings { at: builder.model.http_end, found: Vec::new() };
     limits::check(builder, &mut findings);
     // The recipe, which must load as it was published, has the requests of its fork and does not set the memory's size.
-    let serves_the_fork = builder.scopes.iter().any(|scope| scope.applied.iter().any(|applied| hooks::is_of_the_fork(applied.row.name)));
+    let serves_the_fork =
+        builder.scopes.iter().any(|scope| scope.applied.iter().any(|applied| hooks::is_of_the_fork(applied.row.name)));
     if serves_the_fork && !limits::has_memory(builder) {
         findings.found.push(
-            Diagnostic::new(Severity::Lint, "push-stream-memory", "push_stream_shared_memory_size is not set, 32m is taken")
-                .near(findings.at)
-                .help("say how much memory channels and stored messages may take: push_stream_shared_memory_size 32m;"),
+            Diagnostic::new(
+                Severity::Lint,
+                "push-stream-memory",
+                "push_stream_shared_memory_size is not set, 32m is taken",
+            )
+            .near(findings.at)
+            .help("say how much memory channels and stored messages may take: push_stream_shared_memory_size 32m;"),
         );
     }
     for number in 0..builder.scopes.len() {
@@ -81,9 +86,8 @@ pub(super) fn finish(builder: &mut Builder) {
 
 /// What loads, but is unsafe or does not do what it should.
 fn lint(builder: &Builder, scope: ScopeId, role: Role, at: Position) -> Vec<Diagnostic> {
-    let lint = |code, message: &str, help: &str| {
-        Diagnostic::new(Severity::Lint, code, message).near(Some(at)).help(help)
-    };
+    let lint =
+        |code, message: &str, help: &str| Diagnostic::new(Severity::Lint, code, message).near(Some(at)).help(help);
     let has = |names: &[&str]| has_directive_around(builder, scope, names);
     let mut found = Vec::new();
     match role {
@@ -165,4 +169,64 @@ fn has_directive_around(builder: &Builder, scope: ScopeId, names: &[&str]) -> bo
     around(builder, scope, |builder, scope| {
         builder.scope(scope).applied.iter().any(|applied| names.contains(&applied.row.name)).then_some(true)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{LoadOptions, load_text};
+
+    /// What is found in the locations of a server: codes of lints, texts of what refuses.
+    #[track_caller]
+    fn check(locations: &str, expected: &[&str]) {
+        let memory = "push_stream_shared_memory_size 1m;";
+        let text = format!("events {{}} http {{ {memory} server {{ listen 127.0.0.1:1; {locations} }} }}");
+        let config = load_text(LoadOptions { offline: true, ..LoadOptions::default() }, text.as_bytes());
+        let findings = config.built.diagnostics.iter().filter(|finding| finding.code.starts_with("push-stream"));
+        let found: Vec<_> = findings
+            .map(|finding| if finding.refuses { finding.message.as_str() } else { finding.code })
+            .collect();
+        assert_eq!(found, expected, "{locations}");
+    }
+
+    #[test]
+    fn open_publishers_are_found() {
+        check("location / { push_stream_publisher; push_stream_channels_path x; }", &["push-stream-open-publisher"]);
+        check("location / { allow 127.0.0.1; deny all; push_stream_publisher; push_stream_channels_path x; }", &[]);
+        check("deny all; location / { push_stream_publisher; push_stream_channels_path x; }", &[]);
+    }
+
+    #[test]
+    fn careless_subscribers_are_found() {
+        let websocket = |more: &str| {
+            format!("location / {{ push_stream_subscriber websocket; push_stream_channels_path x; {more} }}")
+        };
+        check(&websocket(""), &["push-stream-no-ping"]);
+        let ping = "push_stream_ping_message_interval 25s;";
+        check(&websocket(ping), &[]);
+        check(&websocket(&format!("{ping} push_stream_websocket_allow_publish on;")), &["push-stream-any-origin"]);
+        let named = "push_stream_websocket_allow_publish on; push_stream_allowed_origins https://a.example;";
+        check(&websocket(&format!("{ping} {named}")), &[]);
+        check("location / { push_stream_subscriber polling; push_stream_channels_path x; }", &[]);
+    }
+
+    #[test]
+    fn open_hooks_are_found() {
+        let with = |hook: &str| {
+            format!(
+                "location /s {{ push_stream_subscriber polling; push_stream_channels_path x; \
+                 push_stream_client_subscribed_request /hook?a=b; }} location =/hook {{ {hook} return 200; }}"
+            )
+        };
+        check(&with(""), &["push-stream-open-hook"]);
+        check(&with("internal;"), &[]);
+    }
+
+    #[test]
+    fn a_path_is_needed_and_inherited() {
+        let missing = "push stream module: push_stream_channels_path must be set.";
+        check("location / { push_stream_subscriber polling; }", &[missing]);
+        check("push_stream_channels_path x; location / { push_stream_subscriber polling; }", &[]);
+        check("location / { push_stream_channels_statistics; }", &[]);
+    }
 }

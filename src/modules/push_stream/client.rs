@@ -15,7 +15,7 @@ use crate::hub::channel::ChannelId;
 use crate::hub::message::Draft;
 use crate::server::clock;
 use crate::server::delivery::frame::Opcode;
-use crate::server::delivery::subscriber::{Closed, Reason, SubscriberEvents, SubscriberId};
+use crate::server::delivery::subscriber::{Closed, Left, Reason, SubscriberEvents, SubscriberId};
 use crate::server::live::Live;
 use crate::server::log::Level;
 use crate::server::worker;
@@ -24,7 +24,7 @@ use crate::server::worker;
 impl SubscriberEvents for Audience {
     fn message(&self, subscriber: SubscriberId, opcode: Opcode, payload: Bytes) {
         // An empty text publishes nothing, as in the original, which knows no binary messages.
-        if let Some(store) = self.publishing.filter(|_| opcode == Opcode::Binary || !payload.is_empty()) {
+        if let Some(store) = self.manner().publishing.filter(|_| opcode == Opcode::Binary || !payload.is_empty()) {
             publish(&channels(subscriber), opcode, &payload, store);
         }
     }
@@ -37,44 +37,71 @@ impl SubscriberEvents for Audience {
 /// A subscriber of a location with hooks, which asks for them as itself.
 pub(super) struct Client {
     remembered: Remembered,
-    /// What is asked when it leaves.
-    unsubscribed: Option<Bytes>,
-    /// What is asked when it was the last of its worker in a channel.
-    all_unsubscribed: Option<Bytes>,
-    /// What is asked with what it sends, and whether the answer is stored.
-    publish: Option<(Bytes, bool)>,
     audience: Rc<Audience>,
+    /// What is asked, where that depends on what the client asked.
+    own: Option<Box<Uris>>,
+}
+
+/// What is asked in the background, as far as it is.
+#[derive(Debug)]
+struct Uris {
+    /// When a client leaves.
+    unsubscribed: Option<Bytes>,
+    /// When it was the last of its worker in a channel.
+    all_unsubscribed: Option<Bytes>,
+    /// With what it sends.
+    publish: Option<Bytes>,
+}
+
+impl Uris {
+    fn of(hooks: &Hooks, read: impl Fn(&Template) -> Bytes) -> Self {
+        let uri = |template: &Option<Template>| template.as_ref().map(&read);
+        Self {
+            unsubscribed: uri(&hooks.client_unsubscribed),
+            all_unsubscribed: uri(&hooks.all_worker_clients_unsubscribed),
+            publish: uri(&hooks.client_publish),
+        }
+    }
 }
 
 impl Client {
     /// A client of a location with hooks; `None` where there are none.
     pub(super) fn of(request: &Request, audience: &Rc<Audience>) -> Option<Self> {
         let hooks = request.settings::<Hooks>();
-        let uri = |template: &Option<Template>| template.as_ref().map(|template| request.eval(template));
-        let unsubscribed = uri(&hooks.client_unsubscribed);
-        let all_unsubscribed = uri(&hooks.all_worker_clients_unsubscribed);
-        let publish = audience.publishing.and_then(|store| Some((uri(&hooks.client_publish)?, store)));
-        if unsubscribed.is_none() && all_unsubscribed.is_none() && publish.is_none() {
-            return None;
-        }
-        let audience = Rc::clone(audience);
-        Some(Self { remembered: request.remember(), unsubscribed, all_unsubscribed, publish, audience })
+        let all = [&hooks.client_unsubscribed, &hooks.all_worker_clients_unsubscribed, &hooks.client_publish];
+        let mut templates = all.into_iter().flatten().peekable();
+        templates.peek()?;
+        let is_fixed = templates.all(|template| template.constant().is_some());
+        let own = (!is_fixed).then(|| Box::new(Uris::of(hooks, |template| request.eval(template))));
+        Some(Self { remembered: request.remember(), audience: Rc::clone(audience), own })
     }
 
-    fn hook(&self, directive: &'static str, uri: &Bytes, channel: String) -> Option<Hook> {
-        Some(Hook { directive, request: self.remembered.request(uri)?, channel })
+    /// The background request that a directive asks for, if it does.
+    fn hook(
+        &self,
+        directive: &'static str,
+        of: impl Fn(&Uris) -> &Option<Bytes>,
+        channel: impl FnOnce() -> String,
+    ) -> Option<Hook> {
+        let manner = self.audience.manner();
+        let fixed =
+            || Uris::of(manner.hooks(), |template| Bytes::copy_from_slice(template.constant().unwrap_or_default()));
+        let uri = match &self.own {
+            Some(own) => of(own).clone(),
+            None => of(&fixed()).clone(),
+        };
+        Some(Hook { directive, request: self.remembered.request(&manner.compiled, &uri?)?, channel: channel() })
     }
 }
 
 impl SubscriberEvents for Client {
     fn message(&self, subscriber: SubscriberId, opcode: Opcode, payload: Bytes) {
-        let Some((uri, store)) = &self.publish else {
+        let (Some(local), Some(store)) = (worker::local(), self.audience.manner().publishing) else { return };
+        let channels = channels(subscriber);
+        let hook = self.hook("push_stream_client_publish_request", |uris| &uris.publish, || names(&channels));
+        let Some(Hook { directive, request, channel }) = hook else {
             return self.audience.message(subscriber, opcode, payload);
         };
-        let (Some(local), store) = (worker::local(), *store) else { return };
-        let channels = channels(subscriber);
-        let hook = self.hook("push_stream_client_publish_request", uri, names(&channels));
-        let Some(Hook { directive, request, channel }) = hook else { return };
         // The client's next message waits for this one, so that they keep their order.
         local.delivery.pause_reading(subscriber);
         let hook = Hook { directive, request: request.post(payload), channel };
@@ -89,19 +116,14 @@ impl SubscriberEvents for Client {
     fn closed(&self, _: SubscriberId, closed: Closed) {
         announce(&closed);
         let left: Vec<ChannelId> = closed.left.iter().map(|left| left.channel.clone()).collect();
-        let unsubscribed = self.unsubscribed.as_ref();
-        let unsubscribed =
-            unsubscribed.and_then(|uri| self.hook("push_stream_client_unsubscribed_request", uri, names(&left)));
-        if let Some(hook) = unsubscribed {
+        let directive = "push_stream_client_unsubscribed_request";
+        if let Some(hook) = self.hook(directive, |uris| &uris.unsubscribed, || names(&left)) {
             hook.spawn();
         }
-        let Some(uri) = &self.all_unsubscribed else { return };
-        let was_last = |left: &&crate::server::delivery::subscriber::Left| {
-            left.unsubscribed.is_none_or(|unsubscribed| unsubscribed.last_of_worker)
-        };
+        let was_last = |left: &&Left| left.unsubscribed.is_none_or(|unsubscribed| unsubscribed.last_of_worker);
         for left in closed.left.iter().filter(was_last) {
-            let channel = left.channel.to_string();
-            if let Some(hook) = self.hook("push_stream_all_worker_clients_unsubscribed_request", uri, channel) {
+            let directive = "push_stream_all_worker_clients_unsubscribed_request";
+            if let Some(hook) = self.hook(directive, |uris| &uris.all_unsubscribed, || left.channel.to_string()) {
                 hook.spawn();
             }
         }

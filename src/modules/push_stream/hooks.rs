@@ -45,9 +45,9 @@ impl Hooks {
 
 /// Whether a directive is one of the three that the recipe's fork of 2019 brought for clients.
 pub(super) fn is_of_the_fork(directive: &str) -> bool {
-    ["subscribed", "unsubscribed", "publish"]
-        .iter()
-        .any(|what| directive.strip_prefix("push_stream_client_").and_then(|rest| rest.strip_suffix("_request")) == Some(what))
+    ["subscribed", "unsubscribed", "publish"].iter().any(|what| {
+        directive.strip_prefix("push_stream_client_").and_then(|rest| rest.strip_suffix("_request")) == Some(what)
+    })
 }
 
 /// A background request of a client.

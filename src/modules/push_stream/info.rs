@@ -278,7 +278,9 @@ pub(super) fn push_json(out: &mut Vec<u8>, text: &[u8]) {
 /// Whether a text may stand in YAML without quotes.
 fn is_plain_yaml(text: &[u8]) -> bool {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte >= 0x80 || b" _-+./()@!".contains(byte);
-    text.iter().all(is_plain) && text.first().is_some_and(|first| !b" -!@".contains(first)) && text.last() != Some(&b' ')
+    text.iter().all(is_plain)
+        && text.first().is_some_and(|first| !b" -!@".contains(first))
+        && text.last() != Some(&b' ')
 }
 
 #[cfg(test)]

@@ -151,7 +151,8 @@ pub(super) fn check_max_wildcards(builder: &Builder, most: Number, findings: &mu
     }
 }
 
-const NO_PREFIX: &str = "cannot set wildcard channel max qtd if push_stream_wildcard_channel_prefix is not set or blank.";
+const NO_PREFIX: &str =
+    "cannot set wildcard channel max qtd if push_stream_wildcard_channel_prefix is not set or blank.";
 
 /// Gives the hub the limits of a configuration, and sees to it from then on that they are kept.
 pub(super) fn apply(compiled: &Compiled, live: &'static Live) {

@@ -55,6 +55,7 @@ pub static MODULE: Module = Module {
     },
     finish: Some(check::finish),
     apply: Some(limits::apply),
+    follow: Some(subscriber::follow),
     ..Module::EMPTY
 };
 

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::channels::{Refusal, Requested};
 use super::resume::Position;
-use super::subscriber::{self, Audience, Notices};
+use super::subscriber::{self, Audience, Notices, Way};
 use super::templates::{Format, Framing, Header, Templates};
 use super::{answer, padding, publisher};
 use crate::http::wire::escape::{Unescape, unescape};
@@ -101,23 +101,18 @@ pub(super) async fn wait(
 }
 
 /// What is stored for a client. The channels are made, as if it had subscribed.
-fn look(
-    request: &Request,
-    live: &'static Live,
-    wanted: &[Requested],
-    position: &Position,
-) -> Result<Harvest, Refusal> {
+fn look(request: &Request, live: &'static Live, wanted: &[Requested], position: &Position) -> Result<Harvest, Refusal> {
     for channel in wanted {
         if publisher::create(live, &channel.id)? {
             publisher::announce_created(request, live, &channel.id);
         }
     }
-    let audience = Audience::of(request, Framing::Stamped, false, padding::of(request));
+    let audience = audience(request, Framing::Stamped);
     let (now, reading) = (clock::unix_time().as_secs(), Reading::begin(&live.hub));
     let mut harvest = Harvest::default();
     for channel in wanted {
         for message in reading.channel(&live.hub, &channel.id, &position.start(channel), now) {
-            harvest.add((message.time, message.tag), audience.format.body(&message).into());
+            harvest.add((message.time, message.tag), audience.manner().format.body(&message).into());
         }
     }
     Ok(harvest)
@@ -174,7 +169,7 @@ async fn wait_for_mail(
     live: &'static Live,
     wanted: &[Requested],
 ) -> Result<Option<Harvest>, Refusal> {
-    let audience = Audience::of(request, Framing::Stamped, false, padding::of(request));
+    let audience = audience(request, Framing::Stamped);
     let bell = Rc::new(Bell::default());
     let ring = Rc::clone(&bell);
     let around = move |events| Rc::new(Mailbox { bell: ring, events }) as Rc<_>;
@@ -205,10 +200,10 @@ async fn wait_for_mail(
 /// Says that nothing came in time.
 fn time_out(request: &Request, response: &mut Response) {
     if *request.compiled.http().get::<Notices>().timeout_with_body {
-        let audience = Audience::of(request, Framing::Stamped, false, padding::of(request));
+        let audience = audience(request, Framing::Stamped);
         let message = subscriber::notice(TIMED_OUT, Bytes::from_static(b"Timed out"));
         let mut harvest = Harvest::default();
-        harvest.add((message.time, 0), audience.format.body(&message).into());
+        harvest.add((message.time, 0), audience.manner().format.body(&message).into());
         tell(request, response, harvest, &Position::default());
     } else {
         let position = Position { time: Some(clock::unix_time().as_secs()), tag: Some(0), event_id: None };
@@ -248,12 +243,16 @@ fn tell(request: &Request, response: &mut Response, harvest: Harvest, position: 
             body.extend_from_slice(b"]);");
         }
         None => {
-            let format = &Audience::of(request, Framing::Bare, false, padding::of(request)).format;
+            let format = &audience(request, Framing::Bare).manner().format;
             surround(&mut body, request, format, &harvest.messages);
         }
     }
     response.body = Body::Full(body.freeze());
     response.hides_length = true;
+}
+
+fn audience(request: &Request, framing: Framing) -> Rc<Audience> {
+    Audience::of(request, Way { framing, is_event_source: false, padding: padding::of(request) })
 }
 
 /// Puts header and footer around the messages.
@@ -354,10 +353,12 @@ mod tests {
         let mut poller = Poller::new();
         std::thread::scope(|scope| {
             let publishers: Vec<_> = (0..3)
-                .map(|channel| scope.spawn({
-                    let hub = &hub;
-                    move || (0..EACH).for_each(|n| publish(hub, channel, 1000 + n.unsigned_abs() / 500))
-                }))
+                .map(|channel| {
+                    scope.spawn({
+                        let hub = &hub;
+                        move || (0..EACH).for_each(|n| publish(hub, channel, 1000 + n.unsigned_abs() / 500))
+                    })
+                })
                 .collect();
             let (hub, is_done) = (&hub, &is_done);
             scope.spawn(move || {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::channels::Requested;
 use super::role::Mode;
-use super::subscriber::{self, Audience};
+use super::subscriber::{self, Audience, Way};
 use super::templates::Framing;
 use super::{answer, padding, polling};
 use crate::http::wire::method::Method;
@@ -62,8 +62,8 @@ fn stream<'r>(
     is_event_source: bool,
 ) -> Next<'r> {
     let framing = if request.streams_in_chunks() { Framing::Chunk } else { Framing::Bare };
-    let audience = Audience::of(request, framing, is_event_source, padding::of(request));
-    match subscriber::join(request, live, &audience, wanted, audience.header.clone()) {
+    let audience = Audience::of(request, Way { framing, is_event_source, padding: padding::of(request) });
+    match subscriber::join(request, live, &audience, wanted, audience.manner().header.clone()) {
         Err(refusal) => answer::refuse(&mut response, refusal),
         Ok(seat) => {
             response.content_type = Some(match is_event_source {

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use super::templates::{Format, Framing, Header, MessageTemplate, Padding, Templa
 use super::websocket::{self, Websockets};
 use crate::compile::{Compiled, LocationId};
 use crate::config::value::{Flag, Msec, Size, Text};
-use crate::config::{Args, Builder, Call, Contexts, Cx, Directive, Fault, ScopeId, Severity};
+use crate::config::{Args, Builder, Call, Contexts, Cx, Directive, Fault, ListenAddress, ScopeId, Severity};
 use crate::http::settings::{Bodies, Sending};
 use crate::http::{Next, Request};
 use crate::hub::channel::{ChannelId, Start};
@@ -124,8 +124,31 @@ fn handle(request: &mut Request) -> Next<'_> {
     }
 }
 
-/// What the subscribers of one location have in common that get the same bytes, on one worker.
+/// What the subscribers of one location have in common that get the same bytes, on one worker. It outlives configurations:
+/// after a reload they go on as their location says then.
 pub(super) struct Audience {
+    way: Way,
+    place: PlaceName,
+    manner: RefCell<Rc<Manner>>,
+}
+
+/// How an audience gets its messages, whatever a configuration says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Way {
+    /// How messages are marked off.
+    pub(super) framing: Framing,
+    /// Whether they are events.
+    pub(super) is_event_source: bool,
+    /// How they are filled up.
+    pub(super) padding: Padding,
+}
+
+/// How an audience is treated, by one configuration.
+pub(super) struct Manner {
+    /// The configuration.
+    pub(super) compiled: Arc<Compiled>,
+    /// The location.
+    pub(super) location: LocationId,
     /// For delivery.
     pub(super) settings: Rc<Settings>,
     /// How a message looks.
@@ -136,45 +159,89 @@ pub(super) struct Audience {
     pub(super) publishing: Option<bool>,
 }
 
-/// What an audience is known by. The configuration is known by its place in memory, which the weak reference beside the
-/// audience keeps from being used again.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct AudienceKey {
-    compiled: *const Compiled,
-    location: LocationId,
-    framing: Framing,
-    is_event_source: bool,
-    padding: Padding,
+thread_local! {
+    /// The audiences of this worker, by the place of their configuration in memory, which they keep from being used again.
+    static AUDIENCES: RefCell<Audiences> = RefCell::default();
 }
+
+type Audiences = HashMap<(*const Compiled, LocationId, Way), Rc<Audience>>;
 
 impl Audience {
     /// The audience that a request's client belongs to.
-    pub(super) fn of(request: &Request, framing: Framing, is_event_source: bool, padding: Padding) -> Rc<Self> {
-        type Known = HashMap<AudienceKey, (Weak<Compiled>, Rc<Audience>)>;
-        thread_local! {
-            static KNOWN: RefCell<Known> = RefCell::default();
-        }
-        let compiled = Arc::as_ptr(&request.compiled);
-        let key = AudienceKey { compiled, location: request.location_id, framing, is_event_source, padding };
-        KNOWN.with_borrow_mut(|known| {
-            if let Some((_, audience)) = known.get(&key) {
-                return Rc::clone(audience);
-            }
-            known.retain(|_, (compiled, _)| compiled.strong_count() > 0);
-            let audience = Rc::new(Self::new(request, framing, is_event_source, padding));
-            known.insert(key, (Arc::downgrade(&request.compiled), Rc::clone(&audience)));
+    pub(super) fn of(request: &Request, way: Way) -> Rc<Self> {
+        let key = (Arc::as_ptr(&request.compiled), request.location_id, way);
+        let known = AUDIENCES.with_borrow(|known| known.get(&key).cloned());
+        known.unwrap_or_else(|| {
+            let manner = Manner::new(&request.compiled, request.location_id, way);
+            let place = PlaceName::of(&request.compiled, request.location_id);
+            let audience = Rc::new(Self { way, place, manner: RefCell::new(Rc::new(manner)) });
+            AUDIENCES.with_borrow_mut(|known| known.insert(key, Rc::clone(&audience)));
             audience
         })
     }
 
-    fn new(request: &Request, framing: Framing, is_event_source: bool, padding: Padding) -> Self {
-        let (templates, subscribing) = (request.settings::<Templates>(), request.settings::<Subscribing>());
+    /// How it is treated now.
+    pub(super) fn manner(&self) -> Rc<Manner> {
+        Rc::clone(&self.manner.borrow())
+    }
+}
+
+/// Has the audiences of a worker follow a new configuration. One whose location is gone stays as it is.
+pub(super) fn follow(compiled: &Arc<Compiled>, local: &Local) {
+    let audiences = AUDIENCES.take();
+    for (_, audience) in audiences.into_iter().filter(|(_, audience)| Rc::strong_count(audience) > 1) {
+        let old = audience.manner();
+        let location = audience.place.find(compiled).filter(|location| {
+            let (was, is) = (old.mode(), compiled.settings(*location).get::<role::Place>().role);
+            was == is
+        });
+        let Some(location) = location else { continue };
+        let new = Rc::new(Manner::new(compiled, location, audience.way));
+        local.delivery.replace_settings(&old.settings, &new.settings);
+        audience.manner.replace(new);
+        let key = (Arc::as_ptr(compiled), location, audience.way);
+        AUDIENCES.with_borrow_mut(|known| known.insert(key, audience));
+    }
+}
+
+/// A location's name, by which it is found again in another configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct PlaceName {
+    address: Option<ListenAddress>,
+    server: Bytes,
+    location: Bytes,
+    kind: (bool, bool, bool),
+}
+
+impl PlaceName {
+    fn of(compiled: &Compiled, id: LocationId) -> Self {
+        let location = compiled.location(id);
+        let server = &compiled.config.built.model.servers[location.server.0 as usize];
+        Self {
+            address: server.listens.first().map(|listen| listen.address.clone()),
+            server: compiled.server(location.server).name.clone(),
+            location: location.name.clone(),
+            kind: (location.is_exact, location.is_named, location.is_regex),
+        }
+    }
+
+    fn find(&self, compiled: &Compiled) -> Option<LocationId> {
+        let locations = 0..compiled.config.built.model.locations.len();
+        locations.map(|number| compiled.location_id(number)).find(|id| Self::of(compiled, *id) == *self)
+    }
+}
+
+impl Manner {
+    fn new(compiled: &Arc<Compiled>, location: LocationId, way: Way) -> Self {
+        let Way { framing, is_event_source, padding } = way;
+        let all = compiled.settings(location);
+        let (templates, subscribing) = (all.get::<Templates>(), all.get::<Subscribing>());
         let template = MessageTemplate::parse(&templates.message);
         let format = Rc::new(Format::new(template, framing, is_event_source, padding));
         let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
         let protocol = match framing {
             Framing::Websocket | Framing::Deflated => {
-                let most = *request.settings::<Bodies>().max_size;
+                let most = *all.get::<Bodies>().max_size;
                 let max_message_size = if most == 0 { usize::MAX } else { bytes(most) };
                 Protocol::Websocket { max_message_size, deflate: framing == Framing::Deflated }
             }
@@ -186,14 +253,16 @@ impl Audience {
             (Framing::Websocket | Framing::Deflated, _) => frame::ping(b""),
             (_, true) => framing.frame(&b": -1\n"[..]),
             (_, false) => {
-                let text = request.compiled.http().get::<Notices>().ping_text.as_ref();
+                let text = compiled.http().get::<Notices>().ping_text.as_ref();
                 let text = text.map_or(Bytes::from_static(b" "), |text| text.0.clone());
                 framing.frame(format.body(&notice(-1, text)))
             }
         };
-        let websockets = request.settings::<Websockets>();
         let is_mailbox = framing == Framing::Stamped;
+        let allow_publish = *all.get::<Websockets>().allow_publish;
         Self {
+            compiled: Arc::clone(compiled),
+            location,
             settings: Rc::new(Settings {
                 protocol,
                 rendering: Rc::clone(&format) as Rc<_>,
@@ -201,13 +270,22 @@ impl Audience {
                 // A long-polling request keeps its time itself.
                 ttl: subscribing.ttl.filter(|_| !is_mailbox).map(|ttl| *ttl),
                 queue_bound: bytes(*subscribing.buffer_size),
-                send_timeout: *request.settings::<Sending>().timeout,
+                send_timeout: *all.get::<Sending>().timeout,
                 footer: format.footer(&templates.footer),
             }),
-            header: format.header(&request.settings::<Header>().text),
-            publishing: (*websockets.allow_publish).then(|| *request.settings::<Publishing>().store),
+            header: format.header(&all.get::<Header>().text),
+            publishing: allow_publish.then(|| *all.get::<Publishing>().store),
             format,
         }
+    }
+
+    fn mode(&self) -> Option<Role> {
+        self.compiled.settings(self.location).get::<role::Place>().role
+    }
+
+    /// The background requests of the location.
+    pub(super) fn hooks(&self) -> &Hooks {
+        self.compiled.settings(self.location).get::<Hooks>()
     }
 }
 
@@ -299,8 +377,9 @@ pub(super) fn join_as(
         return Err(Refusal { status: 503, explain: "This thread has no subscribers." });
     };
     let position = Position::of(request);
-    let channels: Vec<(&[u8], Start)> = wanted.iter().map(|channel| (&channel.id[..], position.start(channel))).collect();
-    let settings = Rc::clone(&audience.settings);
+    let channels: Vec<(&[u8], Start)> =
+        wanted.iter().map(|channel| (&channel.id[..], position.start(channel))).collect();
+    let settings = Rc::clone(&audience.manner().settings);
     let events: Rc<dyn SubscriberEvents> = match Client::of(request, audience) {
         Some(client) => Rc::new(client),
         None => Rc::clone(audience) as Rc<_>,
@@ -329,7 +408,7 @@ pub(super) fn join_as(
 /// A place in no channel, for a client that is told goodbye at once.
 pub(super) fn nowhere(audience: &Rc<Audience>) -> Option<Seat> {
     let local = worker::local()?;
-    let settings = Rc::clone(&audience.settings);
+    let settings = Rc::clone(&audience.manner().settings);
     let events = Rc::clone(audience) as Rc<_>;
     let new = NewSubscriber { channels: &[], create: false, settings, greeting: Bytes::new(), events };
     let subscription = local.delivery.subscribe(new).ok()?;

@@ -7,8 +7,8 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::config::value::Text;
 use super::check::Findings;
+use crate::config::value::Text;
 use crate::config::{Args, Builder, Call, Contexts, Cx, Directive, Fault, Merge, ScopeId, Section, Slot};
 use crate::http::wire::date::http_date;
 use crate::hub::message::{Message, RenderingKey};
@@ -197,7 +197,9 @@ impl MessageTemplate {
                 Piece::Word(Word::Time) => {
                     out.extend_from_slice(&http_date(i64::try_from(message.time).unwrap_or(i64::MAX)));
                 }
-                Piece::Word(Word::EventId) => out.extend_from_slice(message.draft.event_id.as_deref().unwrap_or_default()),
+                Piece::Word(Word::EventId) => {
+                    out.extend_from_slice(message.draft.event_id.as_deref().unwrap_or_default())
+                }
                 Piece::Word(Word::EventType) => {
                     out.extend_from_slice(message.draft.event_type.as_deref().unwrap_or_default());
                 }

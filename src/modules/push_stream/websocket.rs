@@ -5,10 +5,10 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use sha1::{Digest, Sha1};
 
-use super::channels::{NO_ID, Refusal};
-use super::subscriber::{self, Audience};
-use super::templates::{Framing, Padding};
 use super::answer;
+use super::channels::{NO_ID, Refusal};
+use super::subscriber::{self, Audience, Way};
+use super::templates::{Framing, Padding};
 use crate::config::value::Flag;
 use crate::config::{Builder, ScopeId};
 use crate::http::wire::header::Known;
@@ -78,9 +78,11 @@ pub(super) fn handle(request: &mut Request) -> Next<'_> {
 
 /// Subscribes, and says what is done with the connection once the handshake is answered.
 fn subscribe(request: &Request, live: &'static Live, framing: Framing) -> Body {
-    let audience = Audience::of(request, framing, false, Padding::default());
+    let way = Way { framing, is_event_source: false, padding: Padding::default() };
+    let audience = Audience::of(request, way);
+    let header = audience.manner().header.clone();
     let wanted = subscriber::wanted(request, live);
-    let joined = wanted.and_then(|wanted| subscriber::join(request, live, &audience, &wanted, audience.header.clone()));
+    let joined = wanted.and_then(|wanted| subscriber::join(request, live, &audience, &wanted, header));
     match joined {
         Ok(seat) => Body::Takeover(Box::new(move |detached, request| seat.take(request, detached))),
         // As recorded: the connection ends without a word.
@@ -118,7 +120,8 @@ fn is_offer(offer: &[u8]) -> bool {
             };
             let is_first = !seen.contains(&name);
             seen.push(name);
-            let value = value.map(|value| value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value));
+            let value =
+                value.map(|value| value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value));
             let is_window = |value: &[u8]| matches!(value, b"8" | b"9" | b"10" | b"11" | b"12" | b"13" | b"14" | b"15");
             is_first
                 && match name {
@@ -135,8 +138,7 @@ const MISSING_HEADERS: Refusal = Refusal {
     explain: "Don't have at least one of the mandatory headers: Connection, Upgrade, Sec-WebSocket-Key and \
               Sec-WebSocket-Version",
 };
-const UNKNOWN_VERSION: Refusal =
-    Refusal { status: 400, explain: "Version not supported. Supported versions: 8, 13" };
+const UNKNOWN_VERSION: Refusal = Refusal { status: 400, explain: "Version not supported. Supported versions: 8, 13" };
 const FOREIGN_ORIGIN: Refusal = Refusal { status: 403, explain: "Origin is not allowed." };
 
 /// The key of a handshake that has all it needs.

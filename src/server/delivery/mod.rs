@@ -43,7 +43,7 @@ use crate::server::delivery::reading::Progress;
 use crate::server::delivery::roster::Plan;
 use crate::server::delivery::state::{Effect, News, State};
 use crate::server::delivery::subscriber::{
-    Farewell, NewSubscriber, Reason, SubscriberId, Subscription,
+    Farewell, NewSubscriber, Reason, Settings, SubscriberId, Subscription,
 };
 use crate::server::delivery::timers::moment;
 use crate::sys::nested_poll;
@@ -159,6 +159,11 @@ impl Delivery {
     /// Sends bytes of the subscriber's protocol to it alone.
     pub fn send(&self, id: SubscriberId, bytes: Bytes) {
         self.with(|state, now| state.send(id, bytes, now));
+    }
+
+    /// Has all subscribers that have some settings go on with others. They stay where they are in their channels.
+    pub fn replace_settings(&self, old: &Rc<Settings>, new: &Rc<Settings>) {
+        self.with(|state, now| state.replace_settings(old, new, now));
     }
 
     /// Reads no more of what a client sends; what has been read already waits too.

@@ -105,32 +105,8 @@ impl Rosters {
                 pending,
             }) as u32
         });
-        let groups = &mut rosters[at as usize].groups;
-        let wanted = rendering.key();
-        let found = groups
-            .iter()
-            .position(|group| group.key == wanted && group.several == several);
-        let found = found.unwrap_or_else(|| {
-            let new = Group {
-                rendering: Rc::clone(rendering),
-                key: wanted,
-                several,
-                members: Vec::new(),
-                newest: 0,
-            };
-            // Seats name groups by their place, so that an empty one is replaced rather than removed.
-            match groups.iter().position(|group| group.members.is_empty()) {
-                Some(empty) => {
-                    groups[empty] = new;
-                    empty
-                }
-                None => {
-                    groups.push(new);
-                    groups.len() - 1
-                }
-            }
-        });
-        let group = &mut groups[found];
+        let found = rosters[at as usize].group(rendering, several);
+        let group = &mut rosters[at as usize].groups[found];
         group.newest = group.newest.max(after);
         group.members.push(Member { subscriber, after });
         Seat {
@@ -165,6 +141,29 @@ impl Rosters {
             self.rosters.remove(seat.roster as usize);
         }
         Some((moved, channel, key))
+    }
+
+    /// Gives a subscriber another place in the same channel, where it gets its messages otherwise; returns who has its old
+    /// place now, with that, and the new one.
+    pub(super) fn reseat(
+        &mut self,
+        seat: Seat,
+        rendering: &Rc<dyn Rendering>,
+        several: bool,
+    ) -> Option<(Option<(SubscriberId, Seat)>, Seat)> {
+        let roster = self.rosters.get_mut(seat.roster as usize)?;
+        let members = &mut roster.groups.get_mut(seat.group as usize)?.members;
+        if seat.member as usize >= members.len() {
+            return None;
+        }
+        let member = members.swap_remove(seat.member as usize);
+        let moved = members.get(seat.member as usize).map(|moved| (moved.subscriber, seat));
+        let found = roster.group(rendering, several);
+        let group = &mut roster.groups[found];
+        group.newest = group.newest.max(member.after);
+        group.members.push(member);
+        let new = Seat { group: found as u32, member: (group.members.len() - 1) as u32, ..seat };
+        Some((moved, new))
     }
 
     /// Takes an entry of the inbox into the plan.
@@ -223,6 +222,37 @@ impl Rosters {
                 group.plan(plan, &messages);
             }
         }
+    }
+}
+
+impl Roster {
+    /// The place of the group that gets its messages so; made when it is not there.
+    fn group(&mut self, rendering: &Rc<dyn Rendering>, several: bool) -> usize {
+        let groups = &mut self.groups;
+        let wanted = rendering.key();
+        let found = groups
+            .iter()
+            .position(|group| group.key == wanted && group.several == several);
+        found.unwrap_or_else(|| {
+            let new = Group {
+                rendering: Rc::clone(rendering),
+                key: wanted,
+                several,
+                members: Vec::new(),
+                newest: 0,
+            };
+            // Seats name groups by their place, so that an empty one is replaced rather than removed.
+            match groups.iter().position(|group| group.members.is_empty()) {
+                Some(empty) => {
+                    groups[empty] = new;
+                    empty
+                }
+                None => {
+                    groups.push(new);
+                    groups.len() - 1
+                }
+            }
+        })
     }
 }
 

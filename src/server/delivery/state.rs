@@ -20,7 +20,7 @@ use crate::server::delivery::queue::Queue;
 use crate::server::delivery::roster::{Plan, Rosters};
 use crate::server::delivery::socket::Socket;
 use crate::server::delivery::subscriber::{
-    Closed, Farewell, Left, NewSubscriber, Phase, Protocol, Reading, Reason, Seat, Subscriber,
+    Closed, Farewell, Left, NewSubscriber, Phase, Protocol, Reading, Reason, Seat, Settings, Subscriber,
     SubscriberEvents, SubscriberId, Subscription,
 };
 use crate::server::delivery::timers::{NEVER, Tick, Timers, ticks};
@@ -275,6 +275,43 @@ impl State {
     }
 }
 
+/// Going on otherwise.
+impl State {
+    pub(super) fn replace_settings(&mut self, old: &Rc<Settings>, new: &Rc<Settings>, now: Tick) {
+        for id in self.subscribers() {
+            let Some(subscriber) = self.subscriber(id).filter(|subscriber| Rc::ptr_eq(&subscriber.settings, old)) else {
+                continue;
+            };
+            subscriber.settings = Rc::clone(new);
+            if old.ttl != new.ttl {
+                subscriber.ends = new.ttl.map_or(NEVER, |ttl| now.saturating_add(ticks(ttl)));
+            }
+            if old.rendering.key() != new.rendering.key() {
+                let seats = std::mem::take(&mut subscriber.seats);
+                let several = seats.len() > 1;
+                for seat in seats {
+                    let Some((moved, seat)) = self.rosters.reseat(seat, &new.rendering, several) else { continue };
+                    self.tell_moved(moved);
+                    if let Some(subscriber) = self.subscriber(id) {
+                        subscriber.seats.push(seat);
+                    }
+                }
+            }
+            self.watch_time(id, now);
+        }
+    }
+
+    /// Tells a subscriber of its new place in a channel.
+    fn tell_moved(&mut self, moved: Option<(SubscriberId, Seat)>) {
+        let Some((id, seat)) = moved else { return };
+        let seats = self.subscribers.get_mut(id.slot as usize).map(|subscriber| &mut subscriber.seats);
+        let place = seats.and_then(|seats| seats.iter_mut().find(|other| other.roster == seat.roster));
+        if let Some(place) = place {
+            place.member = seat.member;
+        }
+    }
+}
+
 /// Leaving.
 impl State {
     /// Takes what waits in a mailbox; it is none any more.
@@ -429,13 +466,7 @@ impl State {
 
     fn unseat(&mut self, seat: Seat) -> Option<Left> {
         let (moved, channel, key) = self.rosters.unseat(seat)?;
-        if let Some(moved) = moved.and_then(|moved| self.subscribers.get_mut(moved.slot as usize)) {
-            let seats = &mut moved.seats;
-            let place = seats.iter_mut().find(|other| other.roster == seat.roster);
-            place
-                .into_iter()
-                .for_each(|place| place.member = seat.member);
-        }
+        self.tell_moved(moved.map(|moved| (moved, seat)));
         let unsubscribed =
             self.hub
                 .unsubscribe(&self.inbox, channel.as_bytes(), key, self.clock.seconds());
