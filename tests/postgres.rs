@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use support::postgres::{Mode, Postgres};
 use support::pushgate::{self, Pushgate};
-use support::{http, wait};
+use support::{http, recipe, wait};
 
 /// A server with some locations, on an upstream in the grammar of 2018 and one in today's.
 #[track_caller]
@@ -479,4 +479,40 @@ fn rewrites_of_2018_send_elsewhere() {
     assert_eq!(located("/failed"), (303, "https://localhost/failed?why=no%20way".to_owned()));
     assert_eq!(located("/rows?x=1"), (303, format!("{origin}/seen/1/end")));
     assert_eq!(located("/none"), (200, String::new()));
+}
+
+// A storm.
+
+#[test]
+fn a_storm_of_notifications_reaches_those_who_read() {
+    const STORM: usize = 100_000;
+    let postgres = Postgres::shared();
+    let server = recipe::start(postgres);
+    let session = postgres.session();
+    let mut readers: Vec<_> = (0..3).map(|_| recipe::client(&server, "storm")).collect();
+    // They never read a byte, and are let go when their queues are full.
+    let stalled: Vec<_> = (0..3).map(|_| recipe::client(&server, "storm")).collect();
+    readers[0].until_listening(&session, "storm");
+    session.notify("storm", "begins");
+    let reading: Vec<_> = readers
+        .into_iter()
+        .map(|mut client| {
+            std::thread::spawn(move || {
+                while client.text() != "begins" {}
+                for number in 0..STORM {
+                    assert_eq!(client.text(), format!("message {number}"));
+                }
+            })
+        })
+        .collect();
+    let storm = format!(
+        "do $$ begin for i in 0..{} loop perform pg_notify('storm', 'message ' || i); end loop; end $$",
+        STORM - 1
+    );
+    session.rows(&storm);
+    for reader in reading {
+        reader.join().unwrap();
+    }
+    drop(stalled);
+    check(&server, "/subscribe", 404, "");
 }

@@ -93,6 +93,13 @@ pub struct Variable {
     pub cached: bool,
 }
 
+impl Variable {
+    /// Whether it is none of a module's, but the configuration's own.
+    pub fn is_assigned(&self) -> bool {
+        !matches!(self.source, Source::BuiltIn { .. })
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     name: Box<str>,

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::failure::Failure;
 use super::interpolation::Interpolation;
-use super::output::{ContentType, Output};
+use super::output::{ContentType, JsonStyle, Output};
 use super::plan::{self, Plan};
 use super::query::{Attached, Queries, Query};
 use super::reading::Reading;
@@ -18,6 +18,7 @@ use super::server::Servers;
 use super::sql::NoStatement;
 use super::timeouts::Patience;
 use super::{listen, pass, pools};
+use crate::config::{VarId, Variable};
 use crate::http::{Body, Next, Request, Response};
 use crate::modules::http_core;
 use crate::pg::connection::{self, Format};
@@ -289,6 +290,9 @@ impl Run {
             return Ok(());
         }
         content_type(request, &plan.output, draft);
+        if plan.output == Output::Json(JsonStyle::Old) && !request.is_main() {
+            share(request, &result);
+        }
         if plan.output.is_single()
             && let Err(reason) = result.single()
         {
@@ -361,6 +365,21 @@ fn content_type(request: &Request, output: &Output, draft: &mut Draft) {
         ContentType::Unchanged => {}
         ContentType::Default => draft.content_type = Some(http_core::content_type(request)),
         ContentType::Is(name) => draft.content_type = Some(Bytes::from_static(name.as_bytes())),
+    }
+}
+
+/// In the fork of 2018 the JSON of a subrequest fills variables of the main request, too: those that are named like a
+/// column and have no value yet.
+fn share(request: &mut Request, result: &Collected) {
+    let Some(row) = result.rows.first() else { return };
+    for (index, column) in result.columns.iter().enumerate() {
+        let name = String::from_utf8_lossy(&column.name);
+        let id = request.compiled.config.built.variables.id(&name);
+        let is_own = |id: &VarId| request.compiled.variables().get(id.0 as usize).is_some_and(Variable::is_assigned);
+        let empty = |id: &VarId| request.variable(*id).is_none_or(|value| value.is_empty());
+        if let Some(id) = id.filter(is_own).filter(empty) {
+            request.set_variable(id, row.get_bytes(index));
+        }
     }
 }
 

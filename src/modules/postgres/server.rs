@@ -389,17 +389,25 @@ pub(super) fn additional(call: &Call<'_>, index: usize) -> Fault {
 
 /// What `check` says of upstreams.
 pub(super) fn finish(builder: &mut Builder) {
-    let without = |scope| {
-        let raw = builder.peek::<Upstream>(scope)?;
-        (raw.keepalive.is_none() && raw.grammar() == Some(Grammar::Libpq)).then_some(())
-    };
-    let upstreams = builder.model.upstreams.iter().filter(|upstream| without(upstream.scope).is_some());
-    let findings: Vec<Diagnostic> = upstreams
-        .map(|upstream| {
-            let message = format!("upstream \"{}\" keeps no connections: every request logs in anew", upstream.name);
-            let finding = Diagnostic::new(Severity::Lint, "no-keepalive", message);
-            finding.near(builder.scope(upstream.scope).at).help("add: postgres_keepalive 8;")
-        })
-        .collect();
+    let mut findings = Vec::new();
+    for upstream in &builder.model.upstreams {
+        let Some(raw) = builder.peek::<Upstream>(upstream.scope) else { continue };
+        let (name, at) = (&upstream.name, builder.scope(upstream.scope).at);
+        let finding = match raw.grammar() {
+            Some(Grammar::Libpq) if raw.keepalive.is_none() => {
+                let message = format!("upstream \"{name}\" keeps no connections: every request logs in anew");
+                Diagnostic::new(Severity::Lint, "no-keepalive", message).help("add: postgres_keepalive 8;")
+            }
+            Some(Grammar::Address) => {
+                let message = format!(
+                    "upstream \"{name}\" and the locations that pass to it are read as the modules of 2015 and 2018 do: \
+                     $name is placed in the SQL, and without postgres_output the answer is text"
+                );
+                Diagnostic::new(Severity::Info, "reading", message)
+            }
+            Some(Grammar::Libpq) | None => continue,
+        };
+        findings.push(finding.near(at));
+    }
     builder.diagnostics.extend(findings);
 }
