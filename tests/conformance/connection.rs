@@ -68,6 +68,8 @@ impl Connection {
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 return false;
             }
+            // A machine that is frozen and goes on interrupts whoever waits.
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(_) => self.eof = true,
         }
         true
