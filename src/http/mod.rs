@@ -1,7 +1,7 @@
 //! Stage 3: the request.
 //!
 //! HTTP/1 in front is an engine of our own ([`wire`] is its pure part): nginx's behaviour on the wire, byte by byte, is
-//! what this program exists for. [`serve`] reads heads and sends answers, [`Request::run`] walks a request through the
+//! what this program exists for. [`serve()`] reads heads and sends answers, [`Request::run`] walks a request through the
 //! phases in which the [`modules`](crate::modules) have their handlers.
 
 pub mod access;

@@ -59,6 +59,7 @@ impl Request {
                 filter(self, &mut response);
             }
         }
+        response.clean_headers();
         if self.is_head() && !matches!(response.body, Body::Empty | Body::Takeover(_)) {
             response.content_length = response.length();
             response.body = Body::Empty;
@@ -265,7 +266,7 @@ impl Request {
 
     fn enter_named(&mut self, name: &Bytes) -> Result<Stage, u16> {
         let Some(location) = self.server().named.get(&name[..]).copied() else {
-            self.log(Level::Error, &format!("could not find named location \"{}\"", shown(&name)));
+            self.log(Level::Error, &format!("could not find named location \"{}\"", shown(name)));
             return Err(500);
         };
         self.is_internal = true;

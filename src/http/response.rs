@@ -71,6 +71,15 @@ impl Response {
         self.headers.push((Bytes::from_static(name.as_bytes()), value.into()));
     }
 
+    /// Takes line breaks out of header values, with which a client's text would begin headers of its own.
+    // Differs from nginx: there a value goes out as it is.
+    pub(super) fn clean_headers(&mut self) {
+        let values = self.headers.iter_mut().map(|(_, value)| value).chain(&mut self.location);
+        for value in values.filter(|value| memchr::memchr3(b'\r', b'\n', 0, value).is_some()) {
+            *value = value.iter().map(|byte| if matches!(byte, b'\r' | b'\n' | 0) { b' ' } else { *byte }).collect();
+        }
+    }
+
     /// The length of the body, if it is known before it is sent.
     pub fn length(&self) -> Option<u64> {
         if self.hides_length { None } else { self.content_length.or_else(|| self.body.length()) }

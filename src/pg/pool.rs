@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::connection::Connection;
 use super::conninfo::ConnectOptions;
 use super::error::Error;
+use crate::server::clock;
 
 /// How long a cancelled query may take to end before its connection is given up.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -318,7 +319,7 @@ impl Shared {
                     let held = Held {
                         connection,
                         requests: 1,
-                        idle_since: Instant::now(),
+                        idle_since: clock::instant(),
                         slot,
                     };
                     return Ok(Pooled(Some(held)));
@@ -341,7 +342,7 @@ impl Shared {
     fn next_server(&self, tried: &[usize]) -> Result<usize, Error> {
         let mut state = self.state.borrow_mut();
         let is_only = self.options.servers.len() == 1;
-        let now = Instant::now();
+        let now = clock::instant();
         for backup in [false, true] {
             let mut total = 0;
             let mut best: Option<usize> = None;
@@ -370,7 +371,7 @@ impl Shared {
     }
 
     fn failed(&self, server: usize) {
-        let now = Instant::now();
+        let now = clock::instant();
         let limit = self.options.servers[server].fail_timeout;
         let server = &mut self.state.borrow_mut().servers[server];
         // Failures count together only within the time.
@@ -401,7 +402,7 @@ impl Shared {
             }
             held.requests -= 1;
         }
-        held.idle_since = Instant::now();
+        held.idle_since = clock::instant();
         let mut state = self.state.borrow_mut();
         if self
             .options
@@ -564,7 +565,7 @@ async fn sweep(shared: Weak<Shared>) {
             .options
             .keepalive
             .and_then(|keepalive| keepalive.idle_timeout);
-        let now = Instant::now();
+        let now = clock::instant();
         shared.close_idle(|held| {
             let too_long = limit.is_some_and(|limit| now.duration_since(held.idle_since) >= limit);
             too_long || !held.connection.is_alive()

@@ -29,6 +29,11 @@ pub fn now() -> Moment {
     Moment(Instant::now())
 }
 
+/// This moment, for tokio's timers.
+pub fn instant() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
 /// The time of day: since the beginning of 1970.
 pub fn unix_time() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()

@@ -162,10 +162,15 @@ impl Server {
         let mut term = signal(SignalKind::terminate())?;
         let mut int = signal(SignalKind::interrupt())?;
         let mut quit = signal(SignalKind::quit())?;
+        let mut usr2 = signal(SignalKind::user_defined2())?;
+        let mut winch = signal(SignalKind::window_change())?;
         loop {
             tokio::select! {
                 _ = hup.recv() => self.reload(&options),
                 _ = usr1.recv() => self.reopen(),
+                // Unhandled they would end the process, or mean something else than in nginx.
+                _ = usr2.recv() => self.live.log(Level::Warn, "USR2 (another binary takes over) is not supported"),
+                _ = winch.recv() => self.live.log(Level::Info, "WINCH (workers end, the rest stays) is not supported"),
                 _ = term.recv() => return Ok(End::AtOnce),
                 _ = int.recv() => return Ok(End::AtOnce),
                 _ = quit.recv() => {

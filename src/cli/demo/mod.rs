@@ -108,5 +108,5 @@ impl Drop for Folder {
 
 /// Tells whoever started the demo.
 fn say(text: &str) {
-    output::print(&format!("{text}\n"));
+    output::print(format!("{text}\n"));
 }

@@ -8,6 +8,9 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("push_stream_subscriber_buffer_size", OURS),
     ("push_stream_farewell_time", OURS),
     ("push_stream_websocket_deflate", OURS),
+    ("postgres_unsafe_interpolation", OURS),
+    ("postgres_listen_canary", OURS),
+    ("upstream_list", "it is of the NDK, which the catalogue leaves out"),
 ];
 
 /// Why a row is not in the catalogue.
@@ -86,7 +89,7 @@ fn refusals(line: &str, context: Contexts) -> Vec<String> {
         Contexts::EVENTS => format!("events {{ {line} }}"),
         Contexts::HTTP => http(line),
         Contexts::SERVER => http(&format!("server {{ {line} }}")),
-        Contexts::UPSTREAM => http(&format!("upstream u {{ {line} }}")),
+        Contexts::UPSTREAM => http(&format!("upstream u {{ {line} server 127.0.0.1:1; }}")),
         Contexts::IF_SERVER => http(&format!("server {{ if ($uri) {{ {line} }} }}")),
         Contexts::IF_LOCATION => location(&format!("if ($uri) {{ {line} }}")),
         Contexts::LIMIT_EXCEPT => location(&format!("limit_except GET {{ {line} }}")),

@@ -10,9 +10,9 @@ pub struct ResponseHead<'a> {
     pub status: u16,
     /// An upstream's own status line (`404 Nothing Here`), digits included.
     pub status_line: Option<&'a [u8]>,
-    /// `Server`, unless it stands among [`Self::headers`].
+    /// `Server`, unless it stands among the other headers.
     pub server: Option<&'a [u8]>,
-    /// `Date`, unless it stands among [`Self::headers`].
+    /// `Date`, unless it stands among the other headers.
     pub date: Option<&'a [u8; HTTP_DATE_LENGTH]>,
     /// `Content-Type`, without charset; nothing is written if empty.
     pub content_type: &'a [u8],
@@ -249,7 +249,7 @@ Connection: keep-alive
 Keep-Alive: timeout=60
 Vary: Accept-Encoding
 X-B: 1
-x-a: 
+x-a:\x20
 
 ";
         assert_eq!(String::from_utf8_lossy(&out), expected.replace('\n', "\r\n"));

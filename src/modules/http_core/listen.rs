@@ -3,6 +3,7 @@
 use crate::config::value::{parse_listen, parse_number, parse_sec, parse_size};
 use crate::config::{
     Args, Builder, Call, Contexts, Cx, Diagnostic, Directive, Fault, Keepalive, ListenAddress, ListenDef, ListenOptions,
+    Severity,
 };
 
 /// The row that this file brings.
@@ -66,12 +67,15 @@ fn parameter(listen: &mut ListenDef, cx: &mut Cx<'_>, call: &Call<'_>, index: us
         ("http2", None) => {
             let message = "the \"listen ... http2\" directive is deprecated, use the \"http2\" directive instead";
             cx.warn("deprecated", message, call);
+            cx.report(
+                Diagnostic::new(Severity::Lint, "no-http2", "HTTP/2 is not supported: clients get HTTP/1.1")
+                    .near(Some(call.word_at(index))),
+            );
             listen.http2 = true;
             sets = false;
         }
         ("proxy_protocol", None) => {
-            listen.proxy_protocol = true;
-            sets = false;
+            return Err(invalid("parameter").code("unsupported-value").help("the PROXY protocol is not supported"));
         }
         ("bind", None) => options.bind = true,
         ("deferred", None) => options.deferred = true,

@@ -37,7 +37,7 @@ async fn ask(config: &Config) -> Report {
     for upstream in &config.built.model.upstreams {
         let Some(servers) = &config.settings(upstream.scope).get::<Upstream>().servers else { continue };
         let at = config.built.scope(upstream.scope).at;
-        for (number, options) in servers.listen_to().iter().enumerate() {
+        for (number, options) in servers.connections().iter().enumerate() {
             let connection = report.server(&servers.name, options, at).await;
             // The servers of an upstream are taken to be alike.
             if let Some(mut connection) = connection.filter(|_| number == 0) {

@@ -22,7 +22,7 @@ use crate::hub::PublishOptions;
 use crate::hub::limits::Refused;
 use crate::hub::message::Draft;
 use crate::pg::conninfo::Grammar;
-use crate::pg::listener::{Event, Listener, ListenerOptions, Notification, listener};
+use crate::pg::listener::{Event, Listener, Notification, listener};
 use crate::server::live::Live;
 use crate::server::log::Level;
 use crate::server::{clock, worker};
@@ -133,7 +133,7 @@ impl Listeners {
         let (name, store) = (servers.name.clone(), servers.grammar == Grammar::Libpq);
         let was_up = AtomicBool::new(false);
         let (handle, task) = listener(
-            ListenerOptions::new(servers.listen_to()),
+            servers.listener_options(),
             Arc::new(move |channel| has_subscribers(live, channel)),
             Arc::new(move |notification| publish(live, notification, store)),
             Arc::new(move |event| say(live, &name, &was_up, &event)),

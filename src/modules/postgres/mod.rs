@@ -58,6 +58,7 @@ const COMMANDS: &[Directive] = &[
     server::COMMANDS[2],
     server::COMMANDS[3],
     server::COMMANDS[4],
+    server::COMMANDS[5],
     pass::COMMANDS[0],
     query::COMMANDS[0],
     output::COMMANDS[0],

@@ -21,7 +21,7 @@ pub(super) const COMMANDS: [Directive; 1] = [Directive {
     syntax: "upstream | connection string",
     doc: "Lets a location's requests be answered by PostgreSQL: by the upstream of that name, which may hold variables, \
           or by the server of a libpq connection string in several words; its connections are not kept.\n\n\
-          Example: `postgres_pass db;`",
+          Example: `postgres_pass host=127.0.0.1 dbname=test user=test;`",
     file: file!(),
     apply: postgres_pass,
     ..Directive::BASE

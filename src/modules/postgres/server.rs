@@ -8,11 +8,12 @@ use crate::config::value::{parse_msec, parse_number};
 use crate::config::{
     Args, Builder, Call, Contexts, Cx, Diagnostic, Directive, Fault, Merge, Section, Severity, Slot, Status,
 };
-use crate::pg::conninfo::{self, ConninfoError, Grammar, ServerLine};
+use crate::pg::conninfo::{self, ConnectOptions, ConninfoError, Grammar, ServerLine};
+use crate::pg::listener::ListenerOptions;
 use crate::pg::pool::{Keepalive, Overflow, PoolOptions, Queue};
 
 /// The rows that this file brings.
-pub(super) const COMMANDS: [Directive; 5] = [
+pub(super) const COMMANDS: [Directive; 6] = [
     Directive {
         name: "postgres_server",
         contexts: Contexts::UPSTREAM,
@@ -54,6 +55,18 @@ pub(super) const COMMANDS: [Directive; 5] = [
         ..Directive::BASE
     },
     Directive {
+        name: "postgres_listen_canary",
+        contexts: Contexts::UPSTREAM,
+        once: true,
+        syntax: "off | time",
+        default: "30s",
+        doc: "How often the connection that listens sends a notification to a channel of its own: one that does not come \
+              back shows that the connection is deaf, and it is made anew.",
+        file: file!(),
+        apply: postgres_listen_canary,
+        ..Directive::BASE
+    },
+    Directive {
         name: "postgres_log",
         contexts: Contexts::UPSTREAM,
         args: Args::SOME,
@@ -87,6 +100,9 @@ const DEFAULT_IDLE: Duration = Duration::from_secs(60 * 60);
 /// How many requests a connection of today's module carries where nothing is said.
 const DEFAULT_REQUESTS: u64 = 1000;
 
+/// How often the canary flies where nothing is said.
+const DEFAULT_CANARY: Duration = Duration::from_secs(30);
+
 /// The PostgreSQL side of an upstream.
 #[derive(Debug)]
 pub(super) struct Upstream {
@@ -104,6 +120,7 @@ pub(super) struct Servers {
     lines: Vec<ServerLine>,
     keepalive: Option<Keepalive>,
     queue: Option<Queue>,
+    canary: Option<Duration>,
 }
 
 /// What the block says.
@@ -114,6 +131,8 @@ pub(super) struct RawUpstream {
     /// `Some(None)`: switched off.
     keepalive: Option<Option<Keepalive>>,
     queue: Option<Queue>,
+    /// `Some(None)`: switched off.
+    canary: Option<Option<Duration>>,
 }
 
 impl RawUpstream {
@@ -137,7 +156,8 @@ impl Section for Upstream {
             });
             let keepalive = raw.keepalive.unwrap_or(by_default);
             let (name, lines, queue) = (raw.name.clone(), raw.lines.clone(), raw.queue);
-            Arc::new(Servers { name, grammar, lines, keepalive, queue })
+            let canary = raw.canary.unwrap_or(Some(DEFAULT_CANARY));
+            Arc::new(Servers { name, grammar, lines, keepalive, queue, canary })
         });
         Self { servers }
     }
@@ -152,7 +172,14 @@ impl Servers {
     /// The server of a connection string that a location names by itself; its connections are not kept.
     pub(super) fn direct(words: &[&str]) -> Result<Self, ConninfoError> {
         let line = conninfo::parse_server(words)?;
-        Ok(Self { name: words.join(" "), grammar: Grammar::Libpq, lines: vec![line], keepalive: None, queue: None })
+        Ok(Self {
+            name: words.join(" "),
+            grammar: Grammar::Libpq,
+            lines: vec![line],
+            keepalive: None,
+            queue: None,
+            canary: Some(DEFAULT_CANARY),
+        })
     }
 
     /// What a pool of them needs.
@@ -161,10 +188,15 @@ impl Servers {
         PoolOptions { servers, keepalive: self.keepalive, queue: self.queue }
     }
 
-    /// Where to connect to listen.
-    pub(super) fn listen_to(&self) -> Vec<Arc<conninfo::ConnectOptions>> {
+    /// Where to connect.
+    pub(super) fn connections(&self) -> Vec<Arc<ConnectOptions>> {
         let up = self.lines.iter().filter(|line| !line.down);
         up.map(|line| Arc::new(line.connect.clone())).collect()
+    }
+
+    /// What a listener of them needs.
+    pub(super) fn listener_options(&self) -> ListenerOptions {
+        ListenerOptions { canary: self.canary, ..ListenerOptions::new(self.connections()) }
     }
 
     /// Whether answers name the charset of the connection, as they do where an encoding was asked for.
@@ -310,6 +342,15 @@ fn postgres_queue(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
         }
     }
     cx.edit::<Upstream>().queue = Some(queue);
+    Ok(())
+}
+
+fn postgres_listen_canary(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
+    let canary = match call.bytes(0) {
+        b"off" => None,
+        word => Some(parse_msec(word).filter(|time| !time.is_zero()).ok_or_else(|| call.invalid_value())?),
+    };
+    cx.edit::<Upstream>().canary = Some(canary);
     Ok(())
 }
 

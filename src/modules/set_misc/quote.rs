@@ -1,4 +1,4 @@
-//! Quoting for SQL and JSON. What these make is marked ([`Quoting`]), so that it is not quoted twice.
+//! Quoting for SQL and JSON. What these make is marked (by the kind of quoting), so that it is not quoted twice.
 
 use bytes::Bytes;
 

@@ -18,13 +18,14 @@ use postgres_protocol::IsNull;
 use postgres_protocol::message::backend::{DataRowBody, Message, RowDescriptionBody};
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{timeout, timeout_at};
 
 use crate::pg::conninfo::{ConnectOptions, Host};
 use crate::pg::error::{Error, ServerError};
 use crate::pg::statements::Statements;
 use crate::pg::stream::{Attempt, Stream};
 use crate::pg::wire::Wire;
+use crate::server::clock;
 
 /// The newest module's.
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -397,7 +398,7 @@ impl Connection {
     }
 
     async fn advance_in_time(&mut self) -> Result<Option<Row>, Error> {
-        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = self.timeout.map(|timeout| clock::instant() + timeout);
         match deadline {
             Some(deadline) => timeout_at(deadline, self.advance())
                 .await

@@ -16,6 +16,7 @@ use super::{
     Sink,
 };
 use crate::pg::sql::{quote_identifier, quote_literal};
+use crate::server::clock;
 
 /// So many notifications are passed on in one go.
 const BURST: usize = 256;
@@ -72,7 +73,7 @@ impl Task {
             }
             // Many processes that lost the same server should not come back all at once.
             let jitter = 0.5 + rand::random::<f64>() / 2.0;
-            let until = Instant::now() + pause.mul_f64(jitter);
+            let until = clock::instant() + pause.mul_f64(jitter);
             pause = (pause * 2).min(self.options.longest_pause);
             if self.commands_until(sleep_until(until)).await.is_none() {
                 return;
@@ -180,7 +181,7 @@ impl Task {
         } = session;
         let mut round_trip: Option<RoundTrip> = None;
         let mut flight = Flight::default();
-        let mut next_canary = Instant::now();
+        let mut next_canary = clock::instant();
         self.counters.connected.store(true, Relaxed);
         // Once all channels are listened to.
         let mut is_up = false;
@@ -228,7 +229,7 @@ impl Task {
                     if flight.since.is_some() {
                         return Leave::Lost("deaf: the canary notification did not come back".to_owned());
                     }
-                    let now = Instant::now();
+                    let now = clock::instant();
                     flight.since = Some(now);
                     flight.number += 1;
                     flight.lost_at = now + self.options.canary_timeout;
@@ -358,7 +359,7 @@ impl Default for Flight {
         Self {
             number: 0,
             since: None,
-            lost_at: Instant::now(),
+            lost_at: clock::instant(),
         }
     }
 }
