@@ -285,7 +285,9 @@ fn any_id_names_its_own_channel() {
         client.leave();
     }
     // A browser escapes what cannot stand in a URL; the channel is the same.
-    for (escaped, id) in [("a%20b", "a b"), ("a%22b", "a\"b"), ("%D0%BA%D0%B0%D0%BD%D0%B0%D0%BB", "канал"), ("%F0%9F%99%82", "🙂")] {
+    for (escaped, id) in
+        [("a%20b", "a b"), ("a%22b", "a\"b"), ("%D0%BA%D0%B0%D0%BD%D0%B0%D0%BB", "канал"), ("%F0%9F%99%82", "🙂")]
+    {
         let mut client = recipe::client(&server, escaped);
         client.until_listening(&session, id);
         client.leave();

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use regex::Regex;
 
@@ -169,7 +170,9 @@ impl Source {
         if self.path.ends_with("/tests.rs") {
             return "";
         }
-        self.text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default()
+        static TESTS: LazyLock<Regex> =
+            LazyLock::new(|| Regex::new(r"\n#\[cfg\(test\)\]\n(#\[[^\n]*\]\n)*mod ").unwrap());
+        TESTS.split(&self.text).next().unwrap_or_default()
     }
 
     /// The text without tests and comments, line by line.

@@ -160,8 +160,7 @@ impl Compiled {
         for location in &config.built.model.locations {
             locations.push(compile_location(&config, location, trees(&location.children)));
         }
-        let is_sent_header =
-            |variable: &Variable| matches!(&variable.source, crate::config::Source::BuiltIn { row, .. } if row.name == "sent_http_");
+        let is_sent_header = |variable: &Variable| matches!(&variable.source, crate::config::Source::BuiltIn { row, .. } if row.name == "sent_http_");
         let reads_sent_headers = config.variables.iter().any(is_sent_header);
         Self { config, reads_sent_headers, listeners, servers: compiled_servers, locations }
     }

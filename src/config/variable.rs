@@ -192,7 +192,13 @@ impl VariableTable {
             return *id;
         }
         let id = VarId(u32::try_from(self.entries.len()).expect("fewer than 2^32 variables are named"));
-        self.entries.push(Entry { name: name.as_str().into(), source: None, cached: true, used_at: None, is_optional: false });
+        self.entries.push(Entry {
+            name: name.as_str().into(),
+            source: None,
+            cached: true,
+            used_at: None,
+            is_optional: false,
+        });
         self.numbers.insert(name.into(), id);
         id
     }

@@ -8,7 +8,7 @@ use super::request::{Request, Sent};
 use super::response::{Body, Response};
 use super::settings::Pages;
 use super::wire::escape::{Escape, escape};
-use crate::compile::{Found, LocationId, find_location, Phases};
+use crate::compile::{Found, LocationId, Phases, find_location};
 use crate::server::log::{Level, shown};
 
 /// Where the walk through the phases begins, or begins again.

@@ -21,7 +21,10 @@ pub(super) fn before_filters(request: &mut Request, response: &Response) {
     };
     put("content-type", response.content_type.clone());
     put("content-length", response.length().map(|length| length.to_string().into()));
-    put("last-modified", response.last_modified.map(|time| Bytes::copy_from_slice(&super::wire::date::http_date(time))));
+    put(
+        "last-modified",
+        response.last_modified.map(|time| Bytes::copy_from_slice(&super::wire::date::http_date(time))),
+    );
     put("location", response.location.clone());
     put("etag", response.etag.clone());
     headers.extend(response.headers.iter().cloned());

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use super::connection::Connection;
 use super::idle::Idle;
 use super::module::Phase;
@@ -20,10 +19,11 @@ use super::wire::head::parser::{HeadOptions, HeadParser, Progress};
 use super::wire::header::Known;
 use super::wire::method::Method;
 use super::wire::user_agent::Browser;
-use crate::compile::{Compiled, Listener, ServerId, Phases};
+use crate::compile::{Compiled, Listener, Phases, ServerId};
 use crate::config::ListenAddress;
 use crate::server::clock::{self, Moment};
 use crate::server::log::Level;
+use bytes::Bytes;
 
 /// What a worker's connections share.
 pub struct Site {

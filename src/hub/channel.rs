@@ -40,10 +40,7 @@ impl fmt::Display for ChannelId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.utf8_chunks().try_for_each(|chunk| {
             f.write_str(chunk.valid())?;
-            chunk
-                .invalid()
-                .iter()
-                .try_for_each(|byte| write!(f, "\\x{byte:02X}"))
+            chunk.invalid().iter().try_for_each(|byte| write!(f, "\\x{byte:02X}"))
         })
     }
 }
@@ -100,15 +97,7 @@ struct Seat {
 
 impl Channel {
     pub(super) fn new(id: ChannelId, key: ChannelKey, wildcard: bool, now: u64) -> Self {
-        Self {
-            id,
-            key,
-            wildcard,
-            last_activity: now,
-            published: 0,
-            history: VecDeque::new(),
-            seats: SmallVec::new(),
-        }
+        Self { id, key, wildcard, last_activity: now, published: 0, history: VecDeque::new(), seats: SmallVec::new() }
     }
 
     /// About what the channel takes without its messages.
@@ -120,13 +109,7 @@ impl Channel {
     pub(super) fn publish(&mut self, draft: Draft, (time, tag): (u64, u32)) -> Arc<Message> {
         self.published += 1;
         self.last_activity = time;
-        Arc::new(Message::new(
-            self.id.clone(),
-            self.published,
-            time,
-            tag,
-            draft,
-        ))
+        Arc::new(Message::new(self.id.clone(), self.published, time, tag, draft))
     }
 
     pub(super) fn store(&mut self, message: Arc<Message>) {
@@ -171,10 +154,7 @@ impl Channel {
                 None => message.time <= *time,
             }),
             Start::AfterEvent(id) => {
-                let found = self
-                    .history
-                    .iter()
-                    .position(|message| message.draft.event_id.as_ref() == Some(id));
+                let found = self.history.iter().position(|message| message.draft.event_id.as_ref() == Some(id));
                 found.map_or(self.history.len(), |at| at + 1)
             }
         }
@@ -183,27 +163,17 @@ impl Channel {
     /// Adds a subscriber; true if it is its worker's first.
     pub(super) fn seat(&mut self, inbox: &Arc<Inbox>, now: u64) -> bool {
         self.last_activity = now.max(self.last_activity);
-        if let Some(seat) = self
-            .seats
-            .iter_mut()
-            .find(|seat| Arc::ptr_eq(&seat.inbox, inbox))
-        {
+        if let Some(seat) = self.seats.iter_mut().find(|seat| Arc::ptr_eq(&seat.inbox, inbox)) {
             seat.subscribers += 1;
             return false;
         }
-        self.seats.push(Seat {
-            inbox: Arc::clone(inbox),
-            subscribers: 1,
-        });
+        self.seats.push(Seat { inbox: Arc::clone(inbox), subscribers: 1 });
         true
     }
 
     /// Takes a subscriber away.
     pub(super) fn unseat(&mut self, inbox: &Arc<Inbox>, now: u64) -> Option<Unsubscribed> {
-        let at = self
-            .seats
-            .iter()
-            .position(|seat| Arc::ptr_eq(&seat.inbox, inbox))?;
+        let at = self.seats.iter().position(|seat| Arc::ptr_eq(&seat.inbox, inbox))?;
         self.last_activity = now.max(self.last_activity);
         let seat = &mut self.seats[at];
         seat.subscribers -= 1;
@@ -211,10 +181,7 @@ impl Channel {
         if last_of_worker {
             self.seats.swap_remove(at);
         }
-        Some(Unsubscribed {
-            last_of_worker,
-            last_of_all: self.seats.is_empty(),
-        })
+        Some(Unsubscribed { last_of_worker, last_of_all: self.seats.is_empty() })
     }
 
     /// The inboxes of the workers that listen.

@@ -38,12 +38,7 @@ pub struct Inbox {
 
 impl Inbox {
     pub(super) fn new(worker: WorkerId, wake: Box<dyn Wake>) -> Self {
-        Self {
-            worker,
-            queue: Mutex::default(),
-            wake,
-            subscribers: AtomicUsize::new(0),
-        }
+        Self { worker, queue: Mutex::default(), wake, subscribers: AtomicUsize::new(0) }
     }
 
     /// The worker it belongs to.
@@ -54,10 +49,7 @@ impl Inbox {
     /// Takes all that is there, leaving `emptied`'s space for what comes next.
     pub fn drain(&self, emptied: &mut Vec<Entry>) {
         emptied.clear();
-        std::mem::swap(
-            &mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner),
-            emptied,
-        );
+        std::mem::swap(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner), emptied);
     }
 
     /// Nothing is there.
@@ -89,9 +81,6 @@ impl Inbox {
 
 impl fmt::Debug for Inbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inbox")
-            .field("worker", &self.worker)
-            .field("subscribers", &self.subscribers())
-            .finish()
+        f.debug_struct("Inbox").field("worker", &self.worker).field("subscribers", &self.subscribers()).finish()
     }
 }

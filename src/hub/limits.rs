@@ -30,9 +30,7 @@ pub struct Limits {
 impl Limits {
     /// A channel whose id has the wildcard prefix.
     pub fn is_wildcard(&self, id: &[u8]) -> bool {
-        self.wildcard_prefix
-            .as_ref()
-            .is_some_and(|prefix| !prefix.is_empty() && id.starts_with(prefix))
+        self.wildcard_prefix.as_ref().is_some_and(|prefix| !prefix.is_empty() && id.starts_with(prefix))
     }
 
     /// An id that is not too long.

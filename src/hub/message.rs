@@ -26,10 +26,7 @@ pub struct Draft {
 impl Draft {
     /// A message with text only.
     pub fn text(text: impl Into<Bytes>) -> Self {
-        Self {
-            text: text.into(),
-            ..Self::default()
-        }
+        Self { text: text.into(), ..Self::default() }
     }
 }
 
@@ -52,14 +49,7 @@ pub struct Message {
 impl Message {
     /// A message that no channel has: what a handler renders without publishing.
     pub fn new(channel: ChannelId, id: i64, time: u64, tag: u32, draft: Draft) -> Self {
-        Self {
-            id,
-            time,
-            tag,
-            channel,
-            draft,
-            renderings: Renderings::default(),
-        }
+        Self { id, time, tag, channel, draft, renderings: Renderings::default() }
     }
 
     /// The text.
@@ -73,20 +63,12 @@ impl Message {
             let rendered = (key, render());
             // Another worker may be first with another way: then this one is made again next time, and kept.
             let (first, bytes) = self.renderings.first.get_or_init(|| rendered.clone());
-            return if *first == key {
-                bytes.clone()
-            } else {
-                rendered.1
-            };
+            return if *first == key { bytes.clone() } else { rendered.1 };
         };
         if *first == key {
             return bytes.clone();
         }
-        let mut others = self
-            .renderings
-            .others
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut others = self.renderings.others.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, bytes)) = others.iter().find(|(other, _)| *other == key) {
             return bytes.clone();
         }
@@ -98,11 +80,7 @@ impl Message {
     /// About what it takes in memory while stored: itself, its text, and the text once more in its rendering.
     pub(super) fn memory(&self) -> usize {
         let event = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
-        size_of::<Self>()
-            + 2 * self.draft.text.len()
-            + event(&self.draft.event_id)
-            + event(&self.draft.event_type)
-            + 64
+        size_of::<Self>() + 2 * self.draft.text.len() + event(&self.draft.event_id) + event(&self.draft.event_type) + 64
     }
 }
 
@@ -131,25 +109,13 @@ mod tests {
 
     #[test]
     fn each_way_is_rendered_once() {
-        let message = Message::new(
-            ChannelId::from(b"x".as_slice()),
-            1,
-            0,
-            1,
-            Draft::text("text"),
-        );
+        let message = Message::new(ChannelId::from(b"x".as_slice()), 1, 0, 1, Draft::text("text"));
         let (one, two) = (RenderingKey::fresh(), RenderingKey::fresh());
         for _ in 0..2 {
             assert_eq!(message.rendering(one, || Bytes::from("first")), "first");
             assert_eq!(message.rendering(two, || Bytes::from("second")), "second");
         }
-        assert_eq!(
-            message.rendering(one, || unreachable!("rendered already")),
-            "first"
-        );
-        assert_eq!(
-            message.rendering(two, || unreachable!("rendered already")),
-            "second"
-        );
+        assert_eq!(message.rendering(one, || unreachable!("rendered already")), "first");
+        assert_eq!(message.rendering(two, || unreachable!("rendered already")), "second");
     }
 }

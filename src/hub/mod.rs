@@ -142,17 +142,9 @@ impl Hub {
     }
 
     /// Appends a message to a channel and hands it to every worker with subscribers there.
-    pub fn publish(
-        &self,
-        id: &[u8],
-        draft: Draft,
-        now: u64,
-        options: PublishOptions,
-    ) -> Result<Published, Refused> {
+    pub fn publish(&self, id: &[u8], draft: Draft, now: u64, options: PublishOptions) -> Result<Published, Refused> {
         let limits = self.limits.load();
-        limits
-            .check_id(id)
-            .inspect_err(|refused| self.dropped.refuse(*refused))?;
+        limits.check_id(id).inspect_err(|refused| self.dropped.refuse(*refused))?;
         let mut shard = self.shard(id);
         if !options.create && !shard.has(id) {
             return Err(Refused::NoSuchChannel);
@@ -171,11 +163,7 @@ impl Hub {
             inbox.wake();
         }
         self.evict_past(limits.memory);
-        Ok(Published {
-            message: published.message,
-            channel: published.statistics,
-            created,
-        })
+        Ok(Published { message: published.message, channel: published.statistics, created })
     }
 
     /// Makes a channel unless it exists; true if it was made.
@@ -204,9 +192,7 @@ impl Hub {
         now: u64,
     ) -> Result<Subscribed, Refused> {
         let limits = self.limits.load();
-        limits
-            .check_id(id)
-            .inspect_err(|refused| self.dropped.refuse(*refused))?;
+        limits.check_id(id).inspect_err(|refused| self.dropped.refuse(*refused))?;
         let mut shard = self.shard(id);
         if !create && !shard.has(id) {
             return Err(Refused::NoSuchChannel);
@@ -217,9 +203,7 @@ impl Hub {
         }
         let created = self.ensure_channel(&mut shard, id, now, &limits)?;
         self.account(shard.expire_messages(now, limits.message_ttl));
-        let subscribed = shard
-            .subscribe(id, inbox, start, now, created)
-            .ok_or(Refused::NoSuchChannel);
+        let subscribed = shard.subscribe(id, inbox, start, now, created).ok_or(Refused::NoSuchChannel);
         drop(shard);
         if created {
             self.evict_past(limits.memory);
@@ -228,13 +212,7 @@ impl Hub {
     }
 
     /// Takes a subscriber of `inbox`'s worker off a channel. `None` if that channel is gone (deleted meanwhile).
-    pub fn unsubscribe(
-        &self,
-        inbox: &Arc<Inbox>,
-        id: &[u8],
-        key: ChannelKey,
-        now: u64,
-    ) -> Option<Unsubscribed> {
+    pub fn unsubscribe(&self, inbox: &Arc<Inbox>, id: &[u8], key: ChannelKey, now: u64) -> Option<Unsubscribed> {
         self.shard(id).unsubscribe(id, key, inbox, now)
     }
 
@@ -281,21 +259,13 @@ impl Hub {
     }
 
     /// Makes the channel unless it exists; true if it was made.
-    fn ensure_channel(
-        &self,
-        shard: &mut Shard,
-        id: &[u8],
-        now: u64,
-        limits: &Limits,
-    ) -> Result<bool, Refused> {
+    fn ensure_channel(&self, shard: &mut Shard, id: &[u8], now: u64, limits: &Limits) -> Result<bool, Refused> {
         if shard.has(id) {
             return Ok(false);
         }
         // Publishing evicts what it can, so that being over the bound with nothing stored means that channels are all.
         let memory = self.totals.memory.load(Ordering::Relaxed);
-        if limits.memory.is_some_and(|bound| memory > bound)
-            && self.totals.stored.load(Ordering::Relaxed) == 0
-        {
+        if limits.memory.is_some_and(|bound| memory > bound) && self.totals.stored.load(Ordering::Relaxed) == 0 {
             self.dropped.refuse(Refused::NoMemory);
             return Err(Refused::NoMemory);
         }
@@ -307,18 +277,12 @@ impl Hub {
         };
         let most = most.unwrap_or(usize::MAX);
         let room = |count: usize| (count < most).then_some(count + 1);
-        if count
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
-            .is_err()
-        {
+        if count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_err() {
             self.dropped.refuse(Refused::TooManyChannels);
             return Err(Refused::TooManyChannels);
         }
         let key = ChannelKey(self.totals.next_key.fetch_add(1, Ordering::Relaxed) + 1);
-        self.totals.memory.fetch_add(
-            shard.create(ChannelId::from(id), key, wildcard, now),
-            Ordering::Relaxed,
-        );
+        self.totals.memory.fetch_add(shard.create(ChannelId::from(id), key, wildcard, now), Ordering::Relaxed);
         Ok(true)
     }
 
@@ -326,12 +290,8 @@ impl Hub {
     fn evict_past(&self, bound: Option<usize>) {
         let Some(bound) = bound else { return };
         while self.totals.memory.load(Ordering::Relaxed) > bound {
-            let oldest = self
-                .shards
-                .iter()
-                .enumerate()
-                .filter_map(|(at, shard)| Some((lock(shard).oldest()?, at)))
-                .min();
+            let oldest =
+                self.shards.iter().enumerate().filter_map(|(at, shard)| Some((lock(shard).oldest()?, at))).min();
             let Some((_, at)) = oldest else { return };
             self.account(lock(&self.shards[at]).evict_oldest());
         }
@@ -341,17 +301,11 @@ impl Hub {
     fn account(&self, change: shard::Change) {
         let totals = &self.totals;
         totals.stored.fetch_add(change.stored, Ordering::Relaxed);
-        totals
-            .stored
-            .fetch_sub(change.unstored(), Ordering::Relaxed);
+        totals.stored.fetch_sub(change.unstored(), Ordering::Relaxed);
         totals.memory.fetch_add(change.taken, Ordering::Relaxed);
         totals.memory.fetch_sub(change.freed, Ordering::Relaxed);
-        totals
-            .channels
-            .fetch_sub(change.channels_removed, Ordering::Relaxed);
-        totals
-            .wildcard_channels
-            .fetch_sub(change.wildcard_channels_removed, Ordering::Relaxed);
+        totals.channels.fetch_sub(change.channels_removed, Ordering::Relaxed);
+        totals.wildcard_channels.fetch_sub(change.wildcard_channels_removed, Ordering::Relaxed);
         self.dropped.overflow.add(change.overflowed);
         self.dropped.expired.add(change.expired);
         self.dropped.evicted.add(change.evicted);
@@ -368,17 +322,9 @@ impl Totals {
     /// does: a client that follows several channels returns with one pair for all of them. Time does not go back.
     fn stamp(&self, now: u64) -> (u64, u32) {
         let next = |last: u64| {
-            if now > last >> TAG_BITS {
-                (now << TAG_BITS) + 1
-            } else {
-                last + 1
-            }
+            if now > last >> TAG_BITS { (now << TAG_BITS) + 1 } else { last + 1 }
         };
-        let last = self
-            .stamp
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |last| {
-                Some(next(last))
-            });
+        let last = self.stamp.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |last| Some(next(last)));
         unpack(next(last.unwrap_or_else(|last| last)))
     }
 }

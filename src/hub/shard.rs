@@ -84,13 +84,7 @@ impl Shard {
     }
 
     /// Makes a channel; returns what it takes.
-    pub(super) fn create(
-        &mut self,
-        id: ChannelId,
-        key: ChannelKey,
-        wildcard: bool,
-        now: u64,
-    ) -> usize {
+    pub(super) fn create(&mut self, id: ChannelId, key: ChannelKey, wildcard: bool, now: u64) -> usize {
         let channel = Channel::new(id.clone(), key, wildcard, now);
         let memory = channel.memory();
         self.channels.insert(id, channel);
@@ -121,28 +115,14 @@ impl Shard {
             change.stored += 1;
             change.taken += message.memory();
             let (channel, key) = (channel.id.clone(), channel.key);
-            self.places.push_back(Place {
-                channel,
-                key,
-                message: message.id,
-                stamp,
-            });
+            self.places.push_back(Place { channel, key, message: message.id, stamp });
         }
-        let entry = Entry {
-            channel: channel.key,
-            message: Arc::clone(&message),
-            deleted: false,
-        };
+        let entry = Entry { channel: channel.key, message: Arc::clone(&message), deleted: false };
         let wakes = post(channel.inboxes(), &entry);
         let statistics = channel.statistics();
         self.stored = self.stored + change.stored - change.overflowed;
         self.forget_stale_places();
-        Some(Posted {
-            message,
-            statistics,
-            wakes,
-            change,
-        })
+        Some(Posted { message, statistics, wakes, change })
     }
 
     pub(super) fn subscribe(
@@ -174,34 +154,13 @@ impl Shard {
         inbox: &Arc<Inbox>,
         now: u64,
     ) -> Option<Unsubscribed> {
-        self.channels
-            .get_mut(id)
-            .filter(|channel| channel.key == key)?
-            .unseat(inbox, now)
+        self.channels.get_mut(id).filter(|channel| channel.key == key)?.unseat(inbox, now)
     }
 
-    pub(super) fn delete(
-        &mut self,
-        id: &[u8],
-        farewell: Draft,
-        (time, tag): (u64, u32),
-    ) -> Option<Deleted> {
+    pub(super) fn delete(&mut self, id: &[u8], farewell: Draft, (time, tag): (u64, u32)) -> Option<Deleted> {
         let mut channel = self.channels.remove(id)?;
-        let message = Arc::new(Message::new(
-            channel.id.clone(),
-            DELETED,
-            time,
-            tag,
-            farewell,
-        ));
-        let wakes = post(
-            channel.inboxes(),
-            &Entry {
-                channel: channel.key,
-                message,
-                deleted: true,
-            },
-        );
+        let message = Arc::new(Message::new(channel.id.clone(), DELETED, time, tag, farewell));
+        let wakes = post(channel.inboxes(), &Entry { channel: channel.key, message, deleted: true });
         let mut change = Change::default();
         while let Some(stored) = channel.unstore_oldest() {
             change.deleted += 1;
@@ -221,11 +180,7 @@ impl Shard {
     pub(super) fn expire_messages(&mut self, now: u64, ttl: Option<u64>) -> Change {
         let mut change = Change::default();
         let Some(ttl) = ttl else { return change };
-        while self
-            .places
-            .front()
-            .is_some_and(|place| place.stamp.0.saturating_add(ttl) <= now)
-        {
+        while self.places.front().is_some_and(|place| place.stamp.0.saturating_add(ttl) <= now) {
             if let Some(freed) = self.take_oldest() {
                 change.expired += 1;
                 change.freed += freed;
@@ -235,12 +190,7 @@ impl Shard {
     }
 
     /// Removes the channels that have neither subscribers nor messages and have been quiet for so long.
-    pub(super) fn remove_inactive(
-        &mut self,
-        now: u64,
-        after: Option<u64>,
-        removed: &mut Vec<ChannelId>,
-    ) -> Change {
+    pub(super) fn remove_inactive(&mut self, now: u64, after: Option<u64>, removed: &mut Vec<ChannelId>) -> Change {
         let mut change = Change::default();
         let Some(after) = after else { return change };
         self.channels.retain(|id, channel| {
@@ -257,11 +207,7 @@ impl Shard {
 
     /// When the oldest stored message was published.
     pub(super) fn oldest(&mut self) -> Option<(u64, u32)> {
-        while self
-            .places
-            .front()
-            .is_some_and(|place| self.is_stale(place))
-        {
+        while self.places.front().is_some_and(|place| self.is_stale(place)) {
             self.places.pop_front();
         }
         self.places.front().map(|place| place.stamp)
@@ -284,17 +230,9 @@ impl Shard {
         self.channels.get(id).map(Channel::statistics)
     }
 
-    pub(super) fn statistics_of_prefix(
-        &self,
-        prefix: &[u8],
-    ) -> Vec<(ChannelKey, statistics::Channel)> {
-        let of_prefix = self
-            .channels
-            .values()
-            .filter(|channel| channel.id.as_bytes().starts_with(prefix));
-        of_prefix
-            .map(|channel| (channel.key, channel.statistics()))
-            .collect()
+    pub(super) fn statistics_of_prefix(&self, prefix: &[u8]) -> Vec<(ChannelKey, statistics::Channel)> {
+        let of_prefix = self.channels.values().filter(|channel| channel.id.as_bytes().starts_with(prefix));
+        of_prefix.map(|channel| (channel.key, channel.statistics())).collect()
     }
 
     /// Takes the first place, and its message out of the channel; returns what the message took, `None` if it was stale.
@@ -309,13 +247,8 @@ impl Shard {
     }
 
     fn is_stale(&self, place: &Place) -> bool {
-        let channel = self
-            .channels
-            .get(&place.channel)
-            .filter(|channel| channel.key == place.key);
-        channel
-            .and_then(Channel::oldest)
-            .is_none_or(|oldest| oldest.id > place.message)
+        let channel = self.channels.get(&place.channel).filter(|channel| channel.key == place.key);
+        channel.and_then(Channel::oldest).is_none_or(|oldest| oldest.id > place.message)
     }
 
     /// Keeps the places within twice the stored messages, at a cost that publishing has paid for.

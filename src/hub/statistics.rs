@@ -66,11 +66,7 @@ impl Hub {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         let mut by_worker: Vec<_> = workers
             .iter()
-            .filter_map(|known| {
-                known
-                    .upgrade()
-                    .map(|inbox| (inbox.worker(), inbox.subscribers()))
-            })
+            .filter_map(|known| known.upgrade().map(|inbox| (inbox.worker(), inbox.subscribers())))
             .collect();
         by_worker.sort_unstable();
         Summary {

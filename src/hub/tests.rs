@@ -13,14 +13,8 @@ use crate::hub::limits::{Limits, Refused};
 use crate::hub::message::{DELETED, Draft};
 use crate::hub::{Hub, PublishOptions};
 
-const STORE: PublishOptions = PublishOptions {
-    store: true,
-    create: true,
-};
-const PASS: PublishOptions = PublishOptions {
-    store: false,
-    create: true,
-};
+const STORE: PublishOptions = PublishOptions { store: true, create: true };
+const PASS: PublishOptions = PublishOptions { store: false, create: true };
 
 /// Counts how often its worker was woken.
 struct Count(Arc<AtomicUsize>);
@@ -33,25 +27,17 @@ impl Wake for Count {
 
 fn worker(hub: &Hub, number: u16) -> (Arc<Inbox>, Arc<AtomicUsize>) {
     let wakes = Arc::new(AtomicUsize::new(0));
-    (
-        hub.add_worker(WorkerId(number), Box::new(Count(Arc::clone(&wakes)))),
-        wakes,
-    )
+    (hub.add_worker(WorkerId(number), Box::new(Count(Arc::clone(&wakes)))), wakes)
 }
 
 fn publish(hub: &Hub, id: &str, text: &str, now: u64) {
-    hub.publish(id.as_bytes(), Draft::text(text.to_owned()), now, STORE)
-        .unwrap();
+    hub.publish(id.as_bytes(), Draft::text(text.to_owned()), now, STORE).unwrap();
 }
 
 /// The stored texts of a channel from a start.
 fn stored(hub: &Hub, id: &str, start: &Start, now: u64) -> String {
     let history = hub.history(id.as_bytes(), start, now).unwrap_or_default();
-    history
-        .iter()
-        .map(|message| String::from_utf8_lossy(message.text()))
-        .collect::<Vec<_>>()
-        .join(" ")
+    history.iter().map(|message| String::from_utf8_lossy(message.text())).collect::<Vec<_>>().join(" ")
 }
 
 const ALL: Start = Start::Backtrack(usize::MAX);
@@ -68,61 +54,22 @@ fn history_begins_where_asked() {
     check(Start::Backtrack(2), "b c");
     check(Start::Backtrack(99), "a b c");
     check(Start::After { time: 0, tag: None }, "a b c");
-    check(
-        Start::After {
-            time: 10,
-            tag: None,
-        },
-        "c",
-    );
-    check(
-        Start::After {
-            time: 10,
-            tag: Some(0),
-        },
-        "a b c",
-    );
-    check(
-        Start::After {
-            time: 10,
-            tag: Some(1),
-        },
-        "b c",
-    );
-    check(
-        Start::After {
-            time: 10,
-            tag: Some(2),
-        },
-        "c",
-    );
-    check(
-        Start::After {
-            time: 11,
-            tag: Some(1),
-        },
-        "",
-    );
+    check(Start::After { time: 10, tag: None }, "c");
+    check(Start::After { time: 10, tag: Some(0) }, "a b c");
+    check(Start::After { time: 10, tag: Some(1) }, "b c");
+    check(Start::After { time: 10, tag: Some(2) }, "c");
+    check(Start::After { time: 11, tag: Some(1) }, "");
 }
 
 #[test]
 fn event_ids_find_their_first_message() {
     let hub = Hub::new(Limits::default());
     for id in ["a", "b", "a", "c"] {
-        let draft = Draft {
-            is_binary: false,
-            text: Bytes::from(id),
-            event_id: Some(Bytes::from(id)),
-            event_type: None,
-        };
+        let draft =
+            Draft { is_binary: false, text: Bytes::from(id), event_id: Some(Bytes::from(id)), event_type: None };
         hub.publish(b"x", draft, 1, STORE).unwrap();
     }
-    let check = |id, expected| {
-        assert_eq!(
-            stored(&hub, "x", &Start::AfterEvent(Bytes::from_static(id)), 1),
-            expected
-        )
-    };
+    let check = |id, expected| assert_eq!(stored(&hub, "x", &Start::AfterEvent(Bytes::from_static(id)), 1), expected);
     check(b"a", "b a c");
     check(b"b", "a c");
     check(b"c", "");
@@ -133,10 +80,7 @@ fn event_ids_find_their_first_message() {
 fn tags_count_within_a_second_over_all_channels() {
     let hub = Hub::new(Limits::default());
     let stamp = |id: &[u8], now| {
-        let message = hub
-            .publish(id, Draft::default(), now, PASS)
-            .unwrap()
-            .message;
+        let message = hub.publish(id, Draft::default(), now, PASS).unwrap().message;
         (message.id, message.time, message.tag)
     };
     assert_eq!(stamp(b"a", 10), (1, 10, 1));
@@ -157,10 +101,7 @@ fn limits_refuse_and_are_counted() {
         ..Limits::default()
     });
     let (inbox, _) = worker(&hub, 0);
-    let join = |id: &[u8], create| {
-        hub.subscribe(&inbox, id, &Start::New, create, 0)
-            .map(|joined| joined.created)
-    };
+    let join = |id: &[u8], create| hub.subscribe(&inbox, id, &Start::New, create, 0).map(|joined| joined.created);
     assert_eq!(join(b"12345", true), Err(Refused::IdTooLong));
     assert_eq!(join(b"a", false), Err(Refused::NoSuchChannel));
     assert_eq!(join(b"a", true), Ok(true));
@@ -168,13 +109,8 @@ fn limits_refuse_and_are_counted() {
     assert_eq!(join(b"b", true), Err(Refused::TooManyChannels));
     assert_eq!(join(b"w_1", true), Ok(true));
     assert_eq!(join(b"w_2", true), Err(Refused::TooManyChannels));
-    let only_existing = PublishOptions {
-        store: true,
-        create: false,
-    };
-    let refused = hub
-        .publish(b"none", Draft::default(), 0, only_existing)
-        .unwrap_err();
+    let only_existing = PublishOptions { store: true, create: false };
+    let refused = hub.publish(b"none", Draft::default(), 0, only_existing).unwrap_err();
     assert_eq!(refused, Refused::NoSuchChannel);
     assert_eq!(hub.dropped().refused.count(), 4);
     assert!(hub.delete(b"a", Draft::default(), 0));
@@ -184,11 +120,7 @@ fn limits_refuse_and_are_counted() {
 
 #[test]
 fn stored_messages_are_bounded_by_count_and_age() {
-    let limits = Limits {
-        max_stored_per_channel: Some(2),
-        message_ttl: Some(10),
-        ..Limits::default()
-    };
+    let limits = Limits { max_stored_per_channel: Some(2), message_ttl: Some(10), ..Limits::default() };
     let hub = Hub::new(limits);
     for (text, time) in [("a", 1), ("b", 2), ("c", 3)] {
         publish(&hub, "x", text, time);
@@ -199,47 +131,23 @@ fn stored_messages_are_bounded_by_count_and_age() {
     assert_eq!(hub.statistics(b"x", 13).unwrap().stored, 0);
     hub.expire(100);
     assert_eq!(hub.summary().stored, 0);
-    assert_eq!(
-        (
-            hub.dropped().overflow.count(),
-            hub.dropped().expired.count()
-        ),
-        (1, 3)
-    );
+    assert_eq!((hub.dropped().overflow.count(), hub.dropped().expired.count()), (1, 3));
     assert_eq!(hub.statistics(b"x", 100).unwrap().published, 3);
 }
 
 #[test]
 fn memory_evicts_the_oldest_of_all_channels() {
-    let hub = Hub::new(Limits {
-        memory: Some(100_000),
-        ..Limits::default()
-    });
+    let hub = Hub::new(Limits { memory: Some(100_000), ..Limits::default() });
     for number in 0..400 {
-        publish(
-            &hub,
-            ["x", "y", "z"][number % 3],
-            &format!("{number} {}", "t".repeat(1000)),
-            number as u64,
-        );
+        publish(&hub, ["x", "y", "z"][number % 3], &format!("{number} {}", "t".repeat(1000)), number as u64);
     }
     let summary = hub.summary();
-    assert!(
-        summary.memory <= 100_000 && summary.memory > 90_000,
-        "{summary:?}"
-    );
+    assert!(summary.memory <= 100_000 && summary.memory > 90_000, "{summary:?}");
     assert_eq!(hub.dropped().evicted.count(), 400 - summary.stored as u64);
     let mut numbers: Vec<usize> = ["x", "y", "z"]
         .iter()
         .flat_map(|id| hub.history(id.as_bytes(), &ALL, 400).unwrap())
-        .map(|message| {
-            String::from_utf8_lossy(message.text())
-                .split(' ')
-                .next()
-                .unwrap()
-                .parse()
-                .unwrap()
-        })
+        .map(|message| String::from_utf8_lossy(message.text()).split(' ').next().unwrap().parse().unwrap())
         .collect();
     numbers.sort_unstable();
     assert_eq!(numbers, (400 - summary.stored..400).collect::<Vec<_>>());
@@ -251,58 +159,27 @@ fn memory_evicts_the_oldest_of_all_channels() {
 
 #[test]
 fn channels_alone_may_not_take_all_memory() {
-    let hub = Hub::new(Limits {
-        memory: Some(10_000),
-        ..Limits::default()
-    });
-    let made = (0..1000)
-        .take_while(|n| {
-            hub.publish(format!("{n}").as_bytes(), Draft::default(), 0, PASS)
-                .is_ok()
-        })
-        .count();
+    let hub = Hub::new(Limits { memory: Some(10_000), ..Limits::default() });
+    let made =
+        (0..1000).take_while(|n| hub.publish(format!("{n}").as_bytes(), Draft::default(), 0, PASS).is_ok()).count();
     assert!((10..100).contains(&made), "{made}");
 }
 
 #[test]
 fn quiet_channels_go_but_not_those_with_messages_or_subscribers() {
-    let limits = Limits {
-        channel_inactivity_time: Some(5),
-        message_ttl: Some(50),
-        ..Limits::default()
-    };
+    let limits = Limits { channel_inactivity_time: Some(5), message_ttl: Some(50), ..Limits::default() };
     let hub = Hub::new(limits);
     let (inbox, _) = worker(&hub, 0);
     hub.publish(b"quiet", Draft::default(), 0, PASS).unwrap();
     publish(&hub, "stored", "text", 0);
-    let joined = hub
-        .subscribe(&inbox, b"joined", &Start::New, true, 0)
-        .unwrap();
+    let joined = hub.subscribe(&inbox, b"joined", &Start::New, true, 0).unwrap();
     assert!(hub.expire(4).is_empty());
-    assert_eq!(
-        hub.expire(5)
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>(),
-        ["quiet"]
-    );
+    assert_eq!(hub.expire(5).iter().map(ToString::to_string).collect::<Vec<_>>(), ["quiet"]);
     assert!(hub.expire(40).is_empty());
     let left = hub.unsubscribe(&inbox, b"joined", joined.key, 48).unwrap();
     assert!(left.last_of_worker && left.last_of_all);
-    assert_eq!(
-        hub.expire(50)
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>(),
-        ["stored"]
-    );
-    assert_eq!(
-        hub.expire(53)
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>(),
-        ["joined"]
-    );
+    assert_eq!(hub.expire(50).iter().map(ToString::to_string).collect::<Vec<_>>(), ["stored"]);
+    assert_eq!(hub.expire(53).iter().map(ToString::to_string).collect::<Vec<_>>(), ["joined"]);
     assert_eq!(hub.summary().memory, 0);
 }
 
@@ -317,10 +194,7 @@ fn first_and_last_are_told_for_the_worker_and_for_all() {
     let (key, ..) = join(&one);
     assert_eq!(join(&one), (key, false, false));
     assert_eq!(join(&two), (key, true, false));
-    let leave = |inbox| {
-        hub.unsubscribe(inbox, b"x", key, 0)
-            .map(|left| (left.last_of_worker, left.last_of_all))
-    };
+    let leave = |inbox| hub.unsubscribe(inbox, b"x", key, 0).map(|left| (left.last_of_worker, left.last_of_all));
     assert_eq!(leave(&one), Some((false, false)));
     assert_eq!(leave(&one), Some((true, false)));
     assert_eq!(leave(&two), Some((true, true)));
@@ -338,26 +212,16 @@ fn deletion_is_the_last_entry_and_a_new_life_has_a_new_key() {
     publish(&hub, "x", "anew", 0);
     let mut entries = Vec::new();
     inbox.drain(&mut entries);
-    let seen: Vec<_> = entries
-        .iter()
-        .map(|entry| (entry.channel, entry.message.id, entry.deleted))
-        .collect();
+    let seen: Vec<_> = entries.iter().map(|entry| (entry.channel, entry.message.id, entry.deleted)).collect();
     assert_eq!(seen, [(old.key, 1, false), (old.key, DELETED, true)]);
-    assert_eq!(
-        wakes.load(Ordering::Relaxed),
-        1,
-        "an inbox that is not empty needs no second wake"
-    );
+    assert_eq!(wakes.load(Ordering::Relaxed), 1, "an inbox that is not empty needs no second wake");
     assert_eq!(stored(&hub, "x", &ALL, 0), "anew");
     assert_eq!(hub.unsubscribe(&inbox, b"x", old.key, 0), None);
 }
 
 #[test]
 fn statistics_add_up() {
-    let hub = Hub::new(Limits {
-        wildcard_prefix: Some(Bytes::from("w_")),
-        ..Limits::default()
-    });
+    let hub = Hub::new(Limits { wildcard_prefix: Some(Bytes::from("w_")), ..Limits::default() });
     let (inbox, _) = worker(&hub, 3);
     publish(&hub, "st_1", "a", 0);
     publish(&hub, "st_1", "b", 0);
@@ -365,51 +229,22 @@ fn statistics_add_up() {
     hub.subscribe(&inbox, b"w_1", &Start::New, true, 0).unwrap();
     inbox.set_subscribers(1);
     let ids = |prefix: &[u8]| {
-        hub.statistics_of_prefix(prefix, 0)
-            .iter()
-            .map(|channel| channel.id.to_string())
-            .collect::<Vec<_>>()
-            .join(" ")
+        hub.statistics_of_prefix(prefix, 0).iter().map(|channel| channel.id.to_string()).collect::<Vec<_>>().join(" ")
     };
-    assert_eq!(
-        (ids(b"st_"), ids(b""), ids(b"nothing")),
-        ("st_1".into(), "st_1 zz w_1".into(), String::new())
-    );
+    assert_eq!((ids(b"st_"), ids(b""), ids(b"nothing")), ("st_1".into(), "st_1 zz w_1".into(), String::new()));
     let summary = hub.summary();
-    assert_eq!(
-        (
-            summary.channels,
-            summary.wildcard_channels,
-            summary.published,
-            summary.stored
-        ),
-        (2, 1, 3, 3)
-    );
-    assert_eq!(
-        (summary.subscribers, summary.by_worker),
-        (1, vec![(WorkerId(3), 1)])
-    );
+    assert_eq!((summary.channels, summary.wildcard_channels, summary.published, summary.stored), (2, 1, 3, 3));
+    assert_eq!((summary.subscribers, summary.by_worker), (1, vec![(WorkerId(3), 1)]));
     assert_eq!(hub.statistics(b"none", 0), None);
 }
 
 /// What a history of operations does to a subscriber: it must see what a model says.
 #[derive(Clone, Debug)]
 enum Step {
-    Publish {
-        channel: usize,
-        store: bool,
-    },
-    Join {
-        channel: usize,
-        worker: usize,
-        backtrack: usize,
-    },
-    Leave {
-        which: usize,
-    },
-    Drain {
-        worker: usize,
-    },
+    Publish { channel: usize, store: bool },
+    Join { channel: usize, worker: usize, backtrack: usize },
+    Leave { which: usize },
+    Drain { worker: usize },
     Tick,
 }
 
@@ -438,9 +273,7 @@ fn deliver(inbox: &Inbox, worker: usize, listeners: &mut [Listener]) {
     let mut entries: Vec<Entry> = Vec::new();
     inbox.drain(&mut entries);
     for entry in entries {
-        let theirs = listeners
-            .iter_mut()
-            .filter(|l| l.worker == worker && l.key == entry.channel);
+        let theirs = listeners.iter_mut().filter(|l| l.worker == worker && l.key == entry.channel);
         for listener in theirs.filter(|l| entry.message.id > l.last) {
             listener.last = entry.message.id;
             listener.seen.push(entry.message.id);
@@ -514,9 +347,7 @@ fn publishers_on_many_threads_give_every_worker_the_same_order() {
     std::thread::scope(|scope| {
         for publisher in 0..4 {
             let hub = &hub;
-            scope.spawn(move || {
-                (0..500).for_each(|n| publish(hub, "x", &format!("{publisher} {n}"), 0))
-            });
+            scope.spawn(move || (0..500).for_each(|n| publish(hub, "x", &format!("{publisher} {n}"), 0)));
         }
     });
     for inbox in &workers {
@@ -524,11 +355,7 @@ fn publishers_on_many_threads_give_every_worker_the_same_order() {
         inbox.drain(&mut entries);
         assert!(entries.iter().map(|entry| entry.message.id).eq(1..=2000));
     }
-    let tags: std::collections::HashSet<_> = hub
-        .history(b"x", &ALL, 0)
-        .unwrap()
-        .iter()
-        .map(|message| message.tag)
-        .collect();
+    let tags: std::collections::HashSet<_> =
+        hub.history(b"x", &ALL, 0).unwrap().iter().map(|message| message.tag).collect();
     assert_eq!(tags.len(), 2000);
 }

@@ -16,7 +16,8 @@ pub static MODULE: Module = Module {
 /// What the stock list of parameters reads. `fastcgi_index` and `fastcgi_split_path_info`, which would change it, come
 /// with `fastcgi_pass`.
 const VARIABLES: &[VariableRow] = &[
-    VariableRow::new("fastcgi_script_name", |r, _| Some(r.uri.clone()), "The path of the script: the request's.").volatile(),
+    VariableRow::new("fastcgi_script_name", |r, _| Some(r.uri.clone()), "The path of the script: the request's.")
+        .volatile(),
     VariableRow::new("fastcgi_path_info", |_, _| None, "What follows the script's path.").volatile(),
 ];
 

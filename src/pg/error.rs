@@ -80,10 +80,7 @@ impl Error {
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
             Self::Login(error) | Self::Sql(error) => Some(&error.code),
-            Self::Lost {
-                last_words: Some(error),
-                ..
-            } => Some(&error.code),
+            Self::Lost { last_words: Some(error), .. } => Some(&error.code),
             _ => None,
         }
     }
@@ -93,19 +90,12 @@ impl Error {
     pub fn is_servers_fault(&self) -> bool {
         matches!(
             self,
-            Self::Refused { .. }
-                | Self::Tls { .. }
-                | Self::Login(_)
-                | Self::Unsuitable { .. }
-                | Self::ConnectTimeout
+            Self::Refused { .. } | Self::Tls { .. } | Self::Login(_) | Self::Unsuitable { .. } | Self::ConnectTimeout
         )
     }
 
     pub(crate) fn lost(error: &io::Error) -> Self {
-        Self::Lost {
-            reason: error.to_string(),
-            last_words: None,
-        }
+        Self::Lost { reason: error.to_string(), last_words: None }
     }
 }
 

@@ -174,17 +174,8 @@ impl Pool {
     pub fn new(options: PoolOptions) -> Self {
         let (to_cancel, cancelled) = mpsc::channel(CANCEL_QUEUE);
         let servers = vec![ServerState::default(); options.servers.len()];
-        let state = State {
-            idle: Vec::new(),
-            open: 0,
-            waiting: VecDeque::new(),
-            servers,
-        };
-        let shared = Rc::new(Shared {
-            options,
-            state: RefCell::new(state),
-            to_cancel,
-        });
+        let state = State { idle: Vec::new(), open: 0, waiting: VecDeque::new(), servers };
+        let shared = Rc::new(Shared { options, state: RefCell::new(state), to_cancel });
         tokio::task::spawn_local(cancel_all(cancelled));
         tokio::task::spawn_local(sweep(Rc::downgrade(&shared)));
         Self(shared)
@@ -194,9 +185,7 @@ impl Pool {
     pub async fn get(&self) -> Result<Pooled, Error> {
         let shared = &self.0;
         let preferred = match shared.options.keepalive {
-            Some(Keepalive {
-                any_server: false, ..
-            }) => Some(shared.next_server(&[])?),
+            Some(Keepalive { any_server: false, .. }) => Some(shared.next_server(&[])?),
             _ => None,
         };
         if let Some(kept) = shared.take_idle(preferred) {
@@ -218,16 +207,8 @@ impl Pool {
     #[must_use]
     pub fn status(&self) -> PoolStatus {
         let state = self.0.state.borrow();
-        let waiting = state
-            .waiting
-            .iter()
-            .filter(|turn| !turn.is_closed())
-            .count();
-        PoolStatus {
-            busy: state.open - state.idle.len(),
-            idle: state.idle.len(),
-            waiting,
-        }
+        let waiting = state.waiting.iter().filter(|turn| !turn.is_closed()).count();
+        PoolStatus { busy: state.open - state.idle.len(), idle: state.idle.len(), waiting }
     }
 
     /// Closes the kept connections.
@@ -267,10 +248,7 @@ impl Shared {
     fn make_room(&self) {
         let oldest = {
             let mut state = self.state.borrow_mut();
-            let is_full = self
-                .options
-                .keepalive
-                .is_some_and(|keepalive| state.open >= keepalive.max);
+            let is_full = self.options.keepalive.is_some_and(|keepalive| state.open >= keepalive.max);
             (is_full && !state.idle.is_empty()).then(|| state.idle.remove(0))
         };
         drop(oldest);
@@ -279,11 +257,7 @@ impl Shared {
     /// Whether one more connection may be opened, now or later.
     fn admit(self: &Rc<Self>) -> Result<Admission, Error> {
         let mut state = self.state.borrow_mut();
-        if let Some(keepalive) = self
-            .options
-            .keepalive
-            .filter(|keepalive| state.open >= keepalive.max)
-        {
+        if let Some(keepalive) = self.options.keepalive.filter(|keepalive| state.open >= keepalive.max) {
             state.waiting.retain(|turn| !turn.is_closed());
             match self.options.queue {
                 Some(queue) if state.waiting.len() < queue.max => {
@@ -297,10 +271,7 @@ impl Shared {
             }
         }
         state.open += 1;
-        Ok(Admission::Open(Slot {
-            shared: Rc::downgrade(self),
-            server: None,
-        }))
+        Ok(Admission::Open(Slot { shared: Rc::downgrade(self), server: None }))
     }
 
     /// Connects, to the next server if one fails; each is tried once.
@@ -316,12 +287,7 @@ impl Shared {
             let error = match Connection::connect(&self.options.servers[server].connect).await {
                 Ok(connection) => {
                     self.state.borrow_mut().servers[server].fails = 0;
-                    let held = Held {
-                        connection,
-                        requests: 1,
-                        idle_since: clock::instant(),
-                        slot,
-                    };
+                    let held = Held { connection, requests: 1, idle_since: clock::instant(), slot };
                     return Ok(Pooled(Some(held)));
                 }
                 Err(error) => error,
@@ -351,8 +317,7 @@ impl Shared {
                 let full = server.max_conns > 0 && current.open >= server.max_conns;
                 // A server alone is always tried, as in nginx: there is nothing better.
                 let rests = !is_only && current.rests(server, now);
-                if server.backup != backup || server.down || full || rests || tried.contains(&index)
-                {
+                if server.backup != backup || server.down || full || rests || tried.contains(&index) {
                     continue;
                 }
                 current.weight += i64::from(server.weight);
@@ -375,10 +340,7 @@ impl Shared {
         let limit = self.options.servers[server].fail_timeout;
         let server = &mut self.state.borrow_mut().servers[server];
         // Failures count together only within the time.
-        if server
-            .failed_at
-            .is_some_and(|at| now.duration_since(at) >= limit)
-        {
+        if server.failed_at.is_some_and(|at| now.duration_since(at) >= limit) {
             server.fails = 0;
         }
         server.fails += 1;
@@ -391,8 +353,7 @@ impl Shared {
             let next = self.state.borrow_mut().waiting.pop_front();
             let Some(next) = next else { break };
             held.requests += 1;
-            let Err(Turn::Use(mut returned)) = next.send(Turn::Use(Box::new(Pooled(Some(held)))))
-            else {
+            let Err(Turn::Use(mut returned)) = next.send(Turn::Use(Box::new(Pooled(Some(held))))) else {
                 return;
             };
             // It waits no more.
@@ -404,11 +365,7 @@ impl Shared {
         }
         held.idle_since = clock::instant();
         let mut state = self.state.borrow_mut();
-        if self
-            .options
-            .keepalive
-            .is_some_and(|keepalive| state.open <= keepalive.max)
-        {
+        if self.options.keepalive.is_some_and(|keepalive| state.open <= keepalive.max) {
             state.idle.push(held);
         } else {
             drop(state);
@@ -418,20 +375,12 @@ impl Shared {
 
     /// Whether a connection may be used once more.
     fn outlives(&self, held: &Held) -> bool {
-        let limit = self
-            .options
-            .keepalive
-            .map_or(Some(1), |keepalive| keepalive.requests);
+        let limit = self.options.keepalive.map_or(Some(1), |keepalive| keepalive.requests);
         limit.is_none_or(|limit| held.requests < limit)
     }
 
     fn close_idle(&self, mut is_over: impl FnMut(&mut Held) -> bool) {
-        let over: Vec<Held> = self
-            .state
-            .borrow_mut()
-            .idle
-            .extract_if(.., |held| is_over(held))
-            .collect();
+        let over: Vec<Held> = self.state.borrow_mut().idle.extract_if(.., |held| is_over(held)).collect();
         drop(over);
     }
 }
@@ -440,9 +389,7 @@ impl ServerState {
     fn rests(&self, server: &Server, now: Instant) -> bool {
         server.max_fails > 0
             && self.fails >= server.max_fails
-            && self
-                .failed_at
-                .is_some_and(|at| now.duration_since(at) < server.fail_timeout)
+            && self.failed_at.is_some_and(|at| now.duration_since(at) < server.fail_timeout)
     }
 }
 
@@ -472,11 +419,7 @@ impl Drop for Slot {
         let next = {
             let mut state = shared.state.borrow_mut();
             state.open -= 1;
-            if shared
-                .options
-                .keepalive
-                .is_some_and(|keepalive| state.open >= keepalive.max)
-            {
+            if shared.options.keepalive.is_some_and(|keepalive| state.open >= keepalive.max) {
                 return;
             }
             state.waiting.retain(|turn| !turn.is_closed());
@@ -486,10 +429,7 @@ impl Drop for Slot {
         };
         if let Some(next) = next {
             // If it waits no more the slot comes back here by being dropped.
-            drop(next.send(Turn::Open(Self {
-                shared: self.shared.clone(),
-                server: None,
-            })));
+            drop(next.send(Turn::Open(Self { shared: self.shared.clone(), server: None })));
         }
     }
 }
@@ -513,11 +453,7 @@ impl DerefMut for Pooled {
 
 impl fmt::Debug for Pooled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Pooled({:?})",
-            self.0.as_ref().map(|held| &held.connection)
-        )
+        write!(f, "Pooled({:?})", self.0.as_ref().map(|held| &held.connection))
     }
 }
 
@@ -561,10 +497,7 @@ async fn sweep(shared: Weak<Shared>) {
         let Some(shared) = shared.upgrade() else {
             return;
         };
-        let limit = shared
-            .options
-            .keepalive
-            .and_then(|keepalive| keepalive.idle_timeout);
+        let limit = shared.options.keepalive.and_then(|keepalive| keepalive.idle_timeout);
         let now = clock::instant();
         shared.close_idle(|held| {
             let too_long = limit.is_some_and(|limit| now.duration_since(held.idle_since) >= limit);
@@ -592,20 +525,11 @@ mod tests {
         }
     }
 
-    const KEEPALIVE: Keepalive = Keepalive {
-        max: 2,
-        overflow: Overflow::Reject,
-        idle_timeout: None,
-        requests: None,
-        any_server: true,
-    };
+    const KEEPALIVE: Keepalive =
+        Keepalive { max: 2, overflow: Overflow::Reject, idle_timeout: None, requests: None, any_server: true };
 
     fn pool(servers: Vec<Server>, keepalive: Option<Keepalive>, queue: Option<Queue>) -> Pool {
-        Pool::new(PoolOptions {
-            servers,
-            keepalive,
-            queue,
-        })
+        Pool::new(PoolOptions { servers, keepalive, queue })
     }
 
     async fn value(connection: &mut Connection, sql: &str) -> String {
@@ -641,14 +565,7 @@ mod tests {
             assert_eq!(first.backend_pid(), pid);
             assert!(matches!(pool.get().await, Err(Error::PoolFull)));
             drop((first, second));
-            assert_eq!(
-                pool.status(),
-                PoolStatus {
-                    busy: 0,
-                    idle: 2,
-                    waiting: 0
-                }
-            );
+            assert_eq!(pool.status(), PoolStatus { busy: 0, idle: 2, waiting: 0 });
 
             // After an error of the statement it is kept, with an open transaction it is not.
             let mut first = pool.get().await.unwrap();
@@ -663,7 +580,8 @@ mod tests {
             assert_eq!(pool.status().idle, 1);
 
             // What the server closed is not given out.
-            cluster.psql("select pg_terminate_backend(pid, 5000) from pg_stat_activity where application_name = 'nginx'");
+            cluster
+                .psql("select pg_terminate_backend(pid, 5000) from pg_stat_activity where application_name = 'nginx'");
             let mut fresh = pool.get().await.unwrap();
             assert_eq!(value(&mut fresh, "select 2").await, "2");
             drop(fresh);
@@ -671,18 +589,12 @@ mod tests {
             // Given back in the middle of a query: it is cancelled and kept.
             let mut slow = pool.get().await.unwrap();
             let pid = slow.backend_pid();
-            let query = Query {
-                timeout: Some(Duration::from_millis(20)),
-                ..Query::from("select pg_sleep(60)")
-            };
+            let query = Query { timeout: Some(Duration::from_millis(20)), ..Query::from("select pg_sleep(60)") };
             assert!(matches!(slow.query(&query).await, Err(Error::QueryTimeout)));
             drop(slow);
             until(|| pool.status().idle == 1).await;
             let mut again = pool.get().await.unwrap();
-            assert_eq!(
-                (again.backend_pid(), value(&mut again, "select 3").await),
-                (pid, "3".to_owned())
-            );
+            assert_eq!((again.backend_pid(), value(&mut again, "select 3").await), (pid, "3".to_owned()));
         });
     }
 
@@ -690,20 +602,9 @@ mod tests {
     fn requests_wait_in_a_queue() {
         let cluster = Cluster::start();
         on_worker(async {
-            let keepalive = Keepalive {
-                max: 1,
-                ..KEEPALIVE
-            };
-            let queue = Queue {
-                max: 1,
-                overflow: Overflow::Reject,
-                timeout: Duration::from_millis(200),
-            };
-            let pool = pool(
-                vec![server(cluster.options(""))],
-                Some(keepalive),
-                Some(queue),
-            );
+            let keepalive = Keepalive { max: 1, ..KEEPALIVE };
+            let queue = Queue { max: 1, overflow: Overflow::Reject, timeout: Duration::from_millis(200) };
+            let pool = pool(vec![server(cluster.options(""))], Some(keepalive), Some(queue));
             let busy = pool.get().await.unwrap();
             let pid = busy.backend_pid();
             let waiting = tokio::task::spawn_local({
@@ -734,10 +635,7 @@ mod tests {
     fn limits_of_a_connection() {
         let cluster = Cluster::start();
         on_worker(async {
-            let once = Keepalive {
-                requests: Some(2),
-                ..KEEPALIVE
-            };
+            let once = Keepalive { requests: Some(2), ..KEEPALIVE };
             let twice = pool(vec![server(cluster.options(""))], Some(once), None);
             let mut pids = Vec::new();
             for _ in 0..3 {
@@ -747,10 +645,7 @@ mod tests {
             let none = pool(vec![server(cluster.options(""))], None, None);
             drop(none.get().await.unwrap());
             assert_eq!(none.status(), PoolStatus::default());
-            let idle = Keepalive {
-                idle_timeout: Some(Duration::from_millis(100)),
-                ..KEEPALIVE
-            };
+            let idle = Keepalive { idle_timeout: Some(Duration::from_millis(100)), ..KEEPALIVE };
             let idle = pool(vec![server(cluster.options(""))], Some(idle), None);
             drop(idle.get().await.unwrap());
             assert_eq!(idle.status().idle, 1);
@@ -761,8 +656,7 @@ mod tests {
     #[test]
     fn several_servers() {
         let cluster = Cluster::start();
-        let dead =
-            Arc::new(super::super::conninfo::parse_conninfo("host=127.0.0.1 port=1").unwrap());
+        let dead = Arc::new(super::super::conninfo::parse_conninfo("host=127.0.0.1 port=1").unwrap());
         on_worker(async {
             let good = cluster.options("application_name=good");
             let spare = cluster.options("application_name=spare");
@@ -770,37 +664,16 @@ mod tests {
             let servers = vec![
                 server(Arc::clone(&dead)),
                 server(Arc::clone(&good)),
-                Server {
-                    backup: true,
-                    ..server(Arc::clone(&spare))
-                },
+                Server { backup: true, ..server(Arc::clone(&spare)) },
             ];
             let failover = pool(servers, None, None);
             for _ in 0..3 {
-                assert_eq!(
-                    value(&mut failover.get().await.unwrap(), name).await,
-                    "good"
-                );
+                assert_eq!(value(&mut failover.get().await.unwrap(), name).await, "good");
             }
-            let servers = vec![
-                server(Arc::clone(&dead)),
-                Server {
-                    backup: true,
-                    ..server(Arc::clone(&spare))
-                },
-            ];
-            assert_eq!(
-                value(&mut pool(servers, None, None).get().await.unwrap(), name).await,
-                "spare"
-            );
+            let servers = vec![server(Arc::clone(&dead)), Server { backup: true, ..server(Arc::clone(&spare)) }];
+            assert_eq!(value(&mut pool(servers, None, None).get().await.unwrap(), name).await, "spare");
 
-            let servers = vec![
-                Server {
-                    weight: 3,
-                    ..server(Arc::clone(&good))
-                },
-                server(spare),
-            ];
+            let servers = vec![Server { weight: 3, ..server(Arc::clone(&good)) }, server(spare)];
             let weighted = pool(servers, None, None);
             let mut names = Vec::new();
             for _ in 0..4 {
@@ -809,15 +682,8 @@ mod tests {
             assert_eq!(names, ["good", "good", "spare", "good"]);
 
             // In turn, each by connections to its own; an idle one to the other server makes room.
-            let keepalive = Keepalive {
-                max: 1,
-                any_server: false,
-                ..KEEPALIVE
-            };
-            let servers = vec![
-                server(Arc::clone(&good)),
-                server(cluster.options("application_name=other")),
-            ];
+            let keepalive = Keepalive { max: 1, any_server: false, ..KEEPALIVE };
+            let servers = vec![server(Arc::clone(&good)), server(cluster.options("application_name=other"))];
             let in_turn = pool(servers, Some(keepalive), None);
             let mut names = Vec::new();
             for _ in 0..3 {

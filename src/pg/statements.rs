@@ -31,22 +31,14 @@ impl Statements {
     /// The statement, if it is prepared.
     pub(crate) fn find(&mut self, sql: &str, types: &[u32]) -> Option<&Prepared> {
         self.uses += 1;
-        let found = self
-            .by_sql
-            .get_mut(sql)?
-            .iter_mut()
-            .find(|prepared| *prepared.types == *types)?;
+        let found = self.by_sql.get_mut(sql)?.iter_mut().find(|prepared| *prepared.types == *types)?;
         found.last_use = self.uses;
         Some(found)
     }
 
     /// A name for a new statement, and the name of the one to be closed for it.
     pub(crate) fn add(&mut self, sql: &str, types: &[u32]) -> (Arc<str>, Option<Arc<str>>) {
-        let evicted = if self.count >= CAPACITY {
-            self.oldest()
-        } else {
-            None
-        };
+        let evicted = if self.count >= CAPACITY { self.oldest() } else { None };
         if let Some(name) = &evicted {
             self.remove(name);
         }
@@ -82,8 +74,7 @@ impl Statements {
 
     fn oldest(&self) -> Option<Arc<str>> {
         let all = self.by_sql.values().flatten();
-        all.min_by_key(|prepared| prepared.last_use)
-            .map(|prepared| Arc::clone(&prepared.name))
+        all.min_by_key(|prepared| prepared.last_use).map(|prepared| Arc::clone(&prepared.name))
     }
 }
 

@@ -10,9 +10,7 @@ use std::time::Duration;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -55,26 +53,14 @@ impl Attempt {
 
 impl Stream {
     /// Connects, and agrees on TLS.
-    pub(crate) async fn open(
-        host: &Host,
-        options: &ConnectOptions,
-        attempt: Attempt,
-    ) -> Result<Self, Error> {
-        let refused = |source| Error::Refused {
-            address: host.to_string(),
-            source,
-        };
+    pub(crate) async fn open(host: &Host, options: &ConnectOptions, attempt: Attempt) -> Result<Self, Error> {
+        let refused = |source| Error::Refused { address: host.to_string(), source };
         let (name, mut tcp) = match &host.address {
             Address::Unix(dir) => {
                 let path = dir.join(format!(".s.PGSQL.{}", host.port));
-                return UnixStream::connect(path)
-                    .await
-                    .map(Self::Unix)
-                    .map_err(refused);
+                return UnixStream::connect(path).await.map(Self::Unix).map_err(refused);
             }
-            Address::Tcp { name, ip: Some(ip) } => {
-                (name, TcpStream::connect((*ip, host.port)).await)
-            }
+            Address::Tcp { name, ip: Some(ip) } => (name, TcpStream::connect((*ip, host.port)).await),
             Address::Tcp { name, ip: None } => (name, connect_by_name(name, host.port).await),
         };
         if let Ok(tcp) = &tcp {
@@ -83,13 +69,8 @@ impl Stream {
         if attempt == Attempt::Plain {
             return tcp.map(Self::Tcp).map_err(refused);
         }
-        let fault = |reason: String| Error::Tls {
-            address: host.to_string(),
-            reason,
-        };
-        let socket = tcp
-            .as_mut()
-            .map_err(|error| refused(io::Error::new(error.kind(), error.to_string())))?;
+        let fault = |reason: String| Error::Tls { address: host.to_string(), reason };
+        let socket = tcp.as_mut().map_err(|error| refused(io::Error::new(error.kind(), error.to_string())))?;
         let lost = |error: io::Error| Error::lost(&error);
         socket.write_all(&SSL_REQUEST).await.map_err(lost)?;
         // One byte and not more: what a server sends before the handshake must not be taken for its word after it.
@@ -98,22 +79,14 @@ impl Stream {
         match answer {
             b'S' => {
                 let config = client_config(options).await.map_err(fault)?;
-                let server =
-                    ServerName::try_from(name.clone()).map_err(|error| fault(error.to_string()))?;
+                let server = ServerName::try_from(name.clone()).map_err(|error| fault(error.to_string()))?;
                 let connector = TlsConnector::from(Arc::new(config));
-                let tls = connector
-                    .connect(server, tcp)
-                    .await
-                    .map_err(|error| fault(error.to_string()))?;
+                let tls = connector.connect(server, tcp).await.map_err(|error| fault(error.to_string()))?;
                 Ok(Self::Tls(Box::new(tls)))
             }
             b'N' if attempt == Attempt::TlsIfOffered => Ok(Self::Tcp(tcp)),
-            b'N' => Err(fault(
-                "server does not support SSL, but SSL was required".to_owned(),
-            )),
-            other => Err(Error::Protocol(format!(
-                "answer {other:#04x} to the request for SSL"
-            ))),
+            b'N' => Err(fault("server does not support SSL, but SSL was required".to_owned())),
+            other => Err(Error::Protocol(format!("answer {other:#04x} to the request for SSL"))),
         }
     }
 
@@ -200,11 +173,7 @@ async fn client_config(options: &ConnectOptions) -> Result<ClientConfig, String>
         None => None,
     };
     let check_name = options.sslmode == SslMode::VerifyFull;
-    let verifier = Verifier {
-        chain,
-        check_name,
-        provider: Arc::clone(&provider),
-    };
+    let verifier = Verifier { chain, check_name, provider: Arc::clone(&provider) };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
@@ -215,9 +184,7 @@ async fn client_config(options: &ConnectOptions) -> Result<ClientConfig, String>
             let certificates = certificates(certificate).await?;
             let key = PrivateKeyDer::from_pem_slice(&read(key).await?)
                 .map_err(|error| format!("could not load private key file {key:?}: {error}"))?;
-            builder
-                .with_client_auth_cert(certificates, key)
-                .map_err(|error| error.to_string())
+            builder.with_client_auth_cert(certificates, key).map_err(|error| error.to_string())
         }
         _ => Ok(builder.with_no_client_auth()),
     }
@@ -233,15 +200,11 @@ async fn roots(options: &ConnectOptions) -> Result<Option<RootCertStore>, String
         }
         Some(file) if verify || options.sslmode == SslMode::Require => {
             for certificate in certificates(file).await? {
-                roots
-                    .add(certificate)
-                    .map_err(|error| format!("root certificate file {file:?}: {error}"))?;
+                roots.add(certificate).map_err(|error| format!("root certificate file {file:?}: {error}"))?;
             }
         }
         None if verify => {
-            return Err(
-                "sslmode wants the server's certificate checked: sslrootcert is missing".to_owned(),
-            );
+            return Err("sslmode wants the server's certificate checked: sslrootcert is missing".to_owned());
         }
         _ => return Ok(None),
     }
@@ -255,9 +218,7 @@ async fn certificates(file: &std::path::Path) -> Result<Vec<CertificateDer<'stat
 }
 
 async fn read(file: &std::path::Path) -> Result<Vec<u8>, String> {
-    tokio::fs::read(file)
-        .await
-        .map_err(|error| format!("could not read file {file:?}: {error}"))
+    tokio::fs::read(file).await.map_err(|error| format!("could not read file {file:?}: {error}"))
 }
 
 /// Checks as much as the mode asks for; the signature of the handshake always.
@@ -280,8 +241,7 @@ impl ServerCertVerifier for Verifier {
         let Some(chain) = &self.chain else {
             return Ok(ServerCertVerified::assertion());
         };
-        let verdict =
-            chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let verdict = chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verdict {
             // The name is looked at after the chain was found good.
             Err(rustls::Error::InvalidCertificate(
@@ -297,12 +257,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -311,27 +266,16 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -341,11 +285,7 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),

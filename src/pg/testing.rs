@@ -26,8 +26,7 @@ impl Cluster {
     pub(crate) fn start() -> Self {
         let cluster = Self::stopped();
         cluster.up();
-        cluster
-            .psql("set password_encryption = 'md5'; create role md5user login password 'secret'");
+        cluster.psql("set password_encryption = 'md5'; create role md5user login password 'secret'");
         cluster.psql("create role plainuser login password 'secret'");
         cluster.psql("create role tlsuser login password 'secret'");
         cluster
@@ -35,37 +34,17 @@ impl Cluster {
 
     /// Makes a cluster and does not start it.
     pub(crate) fn stopped() -> Self {
-        let folder = tempfile::Builder::new()
-            .prefix("pushgate-pg-")
-            .tempdir_in("/tmp")
-            .expect("a folder");
+        let folder = tempfile::Builder::new().prefix("pushgate-pg-").tempdir_in("/tmp").expect("a folder");
         // The server does not run as root, and the folder has to be its own.
-        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777))
-            .expect("its rights");
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|socket| socket.local_addr())
-            .expect("a port")
-            .port();
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).expect("its rights");
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
         let cluster = Self { folder, port };
         let password = cluster.path("password");
         std::fs::write(&password, "secret").expect("written");
         let (data, password) = (cluster.path("data"), password.display().to_string());
         let data = data.display().to_string();
         let pwfile = format!("--pwfile={password}");
-        cluster.run(
-            "initdb",
-            &[
-                "-D",
-                &data,
-                "-U",
-                "tester",
-                "-N",
-                "-E",
-                "UTF8",
-                "--no-locale",
-                &pwfile,
-            ],
-        );
+        cluster.run("initdb", &["-D", &data, "-U", "tester", "-N", "-E", "UTF8", "--no-locale", &pwfile]);
         std::fs::write(cluster.path("data/pg_hba.conf"), HBA).expect("written");
         let settings = format!(
             "port={port}\nunix_socket_directories='{}'\nlisten_addresses='127.0.0.1'\nfsync=off\nmax_connections=40\n",
@@ -76,10 +55,7 @@ impl Cluster {
     }
 
     pub(crate) fn up(&self) {
-        let (data, log) = (
-            self.path("data").display().to_string(),
-            self.path("log").display().to_string(),
-        );
+        let (data, log) = (self.path("data").display().to_string(), self.path("log").display().to_string());
         self.run("pg_ctl", &["-D", &data, "-l", &log, "-w", "start"]);
     }
 
@@ -90,37 +66,21 @@ impl Cluster {
 
     /// Runs SQL as a client of another kind would.
     pub(crate) fn psql(&self, sql: &str) -> String {
-        let (folder, port) = (
-            self.folder.path().display().to_string(),
-            self.port.to_string(),
-        );
-        let output = self.run(
-            "psql",
-            &[
-                "-h", &folder, "-p", &port, "-U", "tester", "-d", "postgres", "-XAtq", "-c", sql,
-            ],
-        );
-        String::from_utf8_lossy(&output.stdout)
-            .trim_end()
-            .to_owned()
+        let (folder, port) = (self.folder.path().display().to_string(), self.port.to_string());
+        let output =
+            self.run("psql", &["-h", &folder, "-p", &port, "-U", "tester", "-d", "postgres", "-XAtq", "-c", sql]);
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
     /// Connection options by TCP, with `more` appended to the connection string.
     pub(crate) fn options(&self, more: &str) -> Arc<ConnectOptions> {
-        let text = format!(
-            "host=127.0.0.1 port={} dbname=postgres user=tester password=secret {more}",
-            self.port
-        );
+        let text = format!("host=127.0.0.1 port={} dbname=postgres user=tester password=secret {more}", self.port);
         Arc::new(parse_conninfo(&text).expect("a good connection string"))
     }
 
     /// Connection options by the unix socket.
     pub(crate) fn socket_options(&self) -> Arc<ConnectOptions> {
-        let text = format!(
-            "host={} port={} dbname=postgres user=tester",
-            self.folder.path().display(),
-            self.port
-        );
+        let text = format!("host={} port={} dbname=postgres user=tester", self.folder.path().display(), self.port);
         Arc::new(parse_conninfo(&text).expect("a good connection string"))
     }
 
@@ -150,11 +110,7 @@ impl Cluster {
             command.stdout(Stdio::null()).stderr(Stdio::null());
             let status = command.status().expect("it runs");
             assert!(status.success(), "{program} {arguments:?}");
-            return Output {
-                status,
-                stdout: Vec::new(),
-                stderr: Vec::new(),
-            };
+            return Output { status, stdout: Vec::new(), stderr: Vec::new() };
         }
         let output = command.output().expect("it runs");
         let said = String::from_utf8_lossy(&output.stderr);
@@ -170,22 +126,14 @@ fn as_postgres(program: &str) -> Command {
         return Command::new(program);
     }
     let mut command = Command::new("setpriv");
-    command.args([
-        "--reuid=postgres",
-        "--regid=postgres",
-        "--clear-groups",
-        program,
-    ]);
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", program]);
     command
 }
 
 /// A program of the newest PostgreSQL here.
 fn program(name: &str) -> String {
     let found = glob::glob(&format!("/usr/lib/postgresql/*/bin/{name}")).expect("a good pattern");
-    let newest = found
-        .filter_map(Result::ok)
-        .max()
-        .expect("PostgreSQL is installed");
+    let newest = found.filter_map(Result::ok).max().expect("PostgreSQL is installed");
     newest.display().to_string()
 }
 
@@ -193,18 +141,12 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         let data = self.path("data").display().to_string();
         let mut stop = as_postgres(&program("pg_ctl"));
-        drop(
-            stop.args(["-D", &data, "-m", "immediate", "-w", "stop"])
-                .output(),
-        );
+        drop(stop.args(["-D", &data, "-m", "immediate", "-w", "stop"]).output());
     }
 }
 
 /// Runs a test on a worker's kind of runtime.
 pub(crate) fn on_worker<T>(test: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     tokio::task::LocalSet::new().block_on(&runtime, test)
 }

@@ -26,11 +26,7 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self {
-            stream,
-            incoming: BytesMut::new(),
-            outgoing: BytesMut::new(),
-        }
+        Self { stream, incoming: BytesMut::new(), outgoing: BytesMut::new() }
     }
 
     pub(crate) fn is_tls(&self) -> bool {
@@ -57,10 +53,7 @@ impl Wire {
             }
             self.incoming.reserve(READ_SIZE);
             if self.stream.read_buf(&mut self.incoming).await? == 0 {
-                return Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "server closed the connection",
-                ));
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "server closed the connection"));
             }
         }
     }
@@ -77,19 +70,16 @@ impl Wire {
     /// Sends what the socket takes at once; for a farewell.
     pub(crate) fn flush_now(&mut self) {
         let mut context = Context::from_waker(Waker::noop());
-        if let Poll::Ready(Ok(_)) =
-            Pin::new(&mut self.stream).poll_write(&mut context, &self.outgoing)
-        {
+        if let Poll::Ready(Ok(_)) = Pin::new(&mut self.stream).poll_write(&mut context, &self.outgoing) {
             drop(Pin::new(&mut self.stream).poll_flush(&mut context));
         }
     }
 
     fn parse(&mut self) -> io::Result<Option<Message>> {
         match Header::parse(&self.incoming)? {
-            Some(header) if header.len() > MAX_MESSAGE => Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "message is too long",
-            )),
+            Some(header) if header.len() > MAX_MESSAGE => {
+                Err(io::Error::new(io::ErrorKind::InvalidData, "message is too long"))
+            }
             _ => Message::parse(&mut self.incoming),
         }
     }

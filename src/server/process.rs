@@ -24,15 +24,8 @@ use crate::modules::core::Process;
 use crate::sys::{self, HeldSignals};
 
 /// What [`Signals`] waits for.
-const SIGNALS: [i32; 7] = [
-    libc::SIGHUP,
-    libc::SIGUSR1,
-    libc::SIGUSR2,
-    libc::SIGWINCH,
-    libc::SIGTERM,
-    libc::SIGINT,
-    libc::SIGQUIT,
-];
+const SIGNALS: [i32; 7] =
+    [libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2, libc::SIGWINCH, libc::SIGTERM, libc::SIGINT, libc::SIGQUIT];
 
 /// Why a server did not start; nginx's line for it, without the level.
 type Failure = String;

@@ -2,8 +2,8 @@
 
 use crate::config::value::{parse_listen, parse_number, parse_sec, parse_size};
 use crate::config::{
-    Args, Builder, Call, Contexts, Cx, Diagnostic, Directive, Fault, Keepalive, ListenAddress, ListenDef, ListenOptions,
-    Severity,
+    Args, Builder, Call, Contexts, Cx, Diagnostic, Directive, Fault, Keepalive, ListenAddress, ListenDef,
+    ListenOptions, Severity,
 };
 
 /// The row that this file brings.

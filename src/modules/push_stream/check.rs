@@ -173,7 +173,6 @@ fn has_directive_around(builder: &Builder, scope: ScopeId, names: &[&str]) -> bo
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::config::{LoadOptions, load_text};
 
     /// What is found in the locations of a server: codes of lints, texts of what refuses.
@@ -183,9 +182,8 @@ mod tests {
         let text = format!("events {{}} http {{ {memory} server {{ listen 127.0.0.1:1; {locations} }} }}");
         let config = load_text(LoadOptions { offline: true, ..LoadOptions::default() }, text.as_bytes());
         let findings = config.built.diagnostics.iter().filter(|finding| finding.code.starts_with("push-stream"));
-        let found: Vec<_> = findings
-            .map(|finding| if finding.refuses { finding.message.as_str() } else { finding.code })
-            .collect();
+        let found: Vec<_> =
+            findings.map(|finding| if finding.refuses { finding.message.as_str() } else { finding.code }).collect();
         assert_eq!(found, expected, "{locations}");
     }
 

@@ -168,9 +168,7 @@ impl Rewrite {
             None => {}
         }
         request.uri = text.freeze();
-        log(request, || {
-            format!("rewritten data: \"{}\", args: \"{}\"", shown(&request.uri), shown(&request.args))
-        });
+        log(request, || format!("rewritten data: \"{}\", args: \"{}\"", shown(&request.uri), shown(&request.args)));
         if request.uri.is_empty() {
             request.log(Level::Error, "the rewritten URI has a zero length");
             return Flow::End(Next::Status(500));

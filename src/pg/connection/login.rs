@@ -42,11 +42,7 @@ async fn connect_host(host: &Host, options: &Arc<ConnectOptions>) -> Result<Conn
     connect_with(host, options, |stream| login(stream, host, options)).await
 }
 
-async fn login(
-    stream: Stream,
-    host: &Host,
-    options: &Arc<ConnectOptions>,
-) -> Result<Connection, Error> {
+async fn login(stream: Stream, host: &Host, options: &Arc<ConnectOptions>) -> Result<Connection, Error> {
     let mut connection = Connection {
         wire: Wire::new(stream),
         host: host.clone(),
@@ -70,10 +66,7 @@ async fn login(
     connection.authenticate().await?;
     connection.broken = false;
     match connection.unsuitable() {
-        Some(reason) => Err(Error::Unsuitable {
-            address: host.to_string(),
-            reason,
-        }),
+        Some(reason) => Err(Error::Unsuitable { address: host.to_string(), reason }),
         None => Ok(connection),
     }
 }
@@ -88,11 +81,7 @@ fn startup_parameters(options: &ConnectOptions) -> Vec<(&'static str, &str)> {
         ("options", options.options.as_deref()),
         ("client_encoding", options.client_encoding.as_deref()),
     ];
-    startup.extend(
-        optional
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
+    startup.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
     startup
 }
 
@@ -101,21 +90,12 @@ impl Connection {
         let options = Arc::clone(&self.options);
         let password = || match &options.password {
             Some(password) => Ok(password.reveal().as_bytes()),
-            None => Err(Error::Authentication(
-                "fe_sendauth: no password supplied".to_owned(),
-            )),
+            None => Err(Error::Authentication("fe_sendauth: no password supplied".to_owned())),
         };
         let mut scram: Option<ScramSha256> = None;
         loop {
-            self.wire
-                .flush()
-                .await
-                .map_err(|error| Error::lost(&error))?;
-            let message = self
-                .wire
-                .message()
-                .await
-                .map_err(|error| Error::lost(&error))?;
+            self.wire.flush().await.map_err(|error| Error::lost(&error))?;
+            let message = self.wire.message().await.map_err(|error| Error::lost(&error))?;
             let out = &mut self.wire.outgoing;
             match message {
                 Message::AuthenticationCleartextPassword => {
@@ -127,18 +107,12 @@ impl Connection {
                     frontend::password_message(hash.as_bytes(), out).map_err(protocol)?;
                 }
                 Message::AuthenticationSasl(body) => {
-                    if !body
-                        .mechanisms()
-                        .any(|name| Ok(name == SCRAM_SHA_256))
-                        .map_err(protocol)?
-                    {
-                        let reason =
-                            "none of the server's SASL authentication mechanisms are supported";
+                    if !body.mechanisms().any(|name| Ok(name == SCRAM_SHA_256)).map_err(protocol)? {
+                        let reason = "none of the server's SASL authentication mechanisms are supported";
                         return Err(Error::Authentication(reason.to_owned()));
                     }
                     let state = ScramSha256::new(password()?, ChannelBinding::unsupported());
-                    frontend::sasl_initial_response(SCRAM_SHA_256, state.message(), out)
-                        .map_err(protocol)?;
+                    frontend::sasl_initial_response(SCRAM_SHA_256, state.message(), out).map_err(protocol)?;
                     scram = Some(state);
                 }
                 Message::AuthenticationSaslContinue(body) => {
@@ -153,8 +127,7 @@ impl Connection {
                 Message::AuthenticationOk | Message::NoticeResponse(_) => {}
                 Message::ParameterStatus(body) => {
                     let name = body.name().map_err(protocol)?.to_owned();
-                    self.parameters
-                        .insert(name, body.value().map_err(protocol)?.to_owned());
+                    self.parameters.insert(name, body.value().map_err(protocol)?.to_owned());
                 }
                 Message::BackendKeyData(body) => {
                     self.process = body.process_id();
@@ -165,9 +138,7 @@ impl Connection {
                 }
                 Message::ReadyForQuery(_) => return Ok(()),
                 _ => {
-                    return Err(Error::Authentication(
-                        "authentication method is not supported".to_owned(),
-                    ));
+                    return Err(Error::Authentication("authentication method is not supported".to_owned()));
                 }
             }
         }
@@ -181,10 +152,7 @@ impl Connection {
         let sql = "select pg_catalog.pg_is_in_recovery(), \
                    pg_catalog.current_setting('transaction_read_only') = 'on'";
         self.query(&Query::from(sql)).await?;
-        let row = self
-            .next_row()
-            .await?
-            .ok_or_else(|| unexpected("an empty result"))?;
+        let row = self.next_row().await?.ok_or_else(|| unexpected("an empty result"))?;
         let (standby, read_only) = (row.get(0) == Some(b"t"), row.get(1) == Some(b"t"));
         self.drain().await?;
         let reason = match wanted {
@@ -194,10 +162,7 @@ impl Connection {
             TargetSession::Standby if !standby => "server is not in hot standby mode",
             _ => return Ok(()),
         };
-        Err(Error::Unsuitable {
-            address: self.host.to_string(),
-            reason,
-        })
+        Err(Error::Unsuitable { address: self.host.to_string(), reason })
     }
 }
 

@@ -31,15 +31,7 @@ use crate::server::clock;
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// In these a byte of another character can look like a quote or a backslash, so quoting would not be safe.
-const UNSAFE_ENCODINGS: &[&str] = &[
-    "SJIS",
-    "SHIFT_JIS_2004",
-    "BIG5",
-    "GBK",
-    "UHC",
-    "GB18030",
-    "JOHAB",
-];
+const UNSAFE_ENCODINGS: &[&str] = &["SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "UHC", "GB18030", "JOHAB"];
 
 /// A connection, logged in.
 pub struct Connection {
@@ -86,10 +78,7 @@ pub struct Query {
 
 impl From<&str> for Query {
     fn from(sql: &str) -> Self {
-        Self {
-            sql: sql.to_owned(),
-            ..Self::default()
-        }
+        Self { sql: sql.to_owned(), ..Self::default() }
     }
 }
 
@@ -181,19 +170,14 @@ impl Connection {
     /// Connects to the first host that answers and suits, and logs in.
     pub async fn connect(options: &Arc<ConnectOptions>) -> Result<Self, Error> {
         let limit = options.connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT);
-        timeout(limit, login::connect_any(options))
-            .await
-            .unwrap_or(Err(Error::ConnectTimeout))
+        timeout(limit, login::connect_any(options)).await.unwrap_or(Err(Error::ConnectTimeout))
     }
 
     /// Sends a query and waits for the head of its result. Drops the rest of an earlier result.
     pub async fn query(&mut self, query: &Query) -> Result<Arc<[Column]>, Error> {
         self.drain().await?;
         self.send(query)?;
-        let is_reused = self
-            .in_flight
-            .back()
-            .is_some_and(|sent| sent.statement.is_some() && !sent.is_new);
+        let is_reused = self.in_flight.back().is_some_and(|sent| sent.statement.is_some() && !sent.is_new);
         match self.start().await {
             // The plan did not outlive a change of the schema or a `DISCARD ALL`: nothing has run yet.
             Err(Error::Sql(error))
@@ -212,13 +196,7 @@ impl Connection {
     /// [`start`](Self::start), and an error of one does not touch the others.
     pub fn send(&mut self, query: &Query) -> Result<(), Error> {
         let types: Vec<u32> = query.params.iter().map(|param| param.oid).collect();
-        let mut sent = InFlight {
-            statement: None,
-            is_new: true,
-            columns: None,
-            error: None,
-            done: false,
-        };
+        let mut sent = InFlight { statement: None, is_new: true, columns: None, error: None, done: false };
         let out = &mut self.wire.outgoing;
         if query.reusable {
             if let Some(prepared) = self.statements.find(&query.sql, &types) {
@@ -260,11 +238,7 @@ impl Connection {
         self.first_row = None;
         self.command_tag.clear();
         self.first_row = self.within_timeout().await?;
-        match self
-            .in_flight
-            .front()
-            .and_then(|query| query.columns.clone())
-        {
+        match self.in_flight.front().and_then(|query| query.columns.clone()) {
             Some(columns) => Ok(columns),
             None => Ok(Arc::new([])),
         }
@@ -321,9 +295,7 @@ impl Connection {
     /// Whether somebody else may have it: no query under way, no open transaction, not broken, still safe to quote for.
     #[must_use]
     pub fn is_reusable(&self) -> bool {
-        self.is_drained()
-            && self.transaction == TransactionStatus::Idle
-            && self.unsuitable().is_none()
+        self.is_drained() && self.transaction == TransactionStatus::Idle && self.unsuitable().is_none()
     }
 
     /// Whether nothing is under way and the connection is whole.
@@ -400,9 +372,7 @@ impl Connection {
     async fn advance_in_time(&mut self) -> Result<Option<Row>, Error> {
         let deadline = self.timeout.map(|timeout| clock::instant() + timeout);
         match deadline {
-            Some(deadline) => timeout_at(deadline, self.advance())
-                .await
-                .unwrap_or(Err(Error::QueryTimeout)),
+            Some(deadline) => timeout_at(deadline, self.advance()).await.unwrap_or(Err(Error::QueryTimeout)),
             None => self.advance().await,
         }
     }
@@ -416,11 +386,7 @@ impl Connection {
             self.wire.flush().await.map_err(|error| self.lose(&error))?;
         }
         loop {
-            let message = self
-                .wire
-                .message()
-                .await
-                .map_err(|error| self.lose(&error))?;
+            let message = self.wire.message().await.map_err(|error| self.lose(&error))?;
             let Some(query) = self.in_flight.front_mut() else {
                 return Ok(None);
             };
@@ -441,19 +407,14 @@ impl Connection {
                     query.columns = Some(columns);
                 }
                 Message::CommandComplete(body) => {
-                    body.tag()
-                        .map_err(protocol)?
-                        .clone_into(&mut self.command_tag);
+                    body.tag().map_err(protocol)?.clone_into(&mut self.command_tag);
                 }
                 Message::ErrorResponse(body) => {
                     let error = Box::new(ServerError::read(body.fields()));
                     if error.is_fatal() {
                         self.broken = true;
                         let reason = error.message.clone();
-                        return Err(Error::Lost {
-                            reason,
-                            last_words: Some(error),
-                        });
+                        return Err(Error::Lost { reason, last_words: Some(error) });
                     }
                     query.error = Some(error);
                 }
@@ -467,8 +428,7 @@ impl Connection {
                     let Some(error) = query.error.take() else {
                         return Ok(None);
                     };
-                    let is_stale =
-                        query.columns.is_none() || matches!(&*error.code, "0A000" | "26000");
+                    let is_stale = query.columns.is_none() || matches!(&*error.code, "0A000" | "26000");
                     if let Some(name) = query.statement.take_if(|_| is_stale) {
                         self.statements.remove(&name);
                     }
@@ -477,8 +437,7 @@ impl Connection {
                 }
                 Message::ParameterStatus(body) => {
                     let name = body.name().map_err(protocol)?.to_owned();
-                    self.parameters
-                        .insert(name, body.value().map_err(protocol)?.to_owned());
+                    self.parameters.insert(name, body.value().map_err(protocol)?.to_owned());
                 }
                 Message::CopyInResponse(_) | Message::CopyOutResponse(_) => {
                     self.broken = true;
@@ -497,16 +456,11 @@ impl Connection {
 
     /// Why our quoting would not be safe on this connection.
     fn unsuitable(&self) -> Option<&'static str> {
-        if self
-            .parameter("standard_conforming_strings")
-            .is_some_and(|value| value != "on")
-        {
+        if self.parameter("standard_conforming_strings").is_some_and(|value| value != "on") {
             return Some("standard_conforming_strings is off");
         }
         let encoding = self.parameter("client_encoding").unwrap_or_default();
-        let is_unsafe = UNSAFE_ENCODINGS
-            .iter()
-            .any(|name| name.eq_ignore_ascii_case(encoding));
+        let is_unsafe = UNSAFE_ENCODINGS.iter().any(|name| name.eq_ignore_ascii_case(encoding));
         is_unsafe.then_some("its client_encoding does not allow safe quoting")
     }
 }
@@ -540,28 +494,18 @@ pub struct CancelToken {
 impl CancelToken {
     /// Asks the server; whether the query was still running is seen on its own connection.
     pub async fn cancel(&self) -> Result<(), Error> {
-        let attempt = if self.is_tls {
-            Attempt::Tls
-        } else {
-            Attempt::Plain
-        };
+        let attempt = if self.is_tls { Attempt::Tls } else { Attempt::Plain };
         let mut stream = Stream::open(&self.host, &self.options, attempt).await?;
         let mut request = BytesMut::new();
         frontend::cancel_request(self.process, self.secret, &mut request);
-        stream
-            .write_all(&request)
-            .await
-            .map_err(|error| Error::lost(&error))?;
+        stream.write_all(&request).await.map_err(|error| Error::lost(&error))?;
         // The server closes when it has passed the signal on.
         drop(stream.read_u8().await);
         Ok(())
     }
 }
 
-fn put_value(
-    value: Option<&[u8]>,
-    out: &mut BytesMut,
-) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+fn put_value(value: Option<&[u8]>, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
     match value {
         Some(value) => {
             out.put_slice(value);
@@ -572,15 +516,9 @@ fn put_value(
 }
 
 fn columns(body: &RowDescriptionBody) -> Result<Arc<[Column]>, Error> {
-    let column = |name: &str, oid| Column {
-        name: Bytes::copy_from_slice(name.as_bytes()),
-        oid,
-    };
-    let columns: Vec<Column> = body
-        .fields()
-        .map(|field| Ok(column(field.name(), field.type_oid())))
-        .collect()
-        .map_err(protocol)?;
+    let column = |name: &str, oid| Column { name: Bytes::copy_from_slice(name.as_bytes()), oid };
+    let columns: Vec<Column> =
+        body.fields().map(|field| Ok(column(field.name(), field.type_oid()))).collect().map_err(protocol)?;
     Ok(columns.into())
 }
 

@@ -17,18 +17,11 @@ async fn ask(connection: &mut Connection, query: &Query) -> String {
 
 async fn read(connection: &mut Connection, query: &Query) -> Result<String, Error> {
     let columns = connection.query(query).await?;
-    let mut shown: String = columns
-        .iter()
-        .map(|column| format!("{}:{} ", column.name.escape_ascii(), column.oid))
-        .collect();
+    let mut shown: String =
+        columns.iter().map(|column| format!("{}:{} ", column.name.escape_ascii(), column.oid)).collect();
     while let Some(row) = connection.next_row().await? {
         let values: Vec<String> = (0..row.len())
-            .map(|column| {
-                row.get(column).map_or_else(
-                    || "NULL".to_owned(),
-                    |value| value.escape_ascii().to_string(),
-                )
-            })
+            .map(|column| row.get(column).map_or_else(|| "NULL".to_owned(), |value| value.escape_ascii().to_string()))
             .collect();
         shown.push_str(&format!("[{}]", values.join("|")));
     }
@@ -44,12 +37,8 @@ fn questions_and_answers() {
     let cluster = Cluster::start();
     on_worker(async {
         let mut c = Connection::connect(&cluster.options("")).await.unwrap();
-        check(
-            &mut c,
-            "select 1 as a, 'x' as b, null, true",
-            "a:23 b:25 ?column?:25 ?column?:16 [1|x|NULL|t]SELECT 1",
-        )
-        .await;
+        check(&mut c, "select 1 as a, 'x' as b, null, true", "a:23 b:25 ?column?:25 ?column?:16 [1|x|NULL|t]SELECT 1")
+            .await;
         check(
             &mut c,
             "select 1.5::numeric, '\\x01'::bytea, 'NaN'::float8",
@@ -61,31 +50,11 @@ fn questions_and_answers() {
         check(&mut c, "select * from t where a > 5", "a:23 SELECT 0").await;
         check(&mut c, "", "").await;
         check(&mut c, "select 1/0", "22012 division by zero").await;
-        check(
-            &mut c,
-            "select nope",
-            "42703 column \"nope\" does not exist",
-        )
-        .await;
-        check(
-            &mut c,
-            "select 1; select 2",
-            "42601 cannot insert multiple commands into a prepared statement",
-        )
-        .await;
+        check(&mut c, "select nope", "42703 column \"nope\" does not exist").await;
+        check(&mut c, "select 1; select 2", "42601 cannot insert multiple commands into a prepared statement").await;
         // The error comes after rows have gone out.
-        check(
-            &mut c,
-            "select 1/(3-a) from generate_series(1,3) a",
-            "22012 division by zero",
-        )
-        .await;
-        check(
-            &mut c,
-            "select 'still here'",
-            "?column?:25 [still here]SELECT 1",
-        )
-        .await;
+        check(&mut c, "select 1/(3-a) from generate_series(1,3) a", "22012 division by zero").await;
+        check(&mut c, "select 'still here'", "?column?:25 [still here]SELECT 1").await;
         assert!(c.is_reusable() && !c.is_tls() && c.parameter("server_version").is_some());
         check(
             &mut c,
@@ -94,14 +63,8 @@ fn questions_and_answers() {
         )
         .await;
 
-        let binary = Query {
-            format: Format::Binary,
-            ..Query::from("select 5")
-        };
-        assert_eq!(
-            ask(&mut c, &binary).await,
-            "?column?:23 [\\x00\\x00\\x00\\x05]SELECT 1"
-        );
+        let binary = Query { format: Format::Binary, ..Query::from("select 5") };
+        assert_eq!(ask(&mut c, &binary).await, "?column?:23 [\\x00\\x00\\x00\\x05]SELECT 1");
         parameters_and_prepared_statements(&mut c).await;
         pipelined(&mut c).await;
 
@@ -120,9 +83,7 @@ fn questions_and_answers() {
         .await;
         assert!(c.is_broken());
 
-        let mut c = Connection::connect(&cluster.socket_options())
-            .await
-            .unwrap();
+        let mut c = Connection::connect(&cluster.socket_options()).await.unwrap();
         check(&mut c, "copy (select 1) to stdout", "COPY is not supported").await;
         many_rows(&cluster).await;
         cancelled(&cluster).await;
@@ -133,50 +94,31 @@ fn questions_and_answers() {
 }
 
 async fn parameters_and_prepared_statements(c: &mut Connection) {
-    let param = |oid, value: Option<&str>| Param {
-        oid,
-        value: value.map(|value| Bytes::copy_from_slice(value.as_bytes())),
-    };
+    let param =
+        |oid, value: Option<&str>| Param { oid, value: value.map(|value| Bytes::copy_from_slice(value.as_bytes())) };
     let mut query = Query::from("select $1 as a, $2 as b");
     query.params = vec![param(23, Some("41")), param(25, None)];
     query.reusable = true;
     for _ in 0..3 {
         assert_eq!(ask(c, &query).await, "a:23 b:25 [41|NULL]SELECT 1");
     }
-    check(
-        c,
-        "select count(*) from pg_prepared_statements where statement like '%as b'",
-        "count:20 [1]SELECT 1",
-    )
-    .await;
+    check(c, "select count(*) from pg_prepared_statements where statement like '%as b'", "count:20 [1]SELECT 1").await;
     query.params[0] = param(23, Some("x"));
-    assert_eq!(
-        ask(c, &query).await,
-        "22P02 invalid input syntax for type integer: \"x\""
-    );
+    assert_eq!(ask(c, &query).await, "22P02 invalid input syntax for type integer: \"x\"");
     query.params[0] = param(25, Some("it's"));
     assert_eq!(ask(c, &query).await, "a:25 b:25 [it\\'s|NULL]SELECT 1");
 
     // What is prepared may become invalid.
     check(c, "create temp table changing (a int)", "CREATE TABLE").await;
-    let all = Query {
-        reusable: true,
-        ..Query::from("select * from changing")
-    };
+    let all = Query { reusable: true, ..Query::from("select * from changing") };
     assert_eq!(ask(c, &all).await, "a:23 SELECT 0");
     check(c, "alter table changing add b text", "ALTER TABLE").await;
     assert_eq!(ask(c, &all).await, "a:23 b:25 SELECT 0");
     check(c, "deallocate all", "DEALLOCATE ALL").await;
     assert_eq!(ask(c, &all).await, "a:23 b:25 SELECT 0");
-    let wrong = Query {
-        reusable: true,
-        ..Query::from("select * from nowhere")
-    };
+    let wrong = Query { reusable: true, ..Query::from("select * from nowhere") };
     for _ in 0..2 {
-        assert_eq!(
-            ask(c, &wrong).await,
-            "42P01 relation \"nowhere\" does not exist"
-        );
+        assert_eq!(ask(c, &wrong).await, "42P01 relation \"nowhere\" does not exist");
     }
 }
 
@@ -195,11 +137,7 @@ async fn pipelined(c: &mut Connection) {
 
 async fn many_rows(cluster: &Cluster) {
     let mut c = Connection::connect(&cluster.options("")).await.unwrap();
-    c.query(&Query::from(
-        "select i, repeat('x', 100) from generate_series(1, 200000) i",
-    ))
-    .await
-    .unwrap();
+    c.query(&Query::from("select i, repeat('x', 100) from generate_series(1, 200000) i")).await.unwrap();
     let mut rows = 0;
     while let Some(row) = c.next_row().await.unwrap() {
         rows += 1;
@@ -234,18 +172,12 @@ async fn out_of_connections(cluster: &Cluster) {
             Err(error) => break error,
         }
     };
-    assert!(
-        matches!(error, Error::Login(_)) && error.sqlstate() == Some("53300"),
-        "{error}"
-    );
+    assert!(matches!(error, Error::Login(_)) && error.sqlstate() == Some("53300"), "{error}");
 }
 
 async fn cancelled(cluster: &Cluster) {
     let mut c = Connection::connect(&cluster.options("")).await.unwrap();
-    let slow = Query {
-        timeout: Some(Duration::from_millis(50)),
-        ..Query::from("select pg_sleep(30)")
-    };
+    let slow = Query { timeout: Some(Duration::from_millis(50)), ..Query::from("select pg_sleep(30)") };
     assert!(matches!(c.query(&slow).await, Err(Error::QueryTimeout)));
     assert!(!c.is_drained());
     c.cancel_token().cancel().await.unwrap();
@@ -257,55 +189,19 @@ async fn cancelled(cluster: &Cluster) {
 
 async fn logins(cluster: &Cluster) {
     for user in ["md5user", "plainuser", "tester"] {
-        Connection::connect(&cluster.options(&format!("user={user}")))
-            .await
-            .unwrap();
-        let error = Connection::connect(&cluster.options(&format!("user={user} password=x")))
-            .await
-            .unwrap_err();
+        Connection::connect(&cluster.options(&format!("user={user}"))).await.unwrap();
+        let error = Connection::connect(&cluster.options(&format!("user={user} password=x"))).await.unwrap_err();
         assert_eq!(error.sqlstate(), Some("28P01"), "{error}");
     }
-    let failure = async |more: &str| {
-        Connection::connect(&cluster.options(more))
-            .await
-            .unwrap_err()
-            .to_string()
-    };
-    assert_eq!(
-        failure("dbname=nope").await,
-        "connection failed: FATAL:  database \"nope\" does not exist"
-    );
-    assert_eq!(
-        failure("password=''").await,
-        "connection failed: fe_sendauth: no password supplied"
-    );
-    assert!(
-        failure("sslmode=require")
-            .await
-            .ends_with("server does not support SSL, but SSL was required")
-    );
-    assert!(
-        failure("port=1")
-            .await
-            .contains("connect() to 127.0.0.1:1 failed")
-    );
-    assert!(
-        failure("client_encoding=SJIS")
-            .await
-            .ends_with("does not allow safe quoting")
-    );
-    assert!(
-        failure("target_session_attrs=standby")
-            .await
-            .ends_with("server is not in hot standby mode")
-    );
-    let several = format!(
-        "host=127.0.0.1,127.0.0.1 port=1,{} target_session_attrs=primary",
-        cluster.port
-    );
-    Connection::connect(&cluster.options(&several))
-        .await
-        .unwrap();
+    let failure = async |more: &str| Connection::connect(&cluster.options(more)).await.unwrap_err().to_string();
+    assert_eq!(failure("dbname=nope").await, "connection failed: FATAL:  database \"nope\" does not exist");
+    assert_eq!(failure("password=''").await, "connection failed: fe_sendauth: no password supplied");
+    assert!(failure("sslmode=require").await.ends_with("server does not support SSL, but SSL was required"));
+    assert!(failure("port=1").await.contains("connect() to 127.0.0.1:1 failed"));
+    assert!(failure("client_encoding=SJIS").await.ends_with("does not allow safe quoting"));
+    assert!(failure("target_session_attrs=standby").await.ends_with("server is not in hot standby mode"));
+    let several = format!("host=127.0.0.1,127.0.0.1 port=1,{} target_session_attrs=primary", cluster.port);
+    Connection::connect(&cluster.options(&several)).await.unwrap();
 }
 
 #[test]
@@ -315,10 +211,7 @@ fn a_silent_server_is_given_up() {
         let port = silent.local_addr().unwrap().port();
         let text = format!("host=127.0.0.1 port={port} connect_timeout=100ms");
         let options = Arc::new(crate::pg::conninfo::parse_conninfo(&text).unwrap());
-        assert!(matches!(
-            Connection::connect(&options).await,
-            Err(Error::ConnectTimeout)
-        ));
+        assert!(matches!(Connection::connect(&options).await, Err(Error::ConnectTimeout)));
     });
 }
 
@@ -343,32 +236,13 @@ fn tls() {
         assert_eq!(connect("sslmode=allow user=tlsuser").await, "tls");
         assert_eq!(connect("sslmode=prefer").await, "tls");
         assert_eq!(connect("sslmode=require").await, "tls");
-        assert_eq!(
-            connect(&format!("sslmode=verify-ca sslrootcert={root}")).await,
-            "tls"
-        );
+        assert_eq!(connect(&format!("sslmode=verify-ca sslrootcert={root}")).await, "tls");
         let full = format!("sslmode=verify-full sslrootcert={root}");
-        assert_eq!(
-            connect(&format!("{full} host=localhost hostaddr=127.0.0.1")).await,
-            "tls"
-        );
-        assert!(
-            connect(&full).await.contains("not valid for name"),
-            "{}",
-            connect(&full).await
-        );
-        assert!(
-            connect("sslmode=verify-ca")
-                .await
-                .contains("sslrootcert is missing")
-        );
-        let mut c = Connection::connect(&cluster.options("sslmode=require"))
-            .await
-            .unwrap();
-        let slow = Query {
-            timeout: Some(Duration::from_millis(50)),
-            ..Query::from("select pg_sleep(30)")
-        };
+        assert_eq!(connect(&format!("{full} host=localhost hostaddr=127.0.0.1")).await, "tls");
+        assert!(connect(&full).await.contains("not valid for name"), "{}", connect(&full).await);
+        assert!(connect("sslmode=verify-ca").await.contains("sslrootcert is missing"));
+        let mut c = Connection::connect(&cluster.options("sslmode=require")).await.unwrap();
+        let slow = Query { timeout: Some(Duration::from_millis(50)), ..Query::from("select pg_sleep(30)") };
         assert!(c.query(&slow).await.is_err());
         c.cancel_token().cancel().await.unwrap();
         c.timeout = None;

@@ -2,10 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{
-    Address, ConnectOptions, ConninfoError, DEFAULT_PORT, Host, Result, Secret, SslMode,
-    TargetSession,
-};
+use super::{Address, ConnectOptions, ConninfoError, DEFAULT_PORT, Host, Result, Secret, SslMode, TargetSession};
 use super::{parse_time, tcp};
 
 /// Where libpq of Debian looks for the socket when no host is given.
@@ -13,9 +10,7 @@ const DEFAULT_SOCKET_DIR: &str = "/run/postgresql";
 
 /// Reads either form.
 pub(super) fn parse(text: &str) -> Result<ConnectOptions> {
-    let rest = text
-        .strip_prefix("postgresql://")
-        .or_else(|| text.strip_prefix("postgres://"));
+    let rest = text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://"));
     let pairs = match rest {
         Some(rest) => uri_pairs(rest, text)?,
         None => key_value_pairs(text)?,
@@ -30,9 +25,7 @@ fn key_value_pairs(text: &str) -> Result<Pairs> {
     let mut pairs = Vec::new();
     let mut rest = text.trim_start();
     while !rest.is_empty() {
-        let end = rest
-            .find(|c: char| c == '=' || c.is_ascii_whitespace())
-            .unwrap_or(rest.len());
+        let end = rest.find(|c: char| c == '=' || c.is_ascii_whitespace()).unwrap_or(rest.len());
         let (key, after) = rest.split_at(end);
         let Some(after) = after.trim_start().strip_prefix('=') else {
             return Err(ConninfoError::MissingEquals(key.to_owned()));
@@ -59,11 +52,7 @@ fn value_of(text: &str) -> Result<(String, &str)> {
             c => value.push(c),
         }
     }
-    if quoted {
-        Err(ConninfoError::Unterminated)
-    } else {
-        Ok((value, ""))
-    }
+    if quoted { Err(ConninfoError::Unterminated) } else { Ok((value, "")) }
 }
 
 /// `[user[:password]@][host[:port],...][/dbname][?key=value&...]`
@@ -85,9 +74,7 @@ fn uri_pairs(rest: &str, whole: &str) -> Result<Pairs> {
     for host in hosts.split(',') {
         let (name, port) = match host.strip_prefix('[') {
             Some(v6) => {
-                let (name, after) = v6
-                    .split_once(']')
-                    .ok_or_else(|| ConninfoError::UriBracket(whole.to_owned()))?;
+                let (name, after) = v6.split_once(']').ok_or_else(|| ConninfoError::UriBracket(whole.to_owned()))?;
                 (name, after.strip_prefix(':').unwrap_or(""))
             }
             None => host.split_once(':').unwrap_or((host, "")),
@@ -101,9 +88,8 @@ fn uri_pairs(rest: &str, whole: &str) -> Result<Pairs> {
     }
     push(&mut pairs, "dbname", dbname)?;
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-        let (key, value) = parameter
-            .split_once('=')
-            .ok_or_else(|| ConninfoError::UriMissingEquals(parameter.to_owned()))?;
+        let (key, value) =
+            parameter.split_once('=').ok_or_else(|| ConninfoError::UriMissingEquals(parameter.to_owned()))?;
         let (key, value) = (percent_decode(key)?, percent_decode(value)?);
         match (key.as_str(), value.as_str()) {
             ("ssl", "true") => pairs.push(("sslmode".to_owned(), "require".to_owned())),
@@ -161,16 +147,8 @@ const WITHOUT_EFFECT: &[&str] = &[
 ];
 
 /// libpq's options that would change the meaning, and that we don't have.
-const UNSUPPORTED: &[&str] = &[
-    "service",
-    "passfile",
-    "sslcrl",
-    "sslcrldir",
-    "sslpassword",
-    "requirepeer",
-    "replication",
-    "require_auth",
-];
+const UNSUPPORTED: &[&str] =
+    &["service", "passfile", "sslcrl", "sslcrldir", "sslpassword", "requirepeer", "replication", "require_auth"];
 
 const TAKEN: &[&str] = &[
     "host",
@@ -191,9 +169,7 @@ const TAKEN: &[&str] = &[
 ];
 
 fn is_known(key: &str) -> bool {
-    [TAKEN, WITHOUT_EFFECT, UNSUPPORTED]
-        .iter()
-        .any(|list| list.contains(&key))
+    [TAKEN, WITHOUT_EFFECT, UNSUPPORTED].iter().any(|list| list.contains(&key))
 }
 
 fn from_pairs(pairs: Pairs) -> Result<ConnectOptions> {
@@ -209,15 +185,12 @@ fn from_pairs(pairs: Pairs) -> Result<ConnectOptions> {
             "dbname" => options.dbname = given,
             "user" => options.user = given,
             "password" => options.password = given.as_deref().map(Secret::from),
-            "sslmode" => {
-                options.sslmode = given.map_or(Ok(SslMode::Prefer), |value| sslmode(&value))?
-            }
+            "sslmode" => options.sslmode = given.map_or(Ok(SslMode::Prefer), |value| sslmode(&value))?,
             "sslrootcert" => options.sslrootcert = given.map(PathBuf::from),
             "sslcert" => options.sslcert = given.map(PathBuf::from),
             "sslkey" => options.sslkey = given.map(PathBuf::from),
             "connect_timeout" => {
-                options.connect_timeout =
-                    Some(parse_time(&value).ok_or(ConninfoError::Time(value))?);
+                options.connect_timeout = Some(parse_time(&value).ok_or(ConninfoError::Time(value))?);
             }
             "application_name" => options.application_name = value,
             "options" => options.options = given,
@@ -237,22 +210,12 @@ fn hosts(host: &str, hostaddr: &str, port: &str) -> Result<Vec<Host>> {
     let names: Vec<&str> = host.split(',').collect();
     let addresses: Vec<&str> = hostaddr.split(',').collect();
     let ports: Vec<&str> = port.split(',').collect();
-    let count = if hostaddr.is_empty() {
-        names.len()
-    } else {
-        addresses.len()
-    };
+    let count = if hostaddr.is_empty() { names.len() } else { addresses.len() };
     if !hostaddr.is_empty() && !host.is_empty() && names.len() != count {
-        return Err(ConninfoError::HostCount {
-            hosts: names.len(),
-            addresses: count,
-        });
+        return Err(ConninfoError::HostCount { hosts: names.len(), addresses: count });
     }
     if ports.len() != 1 && ports.len() != count {
-        return Err(ConninfoError::PortCount {
-            given: ports.len(),
-            hosts: count,
-        });
+        return Err(ConninfoError::PortCount { given: ports.len(), hosts: count });
     }
     let mut hosts = Vec::with_capacity(count);
     for index in 0..count {
@@ -261,18 +224,10 @@ fn hosts(host: &str, hostaddr: &str, port: &str) -> Result<Vec<Host>> {
             "" => host_address(name),
             ip => Address::Tcp {
                 name: if name.is_empty() { ip } else { name }.to_owned(),
-                ip: Some(ip.parse().map_err(|_| ConninfoError::HostAddr {
-                    option: "hostaddr",
-                    value: ip.to_owned(),
-                })?),
+                ip: Some(ip.parse().map_err(|_| ConninfoError::HostAddr { option: "hostaddr", value: ip.to_owned() })?),
             },
         };
-        let port = match ports
-            .get(index)
-            .or_else(|| ports.first())
-            .copied()
-            .unwrap_or_default()
-        {
+        let port = match ports.get(index).or_else(|| ports.first()).copied().unwrap_or_default() {
             "" => DEFAULT_PORT,
             text => match text.trim().parse() {
                 Ok(port) if port > 0 => port,
@@ -303,10 +258,7 @@ fn sslmode(value: &str) -> Result<SslMode> {
         "verify-ca" => SslMode::VerifyCa,
         "verify-full" => SslMode::VerifyFull,
         _ => {
-            return Err(ConninfoError::InvalidValue {
-                option: "sslmode",
-                value: value.to_owned(),
-            });
+            return Err(ConninfoError::InvalidValue { option: "sslmode", value: value.to_owned() });
         }
     })
 }
@@ -320,10 +272,7 @@ fn target_session(value: &str) -> Result<TargetSession> {
         "standby" => TargetSession::Standby,
         "prefer-standby" => TargetSession::PreferStandby,
         _ => {
-            return Err(ConninfoError::InvalidValue {
-                option: "target_session_attrs",
-                value: value.to_owned(),
-            });
+            return Err(ConninfoError::InvalidValue { option: "target_session_attrs", value: value.to_owned() });
         }
     })
 }

@@ -96,14 +96,8 @@ impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.address {
             Address::Tcp { name, ip: None } => write!(f, "{name}:{}", self.port),
-            Address::Tcp {
-                ip: Some(IpAddr::V6(ip)),
-                ..
-            } => write!(f, "[{ip}]:{}", self.port),
-            Address::Tcp {
-                ip: Some(IpAddr::V4(ip)),
-                ..
-            } => write!(f, "{ip}:{}", self.port),
+            Address::Tcp { ip: Some(IpAddr::V6(ip)), .. } => write!(f, "[{ip}]:{}", self.port),
+            Address::Tcp { ip: Some(IpAddr::V4(ip)), .. } => write!(f, "{ip}:{}", self.port),
             Address::Unix(dir) => write!(f, "unix:{}/.s.PGSQL.{}", dir.display(), self.port),
         }
     }
@@ -223,9 +217,7 @@ pub enum ConninfoError {
     PercentToken(String),
     #[error("forbidden value %00 in percent-encoded value: \"{0}\"")]
     PercentNul(String),
-    #[error(
-        "end of string reached when looking for matching \"]\" in IPv6 host address in URI: \"{0}\""
-    )]
+    #[error("end of string reached when looking for matching \"]\" in IPv6 host address in URI: \"{0}\"")]
     UriBracket(String),
     #[error("invalid {option} value: \"{value}\"")]
     InvalidValue { option: &'static str, value: String },
@@ -240,11 +232,7 @@ pub enum ConninfoError {
     #[error("ngx_parse_time == NGX_ERROR")]
     Time(String),
     #[error("\"{option}\" value \"{value}\" must be {must_be}")]
-    Option {
-        option: &'static str,
-        value: String,
-        must_be: &'static str,
-    },
+    Option { option: &'static str, value: String, must_be: &'static str },
 }
 
 type Result<T> = std::result::Result<T, ConninfoError>;
@@ -327,8 +315,7 @@ impl ServerLine {
             Some(("max_conns", value)) => self.max_conns = number("max_conns", value)?,
             Some(("max_fails", value)) => self.max_fails = number("max_fails", value)?,
             Some(("fail_timeout", value)) => {
-                self.fail_timeout =
-                    parse_time(value).ok_or_else(|| must_be("fail_timeout", value, "time"))?;
+                self.fail_timeout = parse_time(value).ok_or_else(|| must_be("fail_timeout", value, "time"))?;
             }
             // Only shapes the text of the original's log lines.
             Some(("error_verbosity", value)) => {
@@ -348,19 +335,11 @@ fn number(option: &'static str, value: &str) -> Result<u32> {
 }
 
 fn must_be(option: &'static str, value: &str, must_be: &'static str) -> ConninfoError {
-    ConninfoError::Option {
-        option,
-        value: value.to_owned(),
-        must_be,
-    }
+    ConninfoError::Option { option, value: value.to_owned(), must_be }
 }
 
 fn grammar_of(first: &str) -> Grammar {
-    if first.contains('=') || first.contains("://") {
-        Grammar::Libpq
-    } else {
-        Grammar::Address
-    }
+    if first.contains('=') || first.contains("://") { Grammar::Libpq } else { Grammar::Address }
 }
 
 fn parse_address_line(address: &str, parameters: &[&str]) -> Result<ConnectOptions> {
@@ -372,9 +351,7 @@ fn parse_address_line(address: &str, parameters: &[&str]) -> Result<ConnectOptio
             Some(("user", value)) => options.user = Some(value.to_owned()),
             Some(("password", value)) => options.password = Some(value.into()),
             Some(("port", value)) => {
-                host.port = value
-                    .parse()
-                    .map_err(|_| ConninfoError::InvalidPort(address.to_owned()))?;
+                host.port = value.parse().map_err(|_| ConninfoError::InvalidPort(address.to_owned()))?;
             }
             _ => return Err(ConninfoError::InvalidParameter((*word).to_owned())),
         }
@@ -386,10 +363,7 @@ fn parse_address_line(address: &str, parameters: &[&str]) -> Result<ConnectOptio
 /// nginx's address: `host`, `host:port`, `[v6]:port`, `unix:/dir`.
 fn parse_address(text: &str) -> Result<Host> {
     if let Some(dir) = text.strip_prefix("unix:") {
-        return Ok(Host {
-            address: Address::Unix(dir.into()),
-            port: DEFAULT_PORT,
-        });
+        return Ok(Host { address: Address::Unix(dir.into()), port: DEFAULT_PORT });
     }
     let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((name, "")) => (name, None),
@@ -407,17 +381,11 @@ fn parse_address(text: &str) -> Result<Host> {
         Some(Ok(port)) if port > 0 => port,
         Some(_) => return Err(ConninfoError::InvalidPort(text.to_owned())),
     };
-    Ok(Host {
-        address: tcp(name),
-        port,
-    })
+    Ok(Host { address: tcp(name), port })
 }
 
 fn tcp(name: &str) -> Address {
-    Address::Tcp {
-        name: name.to_owned(),
-        ip: name.parse().ok(),
-    }
+    Address::Tcp { name: name.to_owned(), ip: name.parse().ok() }
 }
 /// For the fuzzer: no text makes the parser panic.
 #[doc(hidden)]
@@ -442,10 +410,7 @@ mod tests {
                     hosts.join(","),
                     connect.dbname.unwrap_or_default(),
                     connect.user.unwrap_or_default(),
-                    connect
-                        .password
-                        .map(|password| password.reveal().to_owned())
-                        .unwrap_or_default()
+                    connect.password.map(|password| password.reveal().to_owned()).unwrap_or_default()
                 )
             }
             Err(error) => error.to_string(),
@@ -455,104 +420,44 @@ mod tests {
 
     #[test]
     fn the_grammar_of_2015_and_2018() {
-        check(
-            &["127.0.0.1", "dbname=d", "user=u", "password=p=q"],
-            "127.0.0.1:5432 db=d user=u password=p=q",
-        );
-        check(
-            &["db.example:6000", "dbname=d"],
-            "db.example:6000 db=d user= password=",
-        );
+        check(&["127.0.0.1", "dbname=d", "user=u", "password=p=q"], "127.0.0.1:5432 db=d user=u password=p=q");
+        check(&["db.example:6000", "dbname=d"], "db.example:6000 db=d user= password=");
         check(&["[::1]:6000"], "[::1]:6000 db= user= password=");
-        check(
-            &["unix:/tmp", "port=6001"],
-            "unix:/tmp/.s.PGSQL.6001 db= user= password=",
-        );
-        check(
-            &["127.0.0.1:5432", "port=7"],
-            "127.0.0.1:7 db= user= password=",
-        );
+        check(&["unix:/tmp", "port=6001"], "unix:/tmp/.s.PGSQL.6001 db= user= password=");
+        check(&["127.0.0.1:5432", "port=7"], "127.0.0.1:7 db= user= password=");
         check(
             &["127.0.0.1", "sslmode=require"],
             "postgres: invalid parameter \"sslmode=require\" in \"postgres_server\"",
         );
-        check(
-            &["127.0.0.1:x"],
-            "postgres: invalid port in upstream \"127.0.0.1:x\"",
-        );
+        check(&["127.0.0.1:x"], "postgres: invalid port in upstream \"127.0.0.1:x\"");
     }
 
     #[test]
     fn libpq_key_value() {
-        check(
-            &["host=h", "port=1", "dbname=d"],
-            "h:1 db=d user= password=",
-        );
-        check(
-            &["host = h  user='a b' password='it\\'s \\\\'"],
-            "h:5432 db= user=a b password=it's \\",
-        );
-        check(
-            &["host=h hostaddr=127.0.0.2"],
-            "127.0.0.2:5432 db= user= password=",
-        );
-        check(
-            &["host=a,b,/run port=1,2,3"],
-            "a:1,b:2,unix:/run/.s.PGSQL.3 db= user= password=",
-        );
+        check(&["host=h", "port=1", "dbname=d"], "h:1 db=d user= password=");
+        check(&["host = h  user='a b' password='it\\'s \\\\'"], "h:5432 db= user=a b password=it's \\");
+        check(&["host=h hostaddr=127.0.0.2"], "127.0.0.2:5432 db= user= password=");
+        check(&["host=a,b,/run port=1,2,3"], "a:1,b:2,unix:/run/.s.PGSQL.3 db= user= password=");
         check(&["host=a,b port=9"], "a:9,b:9 db= user= password=");
-        check(
-            &["host=unix:/tmp"],
-            "unix:/tmp/.s.PGSQL.5432 db= user= password=",
-        );
-        check(
-            &["user=u"],
-            "unix:/run/postgresql/.s.PGSQL.5432 db= user=u password=",
-        );
+        check(&["host=unix:/tmp"], "unix:/tmp/.s.PGSQL.5432 db= user= password=");
+        check(&["user=u"], "unix:/run/postgresql/.s.PGSQL.5432 db= user=u password=");
         check(&["host=h", "foo=1"], "invalid connection option \"foo\"");
-        check(
-            &["host=h", "x"],
-            "missing \"=\" after \"x\" in connection info string",
-        );
-        check(
-            &["host='h"],
-            "unterminated quoted string in connection info string",
-        );
+        check(&["host=h", "x"], "missing \"=\" after \"x\" in connection info string");
+        check(&["host='h"], "unterminated quoted string in connection info string");
         check(&["host=h port=a"], "ngx_atoi == NGX_ERROR");
         check(&["host=h connect_timeout=a"], "ngx_parse_time == NGX_ERROR");
         check(&["host=h sslmode=yes"], "invalid sslmode value: \"yes\"");
-        check(
-            &["host=a,b,c port=1,2"],
-            "could not match 2 port numbers to 3 hosts",
-        );
-        check(
-            &["host=h service=x"],
-            "connection option \"service\" is not supported here",
-        );
+        check(&["host=a,b,c port=1,2"], "could not match 2 port numbers to 3 hosts");
+        check(&["host=h service=x"], "connection option \"service\" is not supported here");
     }
 
     #[test]
     fn libpq_uri() {
-        check(
-            &["postgresql://u:p%40@h:1/d"],
-            "h:1 db=d user=u password=p@",
-        );
-        check(
-            &["postgres://a:1,[::1]:2/d?user=x"],
-            "a:1,[::1]:2 db=d user=x password=",
-        );
-        check(
-            &["postgresql://%2Ftmp/d"],
-            "unix:/tmp/.s.PGSQL.5432 db=d user= password=",
-        );
-        check(
-            &["postgresql://h?foo=1"],
-            "invalid URI query parameter: \"foo\"",
-        );
-        check(
-            &["postgresql://h/%zz"],
-            "invalid percent-encoded token: \"%zz\"",
-        );
+        check(&["postgresql://u:p%40@h:1/d"], "h:1 db=d user=u password=p@");
+        check(&["postgres://a:1,[::1]:2/d?user=x"], "a:1,[::1]:2 db=d user=x password=");
+        check(&["postgresql://%2Ftmp/d"], "unix:/tmp/.s.PGSQL.5432 db=d user= password=");
+        check(&["postgresql://h?foo=1"], "invalid URI query parameter: \"foo\"");
+        check(&["postgresql://h/%zz"], "invalid percent-encoded token: \"%zz\"");
         check(
             &["postgresql://[::1/d"],
             "end of string reached when looking for matching \"]\" in IPv6 host address in URI: \"postgresql://[::1/d\"",
@@ -561,31 +466,10 @@ mod tests {
 
     #[test]
     fn options_of_a_server() {
-        let line = parse_server(&[
-            "host=h",
-            "weight=3",
-            "max_fails=0",
-            "fail_timeout=1m",
-            "backup",
-        ])
-        .unwrap();
-        assert_eq!(
-            (
-                line.weight,
-                line.max_fails,
-                line.fail_timeout.as_secs(),
-                line.backup
-            ),
-            (3, 0, 60, true)
-        );
-        check(
-            &["host=h", "weight=a"],
-            "\"weight\" value \"a\" must be number",
-        );
-        check(
-            &["host=h", "weight=0"],
-            "\"weight\" value \"0\" must be positive",
-        );
+        let line = parse_server(&["host=h", "weight=3", "max_fails=0", "fail_timeout=1m", "backup"]).unwrap();
+        assert_eq!((line.weight, line.max_fails, line.fail_timeout.as_secs(), line.backup), (3, 0, 60, true));
+        check(&["host=h", "weight=a"], "\"weight\" value \"a\" must be number");
+        check(&["host=h", "weight=0"], "\"weight\" value \"0\" must be positive");
         check(
             &["host=h", "error_verbosity=x"],
             "\"error_verbosity\" value \"x\" must be \"default\", \"sqlstate\", \"terse\" or \"verbose\"",
@@ -594,8 +478,7 @@ mod tests {
 
     #[test]
     fn a_password_is_never_shown() {
-        let options =
-            parse_conninfo("host=h password=hush sslmode=verify-full connect_timeout=2").unwrap();
+        let options = parse_conninfo("host=h password=hush sslmode=verify-full connect_timeout=2").unwrap();
         assert!(!format!("{options:?}").contains("hush"));
         assert_eq!(options.connect_timeout, Some(Duration::from_secs(2)));
         assert_eq!(options.application_name, "nginx");

@@ -22,10 +22,7 @@ pub(super) struct Session {
     pub(super) connection: tokio_postgres::Connection<Stream, NoTlsStream>,
 }
 
-pub(super) async fn connect_any(
-    servers: &[Arc<ConnectOptions>],
-    canary: &str,
-) -> Result<Session, Error> {
+pub(super) async fn connect_any(servers: &[Arc<ConnectOptions>], canary: &str) -> Result<Session, Error> {
     let mut last = Error::NoServers;
     for options in servers {
         let limit = options.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
@@ -81,14 +78,8 @@ async fn login(stream: Stream, options: &ConnectOptions) -> Result<Session, Erro
     if let Some(more) = &options.options {
         config.options(more);
     }
-    let (client, connection) = config
-        .connect_raw(stream, NoTls)
-        .await
-        .map_err(login_error)?;
-    Ok(Session {
-        client: Arc::new(client),
-        connection,
-    })
+    let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(login_error)?;
+    Ok(Session { client: Arc::new(client), connection })
 }
 
 fn login_error(error: tokio_postgres::Error) -> Error {
@@ -120,9 +111,5 @@ pub(super) fn describe(error: &tokio_postgres::Error) -> String {
 }
 
 pub(super) fn statement(channel: &str, listen: bool) -> String {
-    format!(
-        "{} {}",
-        if listen { "LISTEN" } else { "UNLISTEN" },
-        quote_identifier(channel)
-    )
+    format!("{} {}", if listen { "LISTEN" } else { "UNLISTEN" }, quote_identifier(channel))
 }

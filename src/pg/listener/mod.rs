@@ -191,16 +191,12 @@ impl Listener {
     /// Listens to a channel. The command has its place in the queue when this returns; the future ends when PostgreSQL
     /// has confirmed, be it after the connection is back.
     pub fn listen(&self, channel: &str) -> Reply {
-        self.command(check_name(channel), |answer| {
-            Command::Listen(channel.to_owned(), answer)
-        })
+        self.command(check_name(channel), |answer| Command::Listen(channel.to_owned(), answer))
     }
 
     /// Stops listening to a channel, if nobody is subscribed to it.
     pub fn unlisten(&self, channel: &str) -> Reply {
-        self.command(check_name(channel), |answer| {
-            Command::Unlisten(channel.to_owned(), answer)
-        })
+        self.command(check_name(channel), |answer| Command::Unlisten(channel.to_owned(), answer))
     }
 
     /// Stops listening to all channels that nobody is subscribed to.
@@ -230,17 +226,9 @@ impl Listener {
         }
     }
 
-    fn command(
-        &self,
-        name: Result<(), ListenError>,
-        command: impl FnOnce(Answer) -> Command,
-    ) -> Reply {
+    fn command(&self, name: Result<(), ListenError>, command: impl FnOnce(Answer) -> Command) -> Reply {
         let (answer, answered) = oneshot::channel();
-        let sent = name.and_then(|()| {
-            self.commands
-                .send(command(answer))
-                .map_err(|_| ListenError::Stopped)
-        });
+        let sent = name.and_then(|()| self.commands.send(command(answer)).map_err(|_| ListenError::Stopped));
         Reply(sent.map(|()| answered))
     }
 }
@@ -254,9 +242,7 @@ impl Future for Reply {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            Ok(answered) => Pin::new(answered)
-                .poll(cx)
-                .map(|answer| answer.unwrap_or(Err(ListenError::Stopped))),
+            Ok(answered) => Pin::new(answered).poll(cx).map(|answer| answer.unwrap_or(Err(ListenError::Stopped))),
             Err(error) => Poll::Ready(Err(error.clone())),
         }
     }

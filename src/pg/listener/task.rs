@@ -11,10 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_postgres::{AsyncMessage, Client};
 
 use super::connect::{Session, connect_any, describe, server_error, statement};
-use super::{
-    Answer, Command, Counters, Event, Events, Interest, ListenError, ListenerOptions, Notification,
-    Sink,
-};
+use super::{Answer, Command, Counters, Event, Events, Interest, ListenError, ListenerOptions, Notification, Sink};
 use crate::pg::sql::{quote_identifier, quote_literal};
 use crate::server::clock;
 
@@ -53,8 +50,7 @@ enum Leave {
 }
 
 /// A round trip under way: for each channel whether it is to be listened to, and what came of it.
-type RoundTrip =
-    Pin<Box<dyn Future<Output = Vec<(String, bool, Result<(), tokio_postgres::Error>)>> + Send>>;
+type RoundTrip = Pin<Box<dyn Future<Output = Vec<(String, bool, Result<(), tokio_postgres::Error>)>> + Send>>;
 
 impl Task {
     pub(super) async fn run(mut self) {
@@ -92,10 +88,7 @@ impl Task {
         }
         if !self.said_down {
             self.said_down = true;
-            (self.events)(Event::Down {
-                reason,
-                channels: self.channels.len(),
-            });
+            (self.events)(Event::Down { reason, channels: self.channels.len() });
         }
     }
 
@@ -117,10 +110,7 @@ impl Task {
     fn settle_absent(&mut self) {
         self.channels.retain(|_, channel| {
             if !channel.wanted {
-                channel
-                    .waiting
-                    .drain(..)
-                    .for_each(|answer| drop(answer.send(Ok(()))));
+                channel.waiting.drain(..).for_each(|answer| drop(answer.send(Ok(()))));
             }
             channel.wanted
         });
@@ -175,10 +165,7 @@ impl Task {
 
     /// Everything while a connection lasts.
     async fn serve(&mut self, session: Session) -> Leave {
-        let Session {
-            client,
-            mut connection,
-        } = session;
+        let Session { client, mut connection } = session;
         let mut round_trip: Option<RoundTrip> = None;
         let mut flight = Flight::default();
         let mut next_canary = clock::instant();
@@ -196,11 +183,7 @@ impl Task {
                     self.up();
                 }
             }
-            let canary_due = if flight.since.is_some() {
-                flight.lost_at
-            } else {
-                next_canary
-            };
+            let canary_due = if flight.since.is_some() { flight.lost_at } else { next_canary };
             tokio::select! {
                 message = poll_fn(|cx| connection.poll_message(cx)) => match message {
                     Some(Ok(AsyncMessage::Notification(notification))) => {
@@ -244,29 +227,17 @@ impl Task {
         if self.was_up {
             self.counters.reconnects.fetch_add(1, Relaxed);
         }
-        let channels = self
-            .channels
-            .values()
-            .filter(|channel| channel.listening)
-            .count();
-        (self.events)(Event::Up {
-            channels,
-            again: self.was_up,
-        });
+        let channels = self.channels.values().filter(|channel| channel.listening).count();
+        (self.events)(Event::Up { channels, again: self.was_up });
         self.was_up = true;
         self.said_down = false;
     }
 
     fn deliver(&self, notification: &tokio_postgres::Notification, flight: &mut Flight) {
         if notification.channel() == self.canary {
-            if let Some(since) = flight
-                .since
-                .take_if(|_| notification.payload() == flight.number.to_string())
-            {
+            if let Some(since) = flight.since.take_if(|_| notification.payload() == flight.number.to_string()) {
                 let away = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
-                self.counters
-                    .canary_microseconds
-                    .store(away.max(1), Relaxed);
+                self.counters.canary_microseconds.store(away.max(1), Relaxed);
             }
             return;
         }
@@ -294,10 +265,7 @@ impl Task {
                 }
                 continue;
             }
-            channel
-                .waiting
-                .drain(..)
-                .for_each(|answer| drop(answer.send(Ok(()))));
+            channel.waiting.drain(..).for_each(|answer| drop(answer.send(Ok(()))));
             if !channel.wanted {
                 self.channels.remove(&name);
             }
@@ -306,10 +274,7 @@ impl Task {
     }
 
     /// Notes what came of a round trip; an error without an SQLSTATE is the connection's.
-    fn settle(
-        &mut self,
-        done: Vec<(String, bool, Result<(), tokio_postgres::Error>)>,
-    ) -> Result<(), String> {
+    fn settle(&mut self, done: Vec<(String, bool, Result<(), tokio_postgres::Error>)>) -> Result<(), String> {
         for (name, listening, result) in done {
             let Some(channel) = self.channels.get_mut(&name) else {
                 // The canary's own.
@@ -330,18 +295,11 @@ impl Task {
                     for answer in channel.waiting.drain(..) {
                         drop(answer.send(Err(ListenError::Refused(Box::new(error.clone())))));
                     }
-                    (self.events)(Event::Refused {
-                        channel: name,
-                        error,
-                    });
+                    (self.events)(Event::Refused { channel: name, error });
                 }
             }
         }
-        let listening = self
-            .channels
-            .values()
-            .filter(|channel| channel.listening)
-            .count();
+        let listening = self.channels.values().filter(|channel| channel.listening).count();
         self.counters.channels.store(listening, Relaxed);
         Ok(())
     }
@@ -356,11 +314,7 @@ struct Flight {
 
 impl Default for Flight {
     fn default() -> Self {
-        Self {
-            number: 0,
-            since: None,
-            lost_at: clock::instant(),
-        }
+        Self { number: 0, since: None, lost_at: clock::instant() }
     }
 }
 
@@ -368,15 +322,9 @@ impl Default for Flight {
 fn carry_out(client: &Arc<Client>, batch: Vec<(String, bool)>) -> RoundTrip {
     let client = Arc::clone(client);
     Box::pin(async move {
-        let all: Vec<String> = batch
-            .iter()
-            .map(|(name, listen)| statement(name, *listen))
-            .collect();
+        let all: Vec<String> = batch.iter().map(|(name, listen)| statement(name, *listen)).collect();
         if client.batch_execute(&all.join(";")).await.is_ok() {
-            return batch
-                .into_iter()
-                .map(|(name, listen)| (name, listen, Ok(())))
-                .collect();
+            return batch.into_iter().map(|(name, listen)| (name, listen, Ok(()))).collect();
         }
         let mut results = Vec::with_capacity(batch.len());
         for ((name, listen), statement) in batch.into_iter().zip(all) {
@@ -390,11 +338,7 @@ fn carry_out(client: &Arc<Client>, batch: Vec<(String, bool)>) -> RoundTrip {
 fn fly(client: &Arc<Client>, canary: &str, number: u64, under_way: Option<RoundTrip>) -> RoundTrip {
     let client = Arc::clone(client);
     let name = canary.to_owned();
-    let notify = format!(
-        "NOTIFY {}, {}",
-        quote_identifier(canary),
-        quote_literal(&number.to_string())
-    );
+    let notify = format!("NOTIFY {}, {}", quote_identifier(canary), quote_literal(&number.to_string()));
     Box::pin(async move {
         let other = async {
             match under_way {

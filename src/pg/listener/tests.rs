@@ -23,11 +23,7 @@ impl Ear {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let events = Arc::new(Mutex::new(Vec::new()));
         let interest = Arc::new(Mutex::new(HashSet::new()));
-        let (to_heard, to_events, subscribed) = (
-            Arc::clone(&heard),
-            Arc::clone(&events),
-            Arc::clone(&interest),
-        );
+        let (to_heard, to_events, subscribed) = (Arc::clone(&heard), Arc::clone(&events), Arc::clone(&interest));
         let (listener, task) = listener(
             options,
             Arc::new(move |name| subscribed.lock().unwrap().contains(name)),
@@ -35,12 +31,7 @@ impl Ear {
             Arc::new(move |event| to_events.lock().unwrap().push(event)),
         );
         tokio::spawn(task);
-        Self {
-            listener,
-            heard,
-            events,
-            interest,
-        }
+        Self { listener, heard, events, interest }
     }
 
     fn subscribe(&self, name: &str) -> Reply {
@@ -57,10 +48,7 @@ impl Ear {
     async fn hear(&self, count: usize) -> Vec<String> {
         until(|| self.heard.lock().unwrap().len() >= count).await;
         let heard = std::mem::take(&mut *self.heard.lock().unwrap());
-        heard
-            .into_iter()
-            .map(|notification| format!("{}={}", notification.channel, notification.payload))
-            .collect()
+        heard.into_iter().map(|notification| format!("{}={}", notification.channel, notification.payload)).collect()
     }
 }
 
@@ -84,32 +72,15 @@ fn listens_and_unlistens() {
     on_worker(async {
         let ear = Ear::new(options(&cluster));
         let long = "k".repeat(63);
-        let names = [
-            "plain",
-            "MixedCase",
-            "a b",
-            "a\"b",
-            "a\\b",
-            "o'hara",
-            "канал",
-            "select",
-            "x\";--",
-            &long,
-        ];
+        let names = ["plain", "MixedCase", "a b", "a\"b", "a\\b", "o'hara", "канал", "select", "x\";--", &long];
         for name in names {
             ear.subscribe(name).await.unwrap();
-            cluster.psql(
-                &format!("notify {}, 'it''s {name}'", quote_identifier(name))
-                    .replace("s o'h", "s o''h"),
-            );
+            cluster.psql(&format!("notify {}, 'it''s {name}'", quote_identifier(name)).replace("s o'h", "s o''h"));
             assert_eq!(ear.hear(1).await, [format!("{name}=it's {name}")]);
         }
         assert_eq!(ear.listener.listen("").await, Err(ListenError::Empty));
         assert_eq!(ear.listener.listen("a\0b").await, Err(ListenError::Nul));
-        assert_eq!(
-            ear.listener.listen(&"k".repeat(64)).await,
-            Err(ListenError::TooLong(64))
-        );
+        assert_eq!(ear.listener.listen(&"k".repeat(64)).await, Err(ListenError::TooLong(64)));
 
         for _ in 0..100 {
             cluster.psql("notify plain, 'same'; ");
@@ -134,10 +105,7 @@ fn listens_and_unlistens() {
         ear.listener.unlisten_all().await.unwrap();
         until(|| ear.listener.status().channels == 0).await;
         let status = ear.listener.status();
-        assert!(
-            status.connected && status.notifications == 114 && status.reconnects == 0,
-            "{status:?}"
-        );
+        assert!(status.connected && status.notifications == 114 && status.reconnects == 0, "{status:?}");
     });
 }
 
@@ -147,17 +115,11 @@ fn many_channels_are_a_few_round_trips() {
     on_worker(async {
         let ear = Ear::new(options(&cluster));
         let began = Instant::now();
-        let replies: Vec<Reply> = (0..3000)
-            .map(|number| ear.subscribe(&format!("c{number}")))
-            .collect();
+        let replies: Vec<Reply> = (0..3000).map(|number| ear.subscribe(&format!("c{number}"))).collect();
         for reply in replies {
             reply.await.unwrap();
         }
-        assert!(
-            began.elapsed() < Duration::from_secs(5),
-            "{:?}",
-            began.elapsed()
-        );
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
         assert_eq!(ear.listener.status().channels, 3000);
         cluster.psql("select pg_notify('c' || i, i::text) from generate_series(0, 2999) i");
         assert_eq!(ear.hear(3000).await.len(), 3000);
@@ -182,11 +144,7 @@ fn comes_back_after_the_server_and_was_there_before_it() {
             let back = Instant::now();
             waiting.await.unwrap();
             until(|| ear.listener.status().channels == 2 + round).await;
-            assert!(
-                back.elapsed() < Duration::from_secs(2),
-                "{:?}",
-                back.elapsed()
-            );
+            assert!(back.elapsed() < Duration::from_secs(2), "{:?}", back.elapsed());
             cluster.psql("notify early, 'a'; notify late, 'b'");
             assert_eq!(ear.hear(2).await, ["early=a", "late=b"]);
         }
@@ -200,17 +158,7 @@ fn comes_back_after_the_server_and_was_there_before_it() {
                 Event::Refused { channel, error } => format!("refused {channel} {error}"),
             })
             .collect();
-        assert_eq!(
-            shapes,
-            [
-                "down 1",
-                "up 1 false",
-                "down 2",
-                "up 3 true",
-                "down 3",
-                "up 4 true"
-            ]
-        );
+        assert_eq!(shapes, ["down 1", "up 1 false", "down 2", "up 3 true", "down 3", "up 4 true"]);
         assert_eq!(ear.listener.status().reconnects, 2);
     });
 }
@@ -248,9 +196,7 @@ fn a_deaf_connection_is_found() {
 
 async fn forward(client: tokio::net::TcpStream, port: u16, swallow: &AtomicBool) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let server = tokio::net::TcpStream::connect(("127.0.0.1", port))
-        .await
-        .unwrap();
+    let server = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let up = tokio::io::copy(&mut from_client, &mut to_server);
@@ -269,18 +215,11 @@ async fn forward(client: tokio::net::TcpStream, port: u16, swallow: &AtomicBool)
 fn a_wrong_password_is_said_once() {
     let cluster = Cluster::start();
     on_worker(async {
-        let ear = Ear::new(ListenerOptions::new(vec![
-            cluster.options("password=wrong"),
-        ]));
+        let ear = Ear::new(ListenerOptions::new(vec![cluster.options("password=wrong")]));
         until(|| !ear.events.lock().unwrap().is_empty()).await;
         sleep(Duration::from_millis(300)).await;
         let events = ear.events.lock().unwrap();
-        let [Event::Down { reason, .. }] = &events[..] else {
-            panic!("{events:?}")
-        };
-        assert!(
-            reason.contains("password authentication failed"),
-            "{reason}"
-        );
+        let [Event::Down { reason, .. }] = &events[..] else { panic!("{events:?}") };
+        assert!(reason.contains("password authentication failed"), "{reason}");
     });
 }

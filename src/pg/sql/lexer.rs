@@ -63,26 +63,14 @@ pub(crate) struct Unterminated(pub(crate) usize);
 
 /// Lexes a template (`variables` says which count) or a finished statement.
 pub(crate) fn lex(text: &str, variables: Option<Untyped>) -> Result<Lexed, Unterminated> {
-    let mut lexer = Lexer {
-        text: text.as_bytes(),
-        at: 0,
-        variables,
-        holes: Vec::new(),
-    };
+    let mut lexer = Lexer { text: text.as_bytes(), at: 0, variables, holes: Vec::new() };
     let mut tokens = Vec::new();
     while lexer.at < text.len() {
         let (start, first_hole) = (lexer.at, lexer.holes.len());
         let kind = lexer.token()?;
-        tokens.push(Token {
-            kind,
-            span: start..lexer.at,
-            holes: first_hole..lexer.holes.len(),
-        });
+        tokens.push(Token { kind, span: start..lexer.at, holes: first_hole..lexer.holes.len() });
     }
-    Ok(Lexed {
-        tokens,
-        holes: lexer.holes,
-    })
+    Ok(Lexed { tokens, holes: lexer.holes })
 }
 
 struct Lexer<'a> {
@@ -98,9 +86,7 @@ impl Lexer<'_> {
     }
 
     fn looks_at(&self, text: &[u8]) -> bool {
-        self.text
-            .get(self.at..)
-            .is_some_and(|rest| rest.starts_with(text))
+        self.text.get(self.at..).is_some_and(|rest| rest.starts_with(text))
     }
 
     /// Steps over a variable, if there is one here.
@@ -149,15 +135,9 @@ impl Lexer<'_> {
             b'\'' => self.text_token(0, Kind::Text)?,
             b'"' => self.quoted_name(0, Kind::QuotedName)?,
             b'e' | b'E' if self.peek(1) == b'\'' => self.text_token(1, Kind::EscapeText)?,
-            b'b' | b'B' | b'x' | b'X' | b'n' | b'N' if self.peek(1) == b'\'' => {
-                self.text_token(1, Kind::Text)?
-            }
-            b'u' | b'U' if self.peek(1) == b'&' && self.peek(2) == b'\'' => {
-                self.text_token(2, Kind::UnicodeText)?
-            }
-            b'u' | b'U' if self.peek(1) == b'&' && self.peek(2) == b'"' => {
-                self.quoted_name(2, Kind::UnicodeName)?
-            }
+            b'b' | b'B' | b'x' | b'X' | b'n' | b'N' if self.peek(1) == b'\'' => self.text_token(1, Kind::Text)?,
+            b'u' | b'U' if self.peek(1) == b'&' && self.peek(2) == b'\'' => self.text_token(2, Kind::UnicodeText)?,
+            b'u' | b'U' if self.peek(1) == b'&' && self.peek(2) == b'"' => self.quoted_name(2, Kind::UnicodeName)?,
             byte if is_word_start(byte) => self.word(),
             b'$' => self.dollar()?,
             byte if byte.is_ascii_digit() => self.number(),
@@ -289,9 +269,7 @@ impl Lexer<'_> {
             match self.peek(0) {
                 // `1..2` is a range of plpgsql, not a number.
                 b'.' if self.peek(1) == b'.' => return Kind::Number,
-                b'e' | b'E'
-                    if matches!(self.peek(1), b'+' | b'-') && self.peek(2).is_ascii_digit() =>
-                {
+                b'e' | b'E' if matches!(self.peek(1), b'+' | b'-') && self.peek(2).is_ascii_digit() => {
                     self.at += 2;
                 }
                 b'$' if self.hole(Place::Fragment) => {}
@@ -370,9 +348,7 @@ mod tests {
         let shown = match lex(sql, None) {
             Ok(lexed) => {
                 let tokens = lexed.tokens.iter().filter(|token| token.is_significant());
-                tokens
-                    .map(|token| format!("[{}]", &sql[token.span.clone()]))
-                    .collect()
+                tokens.map(|token| format!("[{}]", &sql[token.span.clone()])).collect()
             }
             Err(Unterminated(at)) => format!("unterminated at {at}"),
         };
@@ -381,19 +357,13 @@ mod tests {
 
     #[test]
     fn tokens() {
-        check(
-            "select a.b, 1.5e+3 from t",
-            "[select][a][.][b][,][1.5e+3][from][t]",
-        );
+        check("select a.b, 1.5e+3 from t", "[select][a][.][b][,][1.5e+3][from][t]");
         check("a::int4=-1", "[a][::][int4][=-][1]");
         check("'it''s' \"a\"\"b\" ''", "['it''s'][\"a\"\"b\"]['']");
         check(r"E'a\'b' e'\\' 'c\'", r"[E'a\'b'][e'\\']['c\']");
         check("$$a'b$$ $t$ $$ $t$ $1", "[$$a'b$$][$t$ $$ $t$][$1]");
         check("a--b\nc/*d/*e*/f*/g", "[a][c][g]");
-        check(
-            "U&'d\\0061' u&\"x\" x'1f' b'0'",
-            "[U&'d\\0061'][u&\"x\"][x'1f'][b'0']",
-        );
+        check("U&'d\\0061' u&\"x\" x'1f' b'0'", "[U&'d\\0061'][u&\"x\"][x'1f'][b'0']");
         check("foo$bar café", "[foo$bar][café]");
         check("a<--b", "[a][<]");
         check("array[1,2]", "[array][[][1][,][2][]]");

@@ -81,10 +81,7 @@ mod tests {
     fn there_and_back() {
         for text in ["", "a", "it's", "\"", "\\", "a\\'b", "канал", "'';--"] {
             assert_eq!(undouble(&quote_literal(text), '\'').as_deref(), Some(text));
-            assert_eq!(
-                undouble(&quote_identifier(text), '"').as_deref(),
-                Some(text)
-            );
+            assert_eq!(undouble(&quote_identifier(text), '"').as_deref(), Some(text));
         }
     }
 
@@ -106,10 +103,7 @@ mod tests {
 
     #[test]
     fn json() {
-        assert_eq!(
-            decode_json(r#""a\"b\\\u001f\n""#).as_deref(),
-            Some("a\"b\\\u{1f}\n")
-        );
+        assert_eq!(decode_json(r#""a\"b\\\u001f\n""#).as_deref(), Some("a\"b\\\u{1f}\n"));
         assert_eq!(decode_json("null"), None);
         assert_eq!(decode_json(r#""a"b""#), None);
     }

@@ -6,9 +6,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::lexer::{Kind, Token, is_word, lex};
-use super::quote::{
-    decode_json, double_into, quote_identifier, quote_literal, unbackslash, undouble,
-};
+use super::quote::{decode_json, double_into, quote_identifier, quote_literal, unbackslash, undouble};
 use super::template::{Command, Expected, Role, Slot, Template, excerpt};
 use super::variable::Untyped;
 use super::{MAX_NAME, Origin};
@@ -28,10 +26,7 @@ impl<'a> Value<'a> {
     /// A value that nothing has quoted.
     #[must_use]
     pub fn raw(bytes: &'a [u8]) -> Self {
-        Self {
-            bytes: Some(bytes),
-            origin: Origin::Raw,
-        }
+        Self { bytes: Some(bytes), origin: Origin::Raw }
     }
 }
 
@@ -138,12 +133,7 @@ impl Template {
                 placed.map_err(|reason| self.refusal(slot, value, reason))?;
             }
         }
-        Ok(Query {
-            sql: out.sql,
-            params: out.params,
-            reusable: self.is_constant,
-            ..Query::default()
-        })
+        Ok(Query { sql: out.sql, params: out.params, reusable: self.is_constant, ..Query::default() })
     }
 
     fn query(&self, values: &[Value<'_>]) -> Result<Query, Refusal> {
@@ -155,8 +145,7 @@ impl Template {
                     Piece::Text(text) => out.text(text),
                     Piece::Slot(slot) => {
                         let value = values.get(slot.variable).copied().unwrap_or_default();
-                        out.place(slot.role, value)
-                            .map_err(|reason| self.refusal(slot, value, reason))?;
+                        out.place(slot.role, value).map_err(|reason| self.refusal(slot, value, reason))?;
                     }
                 }
             }
@@ -167,46 +156,29 @@ impl Template {
         if !self.is_constant {
             self.check(&out, values)?;
         }
-        Ok(Query {
-            sql: out.sql,
-            params: out.params,
-            reusable: self.is_constant,
-            ..Query::default()
-        })
+        Ok(Query { sql: out.sql, params: out.params, reusable: self.is_constant, ..Query::default() })
     }
 
     /// The proof: the finished text has the template's tokens at the places where they were put.
     fn check(&self, out: &Output, values: &[Value<'_>]) -> Result<(), Refusal> {
-        let expected = self
-            .tokens
-            .iter()
-            .filter(|token| token.is_significant())
-            .zip(&out.spans);
+        let expected = self.tokens.iter().filter(|token| token.is_significant()).zip(&out.spans);
         let lexed = lex(&out.sql, None).unwrap_or_default();
         let mut found = lexed.tokens.iter().filter(|token| token.is_significant());
         // Where nothing else is known the first value in the text is to blame.
-        let mut blamed = self
-            .slots
-            .iter()
-            .find(|slot| !matches!(slot.role, Role::Bound(_) | Role::BoundWhole(_) | Role::Comment));
+        let mut blamed =
+            self.slots.iter().find(|slot| !matches!(slot.role, Role::Bound(_) | Role::BoundWhole(_) | Role::Comment));
         for (token, span) in expected {
             if !token.holes.is_empty() {
                 blamed = self.slots.get(token.holes.start);
             }
-            let fits = found
-                .next()
-                .is_some_and(|found| found.span == *span && kind_fits(token, found.kind));
+            let fits = found.next().is_some_and(|found| found.span == *span && kind_fits(token, found.kind));
             // `$cmd $channel` must not smuggle a LISTEN past the listener.
             let is_command = span.start == out.spans[0].start && !token.holes.is_empty();
             if !fits || (is_command && is_listen(&out.sql[span.clone()])) {
                 return self.refuse(blamed, values);
             }
         }
-        if found.next().is_some() {
-            self.refuse(blamed, values)
-        } else {
-            Ok(())
-        }
+        if found.next().is_some() { self.refuse(blamed, values) } else { Ok(()) }
     }
 
     fn refuse(&self, slot: Option<&Slot>, values: &[Value<'_>]) -> Result<(), Refusal> {
@@ -228,8 +200,7 @@ impl Template {
                 Piece::Slot(slot) => {
                     let value = values.get(slot.variable).copied().unwrap_or_default();
                     last = Some((slot, value));
-                    let meant =
-                        channel_part(value).map_err(|reason| self.refusal(slot, value, reason))?;
+                    let meant = channel_part(value).map_err(|reason| self.refusal(slot, value, reason))?;
                     if token.kind == Kind::QuotedName {
                         double_into(&mut name, &meant, &['"']);
                     } else {
@@ -245,11 +216,7 @@ impl Template {
         match last {
             _ if !name.is_empty() => Ok(name),
             Some((slot, value)) => Err(self.refusal(slot, value, Reason::Empty)),
-            None => Err(Refusal {
-                variable: String::new(),
-                reason: Reason::Empty,
-                value: String::new(),
-            }),
+            None => Err(Refusal { variable: String::new(), reason: Reason::Empty, value: String::new() }),
         }
     }
 
@@ -267,11 +234,7 @@ impl Template {
 
     fn refusal(&self, slot: &Slot, value: Value<'_>, reason: Reason) -> Refusal {
         let quoted = shown(value.bytes.unwrap_or_default()).to_string();
-        Refusal {
-            variable: self.variables[slot.variable].clone(),
-            reason,
-            value: excerpt(&quoted),
-        }
+        Refusal { variable: self.variables[slot.variable].clone(), reason, value: excerpt(&quoted) }
     }
 }
 
@@ -288,14 +251,9 @@ fn is_listen(word: &str) -> bool {
 fn kind_fits(token: &Token, found: Kind) -> bool {
     token.kind == found
         || match token.kind {
-            Kind::Word => {
-                !token.holes.is_empty()
-                    && matches!(found, Kind::Number | Kind::Text | Kind::QuotedName)
-            }
+            Kind::Word => !token.holes.is_empty() && matches!(found, Kind::Number | Kind::Text | Kind::QuotedName),
             // `$name::id`
-            Kind::Parameter => {
-                !token.holes.is_empty() && matches!(found, Kind::QuotedName | Kind::Word)
-            }
+            Kind::Parameter => !token.holes.is_empty() && matches!(found, Kind::QuotedName | Kind::Word),
             _ => false,
         }
 }
@@ -321,19 +279,11 @@ fn meaning(value: Value<'_>) -> Result<Meaning<'_>, Reason> {
     };
     let decoded = decoded.ok_or(Reason::BrokenQuoting)?;
     no_nul(&decoded)?;
-    Ok(if value.origin == Origin::JsonQuoted {
-        Meaning::Json(decoded)
-    } else {
-        Meaning::Text(decoded)
-    })
+    Ok(if value.origin == Origin::JsonQuoted { Meaning::Json(decoded) } else { Meaning::Text(decoded) })
 }
 
 fn no_nul(text: &str) -> Result<&str, Reason> {
-    if text.contains('\0') {
-        Err(Reason::Nul)
-    } else {
-        Ok(text)
-    }
+    if text.contains('\0') { Err(Reason::Nul) } else { Ok(text) }
 }
 
 #[derive(Default)]
@@ -376,9 +326,7 @@ impl Output {
             Role::Bare(expected) => self.sql.push_str(&bare(expected, meaning(value)?)?),
             Role::WordPart => match meaning(value)? {
                 Meaning::Raw(text) if text.bytes().all(is_word) => self.sql.push_str(text),
-                Meaning::Json(text) | Meaning::Text(text) if text.bytes().all(is_word) => {
-                    self.sql.push_str(&text)
-                }
+                Meaning::Json(text) | Meaning::Text(text) if text.bytes().all(is_word) => self.sql.push_str(&text),
                 _ => return Err(Reason::NotAWord),
             },
             Role::Inside(kind) => self.place_inside(kind, value)?,
@@ -396,9 +344,7 @@ impl Output {
             Meaning::Raw(text) => text.to_owned(),
             Meaning::Json(name) if is_name => name,
             // Within a text, JSON is wanted as JSON: '{"id": $id}'.
-            Meaning::Json(_) => {
-                String::from_utf8_lossy(value.bytes.unwrap_or_default()).into_owned()
-            }
+            Meaning::Json(_) => String::from_utf8_lossy(value.bytes.unwrap_or_default()).into_owned(),
             Meaning::Text(text) => text,
         };
         let marks: &[char] = match kind {
@@ -457,36 +403,18 @@ fn bare(expected: Expected, meaning: Meaning<'_>) -> Result<String, Reason> {
 
 fn bare_raw(text: &str, takes_name: bool, takes_value: bool) -> Result<String, Reason> {
     if is_number(text) {
-        return if takes_value {
-            Ok(text.to_owned())
-        } else {
-            Err(Reason::NotAName)
-        };
+        return if takes_value { Ok(text.to_owned()) } else { Err(Reason::NotAName) };
     }
     // A sign would be a token of its own, and `a -$x` must not begin a comment.
     if text.strip_prefix('-').is_some_and(is_number) {
-        return if takes_value {
-            Ok(quote_literal(text))
-        } else {
-            Err(Reason::NotAName)
-        };
+        return if takes_value { Ok(quote_literal(text)) } else { Err(Reason::NotAName) };
     }
     if is_name(text) {
-        let is_constant = ["true", "false", "null"]
-            .iter()
-            .any(|constant| text.eq_ignore_ascii_case(constant));
-        return if takes_name || is_constant {
-            Ok(text.to_owned())
-        } else {
-            Err(Reason::NameForValue)
-        };
+        let is_constant = ["true", "false", "null"].iter().any(|constant| text.eq_ignore_ascii_case(constant));
+        return if takes_name || is_constant { Ok(text.to_owned()) } else { Err(Reason::NameForValue) };
     }
     if let Some(inner) = undouble(text, '\'') {
-        return if takes_value {
-            Ok(quote_literal(&inner))
-        } else {
-            Err(Reason::NotAName)
-        };
+        return if takes_value { Ok(quote_literal(&inner)) } else { Err(Reason::NotAName) };
     }
     match undouble(text, '"') {
         Some(name) if takes_name => name_token(&name),
@@ -496,9 +424,7 @@ fn bare_raw(text: &str, takes_name: bool, takes_value: bool) -> Result<String, R
 }
 
 fn is_name(text: &str) -> bool {
-    text.len() <= MAX_NAME
-        && text.bytes().all(is_word)
-        && !text.starts_with(|c: char| c.is_ascii_digit())
+    text.len() <= MAX_NAME && text.bytes().all(is_word) && !text.starts_with(|c: char| c.is_ascii_digit())
 }
 
 /// Digits with a fraction and an exponent, as PostgreSQL has them.
@@ -509,9 +435,7 @@ fn is_number(text: &str) -> bool {
         None => (text, None),
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, "0"));
-    digits(whole)
-        && digits(fraction)
-        && exponent.is_none_or(|text| digits(text.trim_start_matches(['+', '-'])))
+    digits(whole) && digits(fraction) && exponent.is_none_or(|text| digits(text.trim_start_matches(['+', '-'])))
 }
 
 /// For the fuzzer: whatever the template and the value, the tokens are those of a harmless value, or it is refused.
@@ -525,29 +449,12 @@ pub fn fuzz_template(template: &str, value: &[u8]) {
         if template.is_constant {
             continue;
         }
-        for origin in [
-            Origin::Raw,
-            Origin::JsonQuoted,
-            Origin::SqlQuoted,
-            Origin::SqlBackslashed,
-        ] {
-            let values = vec![
-                Value {
-                    bytes: Some(value),
-                    origin
-                };
-                template.variables.len()
-            ];
+        for origin in [Origin::Raw, Origin::JsonQuoted, Origin::SqlQuoted, Origin::SqlBackslashed] {
+            let values = vec![Value { bytes: Some(value), origin }; template.variables.len()];
             if let Ok(Statement::Query(query)) = template.render(&values) {
-                let tokens =
-                    |tokens: &[Token]| tokens.iter().filter(|token| token.is_significant()).count();
+                let tokens = |tokens: &[Token]| tokens.iter().filter(|token| token.is_significant()).count();
                 let rendered = lex(&query.sql, None).unwrap_or_default();
-                assert_eq!(
-                    tokens(&rendered.tokens),
-                    tokens(&template.tokens),
-                    "{}",
-                    query.sql
-                );
+                assert_eq!(tokens(&rendered.tokens), tokens(&template.tokens), "{}", query.sql);
             }
         }
     }

@@ -85,9 +85,7 @@ impl Template {
     pub fn parse(text: &str, untyped: Untyped) -> Result<Self, TemplateError> {
         match Self::read(text, untyped) {
             // In the newest module `listen $id` is an error of the server: it can only have been meant as a variable.
-            Err(TemplateError::ListenOperand(_)) if untyped == Untyped::Keep => {
-                Self::read(text, Untyped::Place)
-            }
+            Err(TemplateError::ListenOperand(_)) if untyped == Untyped::Keep => Self::read(text, Untyped::Place),
             result => result,
         }
     }
@@ -96,34 +94,22 @@ impl Template {
         if text.contains('\0') {
             return Err(TemplateError::Nul);
         }
-        let Lexed { tokens, holes } = lex(text, Some(untyped))
-            .map_err(|Unterminated(at)| TemplateError::Unterminated(excerpt(&text[at..])))?;
+        let Lexed { tokens, holes } =
+            lex(text, Some(untyped)).map_err(|Unterminated(at)| TemplateError::Unterminated(excerpt(&text[at..])))?;
         let mut variables = Variables::default();
         let mut places = Places::new(text);
         let mut slots = Vec::with_capacity(holes.len());
         for token in &tokens {
             for hole in &holes[token.holes.clone()] {
                 let variable = variables.number(&text[hole.name.clone()]);
-                slots.push(Slot {
-                    variable,
-                    role: places.role(token, hole),
-                    hole: hole.clone(),
-                });
+                slots.push(Slot { variable, role: places.role(token, hole), hole: hole.clone() });
             }
             places.pass(token);
         }
         let command = command(text, &tokens)?;
-        let is_constant = slots
-            .iter()
-            .all(|slot| matches!(slot.role, Role::Bound(_) | Role::BoundWhole(_) | Role::Comment));
-        Ok(Self {
-            text: text.to_owned(),
-            tokens,
-            slots,
-            variables: variables.names,
-            command,
-            is_constant,
-        })
+        let is_constant =
+            slots.iter().all(|slot| matches!(slot.role, Role::Bound(_) | Role::BoundWhole(_) | Role::Comment));
+        Ok(Self { text: text.to_owned(), tokens, slots, variables: variables.names, command, is_constant })
     }
 
     /// The variables in it, each once, in the order of their values for [`render`](Self::render).
@@ -146,10 +132,8 @@ impl Template {
 
     /// The variables whose values get into the text of the statement rather than travel beside it.
     pub fn spliced(&self) -> impl Iterator<Item = &str> {
-        let spliced = self
-            .slots
-            .iter()
-            .filter(|slot| !matches!(slot.role, Role::Bound(_) | Role::BoundWhole(_) | Role::Comment));
+        let spliced =
+            self.slots.iter().filter(|slot| !matches!(slot.role, Role::Bound(_) | Role::BoundWhole(_) | Role::Comment));
         spliced.map(|slot| self.variables[slot.variable].as_str())
     }
 }
@@ -209,9 +193,7 @@ impl<'a> Places<'a> {
     }
 
     fn first_is(&self, words: &[&str]) -> bool {
-        self.first_word
-            .as_deref()
-            .is_some_and(|first| words.contains(&first))
+        self.first_word.as_deref().is_some_and(|first| words.contains(&first))
     }
 
     fn role(&self, token: &Token, hole: &Hole) -> Role {
@@ -272,8 +254,7 @@ impl<'a> Places<'a> {
 
     fn name(&mut self) {
         // A table's name follows INTO, and its columns follow the table.
-        let of_table =
-            self.next == Expected::Name && self.first_is(&["insert", "copy", "create", "with"]);
+        let of_table = self.next == Expected::Name && self.first_is(&["insert", "copy", "create", "with"]);
         self.follow(Expected::Either, Last::Name { of_table });
     }
 
@@ -283,20 +264,17 @@ impl<'a> Places<'a> {
         }
         self.in_between |= word == "between";
         let (next, list) = match word {
-            "select" | "distinct" | "by" | "returning" | "set" | "union" | "except"
-            | "intersect" => (Expected::Either, Some(Expected::Either)),
-            "from" | "join" | "into" | "update" | "table" | "only" | "as" | "schema" | "view"
-            | "index" | "column" | "role" | "truncate" | "constraint" | "conflict" | "using" => {
-                (Expected::Name, None)
+            "select" | "distinct" | "by" | "returning" | "set" | "union" | "except" | "intersect" => {
+                (Expected::Either, Some(Expected::Either))
             }
+            "from" | "join" | "into" | "update" | "table" | "only" | "as" | "schema" | "view" | "index" | "column"
+            | "role" | "truncate" | "constraint" | "conflict" | "using" => (Expected::Name, None),
             "and" if std::mem::take(&mut self.in_between) => (Expected::Value, None),
             // An expression begins, which may well begin with a column.
-            "where" | "and" | "or" | "not" | "having" | "on" | "when" | "case" | "filter" => {
-                (Expected::Either, None)
-            }
-            "limit" | "offset" | "between" | "like" | "ilike" | "in" | "then" | "else" | "is"
-            | "values" | "any" | "all" | "some" | "escape" | "array" | "similar" | "to"
-            | "fetch" | "first" | "next" | "row" | "default" | "call" => (Expected::Value, None),
+            "where" | "and" | "or" | "not" | "having" | "on" | "when" | "case" | "filter" => (Expected::Either, None),
+            "limit" | "offset" | "between" | "like" | "ilike" | "in" | "then" | "else" | "is" | "values" | "any"
+            | "all" | "some" | "escape" | "array" | "similar" | "to" | "fetch" | "first" | "next" | "row"
+            | "default" | "call" => (Expected::Value, None),
             _ => return self.name(),
         };
         if let (Some(list), Some(current)) = (list, self.lists.last_mut()) {
@@ -308,29 +286,17 @@ impl<'a> Places<'a> {
 
 /// Tells the listener's commands from the others, and one statement from several.
 fn command(text: &str, tokens: &[Token]) -> Result<Command, TemplateError> {
-    let significant: Vec<usize> = tokens
-        .iter()
-        .enumerate()
-        .filter(|(_, token)| token.is_significant())
-        .map(|(index, _)| index)
-        .collect();
+    let significant: Vec<usize> =
+        tokens.iter().enumerate().filter(|(_, token)| token.is_significant()).map(|(index, _)| index).collect();
     let word = |index: usize| &text[tokens[index].span.clone()];
     let first = significant.first().copied();
     // In a function's body between BEGIN ATOMIC and END there are semicolons; the server counts for itself anyway.
     let end = match first {
         Some(first) if word(first).eq_ignore_ascii_case("create") => significant.len(),
-        _ => significant
-            .iter()
-            .position(|index| word(*index) == ";")
-            .unwrap_or(significant.len()),
+        _ => significant.iter().position(|index| word(*index) == ";").unwrap_or(significant.len()),
     };
-    if let Some(more) = significant
-        .get(end + 1..)
-        .and_then(|rest| rest.iter().find(|index| word(**index) != ";"))
-    {
-        return Err(TemplateError::SeveralStatements(excerpt(
-            &text[tokens[*more].span.start..],
-        )));
+    if let Some(more) = significant.get(end + 1..).and_then(|rest| rest.iter().find(|index| word(**index) != ";")) {
+        return Err(TemplateError::SeveralStatements(excerpt(&text[tokens[*more].span.start..])));
     }
     let Some((first, operands)) = significant[..end].split_first() else {
         return Ok(Command::Query);
@@ -342,11 +308,9 @@ fn command(text: &str, tokens: &[Token]) -> Result<Command, TemplateError> {
     };
     match operands {
         [star] if is_unlisten && word(*star) == "*" => Ok(Command::UnlistenAll),
-        [name] if is_channel(&tokens[*name]) => Ok(if is_unlisten {
-            Command::Unlisten(*name)
-        } else {
-            Command::Listen(*name)
-        }),
+        [name] if is_channel(&tokens[*name]) => {
+            Ok(if is_unlisten { Command::Unlisten(*name) } else { Command::Listen(*name) })
+        }
         _ => Err(TemplateError::ListenOperand(word(*first).to_owned())),
     }
 }

@@ -31,55 +31,30 @@ fn check(template: &str, value: &str, expected: &str) {
 }
 
 fn check_bytes(template: &str, value: &[u8], origin: Origin, expected: &str) {
-    let value = Value {
-        bytes: Some(value),
-        origin,
-    };
-    assert_eq!(
-        show(template, Untyped::Place, value),
-        expected,
-        "{template} with {value:?}"
-    );
+    let value = Value { bytes: Some(value), origin };
+    assert_eq!(show(template, Untyped::Place, value), expected, "{template} with {value:?}");
 }
 
 #[test]
 fn typed_variables_are_parameters() {
     check("select $a::int4 + 1", "41", "select $1 + 1 23=41");
-    check(
-        "select $a::int4::text, ${a}::TEXT",
-        "5",
-        "select $1::text, $2 23=5 25=5",
-    );
-    check(
-        "select $a::text",
-        "x'; drop table t; --",
-        "select $1 25=x'; drop table t; --",
-    );
+    check("select $a::int4::text, ${a}::TEXT", "5", "select $1::text, $2 23=5 25=5");
+    check("select $a::text", "x'; drop table t; --", "select $1 25=x'; drop table t; --");
     check("select $a::text", "", "select $1 25=NULL");
     check("select $a::integer", "1", "select $1::integer 0=1");
     check("select $a::my_enum", "1", "select $1::my_enum 0=1");
     check("select $a::25 as t", "x", "select $1 as t 25=x");
     check("select 1 as $n::ID", "q\"uote", "select 1 as \"q\"\"uote\"");
     check("select 1 as $n::id", "", "select 1 as NULL");
-    assert_eq!(
-        show("select $a::text", Untyped::Place, Value::default()),
-        "select $1 25=NULL"
-    );
+    assert_eq!(show("select $a::text", Untyped::Place, Value::default()), "select $1 25=NULL");
 }
 
 #[test]
 fn the_newest_module_keeps_what_has_no_type() {
-    for sql in [
-        "select '$arg_a' as a, '100%' as p",
-        "select '$' as d, $$x$$ as e",
-        "select ${a}, $1",
-    ] {
+    for sql in ["select '$arg_a' as a, '100%' as p", "select '$' as d, $$x$$ as e", "select ${a}, $1"] {
         assert_eq!(show(sql, Untyped::Keep, Value::raw(b"v")), sql);
     }
-    assert_eq!(
-        show("select $a::int4 + $b", Untyped::Keep, Value::raw(b"1")),
-        "select $1 + $b 23=1"
-    );
+    assert_eq!(show("select $a::int4 + $b", Untyped::Keep, Value::raw(b"1")), "select $1 + $b 23=1");
 }
 
 #[test]
@@ -124,64 +99,20 @@ fn comments_take_nothing() {
 
 #[test]
 fn bare_values() {
-    check(
-        "select * from t where id = $a",
-        "5",
-        "select * from t where id = 5",
-    );
-    check(
-        "select * from t where id = $a",
-        "-5",
-        "select * from t where id = '-5'",
-    );
-    check(
-        "select * from t where id = $a",
-        "1.5e3",
-        "select * from t where id = 1.5e3",
-    );
+    check("select * from t where id = $a", "5", "select * from t where id = 5");
+    check("select * from t where id = $a", "-5", "select * from t where id = '-5'");
+    check("select * from t where id = $a", "1.5e3", "select * from t where id = 1.5e3");
     check("select * from t where id = $a", "id", "NameForValue");
-    check(
-        "select * from t where ok = $a",
-        "TRUE",
-        "select * from t where ok = TRUE",
-    );
-    check(
-        "select * from t where id = $a",
-        "'x''y'",
-        "select * from t where id = 'x''y'",
-    );
-    check(
-        "select * from t where name = lower($a)",
-        "name",
-        "NameForValue",
-    );
-    check(
-        "select * from t where id in ($a, $a)",
-        "1",
-        "select * from t where id in (1, 1)",
-    );
+    check("select * from t where ok = $a", "TRUE", "select * from t where ok = TRUE");
+    check("select * from t where id = $a", "'x''y'", "select * from t where id = 'x''y'");
+    check("select * from t where name = lower($a)", "name", "NameForValue");
+    check("select * from t where id in ($a, $a)", "1", "select * from t where id in (1, 1)");
     check("select * from t where id in ($a)", "id", "NameForValue");
     check("insert into t (a) values ($a)", "a", "NameForValue");
-    check(
-        "insert into t ($a) values (1)",
-        "col",
-        "insert into t (col) values (1)",
-    );
-    check(
-        "select * from t limit $a offset $a",
-        "10",
-        "select * from t limit 10 offset 10",
-    );
-    check(
-        "select * from t where $a = 5",
-        "id",
-        "select * from t where id = 5",
-    );
-    check(
-        "select * from t where a between 1 and $a",
-        "a",
-        "NameForValue",
-    );
+    check("insert into t ($a) values (1)", "col", "insert into t (col) values (1)");
+    check("select * from t limit $a offset $a", "10", "select * from t limit 10 offset 10");
+    check("select * from t where $a = 5", "id", "select * from t where id = 5");
+    check("select * from t where a between 1 and $a", "a", "NameForValue");
     check("select case when a then $a else 1 end", "a", "NameForValue");
     check("select $a", "", "Empty");
     check("select -$a", "-1", "select -'-1'");
@@ -196,16 +127,8 @@ fn bare_names() {
     check("select * from tbl_$a", "2024", "select * from tbl_2024");
     check("select * from tbl_$a", "x; drop", "NotAWord");
     check("select * from ${a}_log", "x", "select * from x_log");
-    check(
-        "select * from t order by $a",
-        "name",
-        "select * from t order by name",
-    );
-    check(
-        "select * from t order by a $a",
-        "desc",
-        "select * from t order by a desc",
-    );
+    check("select * from t order by $a", "name", "select * from t order by name");
+    check("select * from t order by a $a", "desc", "select * from t order by a desc");
     check("select t.$a from t", "name", "select t.name from t");
     check("select t.$a from t", "5", "NotAName");
     check("notify $a, 'x'", "Foo Bar", "notify \"Foo Bar\", 'x'");
@@ -239,16 +162,8 @@ fn injections() {
     }
     check_bytes("select $a", b"a\0b", Origin::Raw, "Nul");
     check_bytes("select '$a'", b"\xff", Origin::Raw, "NotUtf8");
-    check(
-        "do $$ begin perform '$a'; end $$",
-        "'); drop table t; --",
-        "NotAWord",
-    );
-    check(
-        "do $$ begin perform '$a'; end $$",
-        "abc",
-        "do $$ begin perform 'abc'; end $$",
-    );
+    check("do $$ begin perform '$a'; end $$", "'); drop table t; --", "NotAWord");
+    check("do $$ begin perform '$a'; end $$", "abc", "do $$ begin perform 'abc'; end $$");
     check("select $a'x'", "E", "NotOneToken");
     check("$a $a", "listen", "NotOneToken");
     check("select 'a'\n$a", "'b'", "NotOneToken");
@@ -256,9 +171,7 @@ fn injections() {
 
 #[test]
 fn quoted_before() {
-    let sql = |template, value: &str, expected| {
-        check_bytes(template, value.as_bytes(), Origin::SqlQuoted, expected)
-    };
+    let sql = |template, value: &str, expected| check_bytes(template, value.as_bytes(), Origin::SqlQuoted, expected);
     sql("select $a", "'it''s'", "select 'it''s'");
     sql("select '$a'", "'it''s'", "select 'it''s'");
     sql("select $a::text", "'it''s'", "select $1 25=it's");
@@ -266,20 +179,13 @@ fn quoted_before() {
     sql("select $a::text", "NULL", "select $1 25=NULL");
     sql("select $a", "'it's'", "BrokenQuoting");
     sql("select * from $a", "'x'", "NotAName");
-    let backslashed = |template, value: &str, expected| {
-        check_bytes(template, value.as_bytes(), Origin::SqlBackslashed, expected)
-    };
+    let backslashed =
+        |template, value: &str, expected| check_bytes(template, value.as_bytes(), Origin::SqlBackslashed, expected);
     backslashed("select $a", r"'it\'s \\'", r"select 'it''s \'");
     backslashed("select $a", r"E'it\'s'", "select 'it''s'");
-    let json = |template, value: &str, expected| {
-        check_bytes(template, value.as_bytes(), Origin::JsonQuoted, expected)
-    };
+    let json = |template, value: &str, expected| check_bytes(template, value.as_bytes(), Origin::JsonQuoted, expected);
     json("select $a::json", r#""a\"b""#, r#"select $1 114="a\"b""#);
-    json(
-        r#"select '{"id": $a}'"#,
-        r#""it's""#,
-        r#"select '{"id": "it''s"}'"#,
-    );
+    json(r#"select '{"id": $a}'"#, r#""it's""#, r#"select '{"id": "it''s"}'"#);
     json("select * from $a", r#""a\"b""#, r#"select * from "a""b""#);
     json(r#"select "$a""#, r#""a\"b""#, r#"select "a""b""#);
     json("select $a", "null", "select NULL");
@@ -296,82 +202,41 @@ fn channels() {
     check("unlisten $a::ID", "x;y", "UNLISTEN <x;y>");
     check("unlisten *", "", "UNLISTEN ALL");
     check("listen $a", "", "Empty");
-    check(
-        "listen $a",
-        &"k".repeat(63),
-        &format!("LISTEN <{}>", "k".repeat(63)),
-    );
+    check("listen $a", &"k".repeat(63), &format!("LISTEN <{}>", "k".repeat(63)));
     let long = "k".repeat(64);
     check("listen $a", &long, &format!("LISTEN <{long}>"));
     check_bytes("listen $a", b"x\xffy", Origin::Raw, "NotUtf8");
     check_bytes("listen $a", b"x\0y", Origin::Raw, "Nul");
-    check(
-        "listen a b",
-        "",
-        "template: \"listen\" takes the name of one channel",
-    );
-    check(
-        "listen *",
-        "",
-        "template: \"listen\" takes the name of one channel",
-    );
-    check(
-        "listen a; drop table t",
-        "",
-        "template: several statements in one query: \"drop table t\" follows a \";\"",
-    );
-    assert_eq!(
-        show("listen $a::ID", Untyped::Keep, Value::raw(b"Foo")),
-        "LISTEN <Foo>"
-    );
+    check("listen a b", "", "template: \"listen\" takes the name of one channel");
+    check("listen *", "", "template: \"listen\" takes the name of one channel");
+    check("listen a; drop table t", "", "template: several statements in one query: \"drop table t\" follows a \";\"");
+    assert_eq!(show("listen $a::ID", Untyped::Keep, Value::raw(b"Foo")), "LISTEN <Foo>");
 }
 
 #[test]
 fn channels_of_the_recipe() {
-    let json = |value: &str, expected| {
-        check_bytes(
-            "listen $channel",
-            value.as_bytes(),
-            Origin::JsonQuoted,
-            expected,
-        )
-    };
+    let json = |value: &str, expected| check_bytes("listen $channel", value.as_bytes(), Origin::JsonQuoted, expected);
     json(r#""MixedCase""#, "LISTEN <MixedCase>");
     json(r#""a\"b""#, "LISTEN <a\"b>");
     json(r#""a\\b""#, r"LISTEN <a\b>");
     json(r#""o'hara""#, "LISTEN <o'hara>");
     json(r#""a b""#, "LISTEN <a b>");
     json(r#""канал""#, "LISTEN <канал>");
-    json(
-        r#""x\";drop/**/table/**/t;--""#,
-        "LISTEN <x\";drop/**/table/**/t;-->",
-    );
+    json(r#""x\";drop/**/table/**/t;--""#, "LISTEN <x\";drop/**/table/**/t;-->");
     json("null", "Empty");
 }
 
 #[test]
 fn templates_that_are_none() {
-    check(
-        "select 'a",
-        "",
-        "template: unterminated quote or comment at \"'a\"",
-    );
-    check(
-        "select 1; select 2",
-        "",
-        "template: several statements in one query: \"select 2\" follows a \";\"",
-    );
+    check("select 'a", "", "template: unterminated quote or comment at \"'a\"");
+    check("select 1; select 2", "", "template: several statements in one query: \"select 2\" follows a \";\"");
     check("select 1;;", "", "select 1;;");
     check("", "", "");
 }
 
 #[test]
 fn which_variables_get_into_the_text() {
-    let template = Template::parse(
-        "select $a::text, '$b', $c::id, $a::int4 -- $d",
-        Untyped::Place,
-    )
-    .unwrap();
+    let template = Template::parse("select $a::text, '$b', $c::id, $a::int4 -- $d", Untyped::Place).unwrap();
     assert_eq!(template.variables(), ["a", "b", "c", "d"]);
     assert_eq!(template.spliced().collect::<Vec<_>>(), ["b", "c"]);
 }
@@ -416,11 +281,7 @@ fn a_real_server_reads_the_values_as_they_were() {
     .into();
     // Every pair of the characters that matter to the lexer.
     let marks = "'\"\\$-/*\n eEuU&;tx0";
-    values.extend(
-        marks
-            .chars()
-            .flat_map(|first| marks.chars().map(move |second| format!("{first}{second}"))),
-    );
+    values.extend(marks.chars().flat_map(|first| marks.chars().map(move |second| format!("{first}{second}"))));
     let cluster = Cluster::start();
     on_worker(async {
         let mut connection = Connection::connect(&cluster.options("")).await.unwrap();
@@ -431,42 +292,21 @@ fn a_real_server_reads_the_values_as_they_were() {
                 assert!(value.contains('$'), "{value:?} refused: {rendered:?}");
                 continue;
             };
-            let columns = connection
-                .query(&query)
-                .await
-                .unwrap_or_else(|error| panic!("{value:?}: {error}"));
+            let columns = connection.query(&query).await.unwrap_or_else(|error| panic!("{value:?}: {error}"));
             let row = connection.next_row().await.unwrap().unwrap();
-            let got: Vec<&[u8]> = (0..row.len())
-                .filter_map(|column| row.get(column))
-                .collect();
+            let got: Vec<&[u8]> = (0..row.len()).filter_map(|column| row.get(column)).collect();
             let long = format!("\n{value}");
             let value = value.as_bytes();
-            assert_eq!(
-                got,
-                [value, value, value, value, b"-", value, long.as_bytes()],
-                "{}",
-                query.sql
-            );
+            assert_eq!(got, [value, value, value, value, b"-", value, long.as_bytes()], "{}", query.sql);
             assert_eq!(columns[6].name, [b"c", value].concat(), "{}", query.sql);
             same += 1;
         }
         assert!(same > 200, "{same}");
 
         // As a token of its own: what is not refused does not touch the rest of the statement.
-        let bare = Template::parse(
-            "select count(*) from generate_series(1, 3) g where g = $a",
-            Untyped::Place,
-        )
-        .unwrap();
-        for value in values.iter().map(String::as_str).chain([
-            "1",
-            "-1",
-            "g",
-            "1.0",
-            "'1'",
-            "true",
-            "1 or true",
-        ]) {
+        let bare =
+            Template::parse("select count(*) from generate_series(1, 3) g where g = $a", Untyped::Place).unwrap();
+        for value in values.iter().map(String::as_str).chain(["1", "-1", "g", "1.0", "'1'", "true", "1 or true"]) {
             let Ok(Statement::Query(query)) = bare.render(&[Value::raw(value.as_bytes())]) else {
                 continue;
             };
@@ -483,10 +323,7 @@ fn a_real_server_reads_the_values_as_they_were() {
 fn pasted_as_the_original_did() {
     let template = Template::parse("select '$a', $a::text", Untyped::Place).unwrap();
     let query = template.paste(&[Value::raw(b"x' || 'y")]).unwrap();
-    assert_eq!(
-        (query.sql.as_str(), query.params.len()),
-        ("select 'x' || 'y', $1", 1)
-    );
+    assert_eq!((query.sql.as_str(), query.params.len()), ("select 'x' || 'y', $1", 1));
 }
 
 const TEMPLATES: &[&str] = &[

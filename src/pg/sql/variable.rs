@@ -80,12 +80,7 @@ pub(crate) fn hole_at(text: &[u8], at: usize, place: Place, untyped: Untyped) ->
             end += 2 + length;
         }
     }
-    (untyped != Untyped::Keep || cast.is_some()).then_some(Hole {
-        span: at..end,
-        name,
-        place,
-        cast,
-    })
+    (untyped != Untyped::Keep || cast.is_some()).then_some(Hole { span: at..end, name, place, cast })
 }
 
 /// The parameter in the form of 2018 that begins at `at`, if one does: `:name`, or `:i:name` where a letter is the type.
@@ -124,7 +119,5 @@ fn letter_type(letter: u8) -> u32 {
 }
 
 fn name_length(text: &[u8]) -> usize {
-    text.iter()
-        .take_while(|byte| is_word(**byte) && byte.is_ascii())
-        .count()
+    text.iter().take_while(|byte| is_word(**byte) && byte.is_ascii()).count()
 }

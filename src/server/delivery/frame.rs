@@ -98,8 +98,7 @@ pub fn pong(payload: &[u8]) -> Bytes {
 /// A close with a code and a reason, which is cut to fit at the end of a character.
 pub fn close(code: u16, reason: &str) -> Bytes {
     let mut payload = code.to_be_bytes().to_vec();
-    payload
-        .extend_from_slice(&reason.as_bytes()[..reason.floor_char_boundary(CONTROL_PAYLOAD - 2)]);
+    payload.extend_from_slice(&reason.as_bytes()[..reason.floor_char_boundary(CONTROL_PAYLOAD - 2)]);
     encode(Opcode::Close, &payload)
 }
 
@@ -123,11 +122,7 @@ mod tests {
         check(&text(&[b'x'; 125]), &[0x81, 125], 125);
         check(&text(&[b'x'; 126]), &[0x81, 126, 0, 126], 126);
         check(&binary(&[b'x'; 0xFFFF]), &[0x82, 126, 0xFF, 0xFF], 0xFFFF);
-        check(
-            &binary(&[b'x'; 0x1_0000]),
-            &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0],
-            0x1_0000,
-        );
+        check(&binary(&[b'x'; 0x1_0000]), &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0], 0x1_0000);
     }
 
     #[test]
@@ -135,11 +130,7 @@ mod tests {
         check(&ping(&[b'x'; 200]), &[0x89, 125], 125);
         check(&pong(b"x"), &[0x8A, 1], 1);
         check(&close(1008, "no"), &[0x88, 4, 0x03, 0xF0], 2);
-        check(
-            &close(1008, &"ü".repeat(100)),
-            &[0x88, 124, 0x03, 0xF0],
-            122,
-        );
+        check(&close(1008, &"ü".repeat(100)), &[0x88, 124, 0x03, 0xF0], 122);
         check(&close_empty(), &[0x88, 0], 0);
     }
 }

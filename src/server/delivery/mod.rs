@@ -42,9 +42,7 @@ use crate::hub::limits::Refused;
 use crate::server::delivery::reading::Progress;
 use crate::server::delivery::roster::Plan;
 use crate::server::delivery::state::{Effect, News, State};
-use crate::server::delivery::subscriber::{
-    Farewell, NewSubscriber, Reason, Settings, SubscriberId, Subscription,
-};
+use crate::server::delivery::subscriber::{Farewell, NewSubscriber, Reason, Settings, SubscriberId, Subscription};
 use crate::server::delivery::timers::moment;
 use crate::sys::nested_poll;
 
@@ -269,8 +267,7 @@ impl Delivery {
     /// Reads from sockets that have something, and writes to those that have room again.
     async fn watch_sockets(&self, work: &mut Work) {
         work.ready.clear();
-        work.ready
-            .extend(work.events.iter().map(state::Readiness::of));
+        work.ready.extend(work.events.iter().map(state::Readiness::of));
         for at in 0..work.ready.len() {
             let ready = work.ready[at];
             let now = self.now();
@@ -301,9 +298,7 @@ impl Delivery {
         loop {
             let progress = self.state.borrow_mut().read(&mut input, buffer, self.now());
             match progress {
-                Some(Progress::Message(events, opcode, payload)) => {
-                    events.message(id, opcode, payload)
-                }
+                Some(Progress::Message(events, opcode, payload)) => events.message(id, opcode, payload),
                 Some(Progress::More) => {}
                 None => return,
             }
@@ -318,8 +313,7 @@ impl Delivery {
                 return;
             };
             for turn in due.chunks(TURN) {
-                turn.iter()
-                    .for_each(|id| self.state.borrow_mut().look_at(*id, tick, now));
+                turn.iter().for_each(|id| self.state.borrow_mut().look_at(*id, tick, now));
                 self.turn(turn.len(), &mut work.done).await;
             }
         }
@@ -392,9 +386,5 @@ impl Work {
 
 /// A signal is no error.
 fn interrupted(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::Interrupted {
-        Ok(())
-    } else {
-        Err(error)
-    }
+    if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) }
 }

@@ -26,13 +26,7 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn new(since: Tick) -> Self {
-        Self {
-            parts: VecDeque::new(),
-            bytes: 0,
-            granted: 0,
-            begun: false,
-            since,
-        }
+        Self { parts: VecDeque::new(), bytes: 0, granted: 0, begun: false, since }
     }
 
     /// The rest of `frames` after the first `written` bytes.
@@ -93,10 +87,7 @@ impl Queue {
         while !self.parts.is_empty() {
             let mut slices = [IoSlice::new(&[]); PARTS];
             let count = self.parts.len().min(PARTS);
-            slices
-                .iter_mut()
-                .zip(&self.parts)
-                .for_each(|(slice, part)| *slice = IoSlice::new(part));
+            slices.iter_mut().zip(&self.parts).for_each(|(slice, part)| *slice = IoSlice::new(part));
             let offered: usize = slices[..count].iter().map(|slice| slice.len()).sum();
             let written = match socket.write_vectored(&slices[..count]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
@@ -138,8 +129,7 @@ mod tests {
         let frames = ["abc", "de", "f"].map(Bytes::from);
         let mut queue = Queue::rest(&frames, written, 0);
         let text = |queue: &Queue| {
-            String::from_utf8_lossy(&queue.parts.iter().flatten().copied().collect::<Vec<_>>())
-                .into_owned()
+            String::from_utf8_lossy(&queue.parts.iter().flatten().copied().collect::<Vec<_>>()).into_owned()
         };
         assert_eq!((text(&queue).as_str(), queue.bytes), (left, left.len()));
         queue.cut();

@@ -60,36 +60,16 @@ impl State {
 
     /// Begins to read, with what was put away the last time; `None` from one who is paused or gone.
     pub(super) fn input(&mut self, id: SubscriberId, ended: bool) -> Option<Input> {
-        let subscriber = self
-            .subscriber(id)
-            .filter(|subscriber| !subscriber.paused)?;
+        let subscriber = self.subscriber(id).filter(|subscriber| !subscriber.paused)?;
         let reading = subscriber.reading.take();
-        let Reading { decoder, leftover } =
-            reading.map_or_else(Reading::default, |reading| *reading);
-        Some(Input {
-            id,
-            begin: 0,
-            end: 0,
-            reads: 0,
-            drained: false,
-            ended,
-            decoder,
-            later: leftover,
-        })
+        let Reading { decoder, leftover } = reading.map_or_else(Reading::default, |reading| *reading);
+        Some(Input { id, begin: 0, end: 0, reads: 0, drained: false, ended, decoder, later: leftover })
     }
 
     /// Reads on; `None` when there is nothing to do for now.
-    pub(super) fn read(
-        &mut self,
-        input: &mut Input,
-        buffer: &mut [u8],
-        now: Tick,
-    ) -> Option<Progress> {
+    pub(super) fn read(&mut self, input: &mut Input, buffer: &mut [u8], now: Tick) -> Option<Progress> {
         let id = input.id;
-        let subscriber = self
-            .subscribers
-            .get_mut(id.slot as usize)
-            .filter(|s| s.serial == id.serial)?;
+        let subscriber = self.subscribers.get_mut(id.slot as usize).filter(|s| s.serial == id.serial)?;
         if subscriber.paused {
             put_away(subscriber, input, buffer);
             return None;
@@ -107,25 +87,17 @@ impl State {
                 return Some(Progress::More);
             }
         };
-        match input
-            .decoder
-            .decode_by(&mut buffer[input.begin..input.end], rules)
-        {
+        match input.decoder.decode_by(&mut buffer[input.begin..input.end], rules) {
             Ok((taken, received)) => {
                 input.begin += taken;
                 match received {
                     Some(Received::Message(opcode, payload)) => {
-                        return Some(Progress::Message(
-                            Rc::clone(&subscriber.events),
-                            opcode,
-                            payload,
-                        ));
+                        return Some(Progress::Message(Rc::clone(&subscriber.events), opcode, payload));
                     }
                     Some(Received::Ping(payload)) => self.send(id, frame::pong(&payload), now),
                     Some(Received::Close(code)) => {
                         subscriber.done = true;
-                        let farewell =
-                            code.map_or(Farewell::Plain, |code| Farewell::Code(code, ""));
+                        let farewell = code.map_or(Farewell::Plain, |code| Farewell::Code(code, ""));
                         self.leave(id, Reason::Client, farewell, now);
                     }
                     Some(Received::Pong) | None => {}

@@ -98,22 +98,13 @@ impl Rosters {
         let rosters = &mut self.rosters;
         let at = *self.by_key.entry(key).or_insert_with(|| {
             let (groups, pending) = (SmallVec::new(), Vec::new());
-            rosters.insert(Roster {
-                channel: channel.clone(),
-                key,
-                groups,
-                pending,
-            }) as u32
+            rosters.insert(Roster { channel: channel.clone(), key, groups, pending }) as u32
         });
         let found = rosters[at as usize].group(rendering, several);
         let group = &mut rosters[at as usize].groups[found];
         group.newest = group.newest.max(after);
         group.members.push(Member { subscriber, after });
-        Seat {
-            roster: at,
-            group: found as u32,
-            member: (group.members.len() - 1) as u32,
-        }
+        Seat { roster: at, group: found as u32, member: (group.members.len() - 1) as u32 }
     }
 
     /// The channel of a place.
@@ -122,19 +113,14 @@ impl Rosters {
     }
 
     /// Takes a subscriber off its place; returns who has that place now, and the channel.
-    pub(super) fn unseat(
-        &mut self,
-        seat: Seat,
-    ) -> Option<(Option<SubscriberId>, ChannelId, ChannelKey)> {
+    pub(super) fn unseat(&mut self, seat: Seat) -> Option<(Option<SubscriberId>, ChannelId, ChannelKey)> {
         let roster = self.rosters.get_mut(seat.roster as usize)?;
         let members = &mut roster.groups.get_mut(seat.group as usize)?.members;
         if seat.member as usize >= members.len() {
             return None;
         }
         members.swap_remove(seat.member as usize);
-        let moved = members
-            .get(seat.member as usize)
-            .map(|member| member.subscriber);
+        let moved = members.get(seat.member as usize).map(|member| member.subscriber);
         let (channel, key) = (roster.channel.clone(), roster.key);
         if roster.groups.iter().all(|group| group.members.is_empty()) {
             self.by_key.remove(&key);
@@ -167,13 +153,7 @@ impl Rosters {
     }
 
     /// Takes an entry of the inbox into the plan.
-    pub(super) fn take(
-        &mut self,
-        plan: &mut Plan,
-        key: ChannelKey,
-        message: &Arc<Message>,
-        deleted: bool,
-    ) {
+    pub(super) fn take(&mut self, plan: &mut Plan, key: ChannelKey, message: &Arc<Message>, deleted: bool) {
         let Some(&at) = self.by_key.get(&key) else {
             return;
         };
@@ -182,27 +162,13 @@ impl Rosters {
             plan.touched.push(at);
         }
         roster.pending.push(Arc::clone(message));
-        for group in roster
-            .groups
-            .iter()
-            .filter(|group| group.several && !group.members.is_empty())
-        {
+        for group in roster.groups.iter().filter(|group| group.several && !group.members.is_empty()) {
             let bytes = group.bytes(message);
-            let members = group
-                .members
-                .iter()
-                .filter(|member| deleted || member.after < message.id);
-            plan.singles
-                .extend(members.map(|member| (member.subscriber, bytes.clone())));
+            let members = group.members.iter().filter(|member| deleted || member.after < message.id);
+            plan.singles.extend(members.map(|member| (member.subscriber, bytes.clone())));
         }
         if deleted {
-            plan.deleted.extend(
-                roster
-                    .groups
-                    .iter()
-                    .flat_map(|group| &group.members)
-                    .map(|member| member.subscriber),
-            );
+            plan.deleted.extend(roster.groups.iter().flat_map(|group| &group.members).map(|member| member.subscriber));
             plan.deleted_rosters.push(at);
         }
     }
@@ -214,11 +180,7 @@ impl Rosters {
                 continue;
             };
             let messages = std::mem::take(&mut roster.pending);
-            for group in roster
-                .groups
-                .iter()
-                .filter(|group| !group.several && !group.members.is_empty())
-            {
+            for group in roster.groups.iter().filter(|group| !group.several && !group.members.is_empty()) {
                 group.plan(plan, &messages);
             }
         }
@@ -230,17 +192,9 @@ impl Roster {
     fn group(&mut self, rendering: &Rc<dyn Rendering>, several: bool) -> usize {
         let groups = &mut self.groups;
         let wanted = rendering.key();
-        let found = groups
-            .iter()
-            .position(|group| group.key == wanted && group.several == several);
+        let found = groups.iter().position(|group| group.key == wanted && group.several == several);
         found.unwrap_or_else(|| {
-            let new = Group {
-                rendering: Rc::clone(rendering),
-                key: wanted,
-                several,
-                members: Vec::new(),
-                newest: 0,
-            };
+            let new = Group { rendering: Rc::clone(rendering), key: wanted, several, members: Vec::new(), newest: 0 };
             // Seats name groups by their place, so that an empty one is replaced rather than removed.
             match groups.iter().position(|group| group.members.is_empty()) {
                 Some(empty) => {
@@ -268,12 +222,7 @@ impl Group {
         let number = |message: &Message| if message.id < 0 { i64::MAX } else { message.id };
         let first = messages.first().map_or(0, |message| number(message));
         let begin = plan.targets.len();
-        plan.targets.extend(
-            self.members
-                .iter()
-                .filter(|member| member.after < first)
-                .map(|member| member.subscriber),
-        );
+        plan.targets.extend(self.members.iter().filter(|member| member.after < first).map(|member| member.subscriber));
         let targets = begin..plan.targets.len();
         if !targets.is_empty() {
             let mut frames = SmallVec::new();
@@ -281,8 +230,7 @@ impl Group {
             for message in messages {
                 let frame = self.bytes(message);
                 if size + frame.len() > BATCH && size > 0 {
-                    plan.jobs
-                        .push(Job::new(std::mem::take(&mut frames), targets.clone()));
+                    plan.jobs.push(Job::new(std::mem::take(&mut frames), targets.clone()));
                     size = 0;
                 }
                 size += frame.len();
@@ -292,11 +240,8 @@ impl Group {
         }
         if self.newest >= first {
             for member in self.members.iter().filter(|member| member.after >= first) {
-                let theirs = messages
-                    .iter()
-                    .filter(|message| member.after < number(message));
-                plan.singles
-                    .extend(theirs.map(|message| (member.subscriber, self.bytes(message))));
+                let theirs = messages.iter().filter(|message| member.after < number(message));
+                plan.singles.extend(theirs.map(|message| (member.subscriber, self.bytes(message))));
             }
         }
     }
@@ -308,16 +253,10 @@ impl Job {
             [one] => one.clone(),
             several => {
                 let mut batch = BytesMut::with_capacity(several.iter().map(Bytes::len).sum());
-                several
-                    .iter()
-                    .for_each(|frame| batch.extend_from_slice(frame));
+                several.iter().for_each(|frame| batch.extend_from_slice(frame));
                 batch.freeze()
             }
         };
-        Self {
-            frames,
-            batch,
-            targets,
-        }
+        Self { frames, batch, targets }
     }
 }

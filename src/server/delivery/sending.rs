@@ -15,8 +15,7 @@ impl State {
     pub(super) fn plan(&mut self, entries: &[Entry], plan: &mut Plan) {
         plan.clear();
         for entry in entries {
-            self.rosters
-                .take(plan, entry.channel, &entry.message, entry.deleted);
+            self.rosters.take(plan, entry.channel, &entry.message, entry.deleted);
         }
         self.rosters.complete(plan);
     }
@@ -28,27 +27,17 @@ impl State {
 
     /// Writes a job's bytes to one subscriber, or queues them.
     fn deliver_to(&mut self, id: SubscriberId, job: &Job, now: Tick) {
-        let Some(subscriber) = self
-            .subscribers
-            .get_mut(id.slot as usize)
-            .filter(|s| s.serial == id.serial)
-        else {
+        let Some(subscriber) = self.subscribers.get_mut(id.slot as usize).filter(|s| s.serial == id.serial) else {
             return;
         };
-        let (Some(socket), None, Phase::Open) =
-            (&subscriber.socket, &subscriber.queue, subscriber.phase)
-        else {
-            job.frames
-                .iter()
-                .for_each(|frame| self.send(id, frame.clone(), now));
+        let (Some(socket), None, Phase::Open) = (&subscriber.socket, &subscriber.queue, subscriber.phase) else {
+            job.frames.iter().for_each(|frame| self.send(id, frame.clone(), now));
             return;
         };
         match socket.write(&job.batch) {
             Ok(written) if written == job.batch.len() => subscriber.sent = now,
             Ok(written) => self.queue_rest(id, &job.frames, written, now),
-            Err(error)
-                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
-            {
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
                 self.queue_rest(id, &job.frames, 0, now);
             }
             Err(_) => self.lose(id, Reason::Broken),
@@ -67,10 +56,7 @@ impl State {
 
     /// Sends one frame, by the queue if there is one.
     pub(super) fn send(&mut self, id: SubscriberId, frame: Bytes, now: Tick) {
-        let Some(subscriber) = self
-            .subscriber(id)
-            .filter(|subscriber| subscriber.phase == Phase::Open)
-        else {
+        let Some(subscriber) = self.subscriber(id).filter(|subscriber| subscriber.phase == Phase::Open) else {
             return;
         };
         match &mut subscriber.queue {
@@ -87,9 +73,7 @@ impl State {
                 subscriber.held = false;
                 self.flush(id, now);
             }
-            Some(queue) if queue.has_room(frame.len(), subscriber.settings.queue_bound) => {
-                queue.push(frame)
-            }
+            Some(queue) if queue.has_room(frame.len(), subscriber.settings.queue_bound) => queue.push(frame),
             Some(_) => self.leave_slow(id, now),
         }
     }
@@ -98,11 +82,7 @@ impl State {
     pub(super) fn queue_singles(&mut self, plan: &mut Plan, now: Tick) -> Vec<SubscriberId> {
         let mut flushes = Vec::new();
         for (id, frame) in plan.singles.drain(..) {
-            let Some(subscriber) = self
-                .subscribers
-                .get_mut(id.slot as usize)
-                .filter(|s| s.serial == id.serial)
-            else {
+            let Some(subscriber) = self.subscribers.get_mut(id.slot as usize).filter(|s| s.serial == id.serial) else {
                 continue;
             };
             if subscriber.phase != Phase::Open {
@@ -114,10 +94,7 @@ impl State {
                 continue;
             }
             let is_mail = subscriber.queue.is_none() && subscriber.is_mailbox();
-            subscriber
-                .queue
-                .get_or_insert_with(|| Box::new(Queue::new(now)))
-                .push(frame);
+            subscriber.queue.get_or_insert_with(|| Box::new(Queue::new(now))).push(frame);
             if is_mail {
                 self.tell_mail(id);
                 continue;

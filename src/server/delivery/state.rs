@@ -76,17 +76,9 @@ pub(super) struct Readiness {
 impl Readiness {
     pub(super) fn of(event: &Event) -> Self {
         let token = event.token().0;
-        let id = SubscriberId {
-            slot: token as u32,
-            serial: (token >> 32) as u32,
-        };
+        let id = SubscriberId { slot: token as u32, serial: (token >> 32) as u32 };
         let ended = event.is_read_closed() || event.is_error();
-        Self {
-            id,
-            readable: event.is_readable() || ended,
-            ended,
-            writable: event.is_writable(),
-        }
+        Self { id, readable: event.is_readable() || ended, ended, writable: event.is_writable() }
     }
 }
 
@@ -97,12 +89,7 @@ impl SubscriberId {
 }
 
 impl State {
-    pub(super) fn new(
-        hub: Arc<Hub>,
-        inbox: Arc<Inbox>,
-        registry: Registry,
-        clock: Rc<dyn Clock>,
-    ) -> Self {
+    pub(super) fn new(hub: Arc<Hub>, inbox: Arc<Inbox>, registry: Registry, clock: Rc<dyn Clock>) -> Self {
         Self {
             hub,
             inbox,
@@ -149,33 +136,18 @@ impl State {
 
 /// Coming.
 impl State {
-    pub(super) fn subscribe(
-        &mut self,
-        new: NewSubscriber<'_>,
-        now: Tick,
-    ) -> Result<Subscription, Refused> {
+    pub(super) fn subscribe(&mut self, new: NewSubscriber<'_>, now: Tick) -> Result<Subscription, Refused> {
         let seconds = self.clock.seconds();
         let mut channels: Vec<Subscribed> = Vec::with_capacity(new.channels.len());
         for (id, start) in new.channels {
-            if channels
-                .iter()
-                .any(|channel| channel.channel.as_bytes() == *id)
-            {
+            if channels.iter().any(|channel| channel.channel.as_bytes() == *id) {
                 continue;
             }
-            match self
-                .hub
-                .subscribe(&self.inbox, id, start, new.create, seconds)
-            {
+            match self.hub.subscribe(&self.inbox, id, start, new.create, seconds) {
                 Ok(subscribed) => channels.push(subscribed),
                 Err(refused) => {
                     for channel in channels {
-                        self.hub.unsubscribe(
-                            &self.inbox,
-                            channel.channel.as_bytes(),
-                            channel.key,
-                            seconds,
-                        );
+                        self.hub.unsubscribe(&self.inbox, channel.channel.as_bytes(), channel.key, seconds);
                     }
                     return Err(refused);
                 }
@@ -183,10 +155,7 @@ impl State {
         }
         self.serial = self.serial.wrapping_add(1);
         let entry = self.subscribers.vacant_entry();
-        let id = SubscriberId {
-            slot: entry.key() as u32,
-            serial: self.serial,
-        };
+        let id = SubscriberId { slot: entry.key() as u32, serial: self.serial };
         let mut first = vec![new.greeting];
         let several = channels.len() > 1;
         let mut seats = SmallVec::new();
@@ -196,16 +165,10 @@ impl State {
                 first.push(message.rendering(rendering.key(), || rendering.render(&message)));
             }
             let name = (channel.key, &channel.channel);
-            seats.push(
-                self.rosters
-                    .seat(name, id, rendering, several, channel.live_after),
-            );
+            seats.push(self.rosters.seat(name, id, rendering, several, channel.live_after));
         }
         let queue = Queue::rest(&first, 0, now);
-        let ends = new
-            .settings
-            .ttl
-            .map_or(NEVER, |ttl| now.saturating_add(ticks(ttl)));
+        let ends = new.settings.ttl.map_or(NEVER, |ttl| now.saturating_add(ticks(ttl)));
         entry.insert(Subscriber {
             serial: id.serial,
             phase: Phase::Open,
@@ -238,11 +201,7 @@ impl State {
         now: Tick,
     ) -> std::io::Result<()> {
         let watched = Socket::watch(socket, &self.registry, id.token());
-        let Some(subscriber) = self
-            .subscribers
-            .get_mut(id.slot as usize)
-            .filter(|s| s.serial == id.serial)
-        else {
+        let Some(subscriber) = self.subscribers.get_mut(id.slot as usize).filter(|s| s.serial == id.serial) else {
             return Ok(());
         };
         match watched {
@@ -253,10 +212,7 @@ impl State {
             }
         }
         if !leftover.is_empty() {
-            subscriber.reading = Some(Box::new(Reading {
-                decoder: Decoder::default(),
-                leftover: leftover.to_vec(),
-            }));
+            subscriber.reading = Some(Box::new(Reading { decoder: Decoder::default(), leftover: leftover.to_vec() }));
             self.unread.push(id);
         }
         match &mut subscriber.queue {
@@ -279,7 +235,8 @@ impl State {
 impl State {
     pub(super) fn replace_settings(&mut self, old: &Rc<Settings>, new: &Rc<Settings>, now: Tick) {
         for id in self.subscribers() {
-            let Some(subscriber) = self.subscriber(id).filter(|subscriber| Rc::ptr_eq(&subscriber.settings, old)) else {
+            let Some(subscriber) = self.subscriber(id).filter(|subscriber| Rc::ptr_eq(&subscriber.settings, old))
+            else {
                 continue;
             };
             subscriber.settings = Rc::clone(new);
@@ -329,13 +286,7 @@ impl State {
     }
 
     /// Ends a subscription with last words, after what waits already.
-    pub(super) fn leave(
-        &mut self,
-        id: SubscriberId,
-        reason: Reason,
-        farewell: Farewell<'_>,
-        now: Tick,
-    ) {
+    pub(super) fn leave(&mut self, id: SubscriberId, reason: Reason, farewell: Farewell<'_>, now: Tick) {
         if !self.unsubscribe(id, reason) {
             return;
         }
@@ -346,9 +297,7 @@ impl State {
         let has_footer = reason != Reason::Client && (is_stream || farewell == Farewell::Plain);
         let footer = if has_footer { subscriber.settings.footer.clone() } else { Bytes::new() };
         let farewell = subscriber.farewell(farewell);
-        let queue = subscriber
-            .queue
-            .get_or_insert_with(|| Box::new(Queue::new(now)));
+        let queue = subscriber.queue.get_or_insert_with(|| Box::new(Queue::new(now)));
         queue.push(footer);
         queue.push(farewell);
         subscriber.held = false;
@@ -376,12 +325,7 @@ impl State {
         if stream {
             self.lose(id, Reason::Slow);
         } else {
-            self.leave(
-                id,
-                Reason::Slow,
-                Farewell::Code(1013, "too slow: messages were waiting"),
-                now,
-            );
+            self.leave(id, Reason::Slow, Farewell::Code(1013, "too slow: messages were waiting"), now);
         }
     }
 
@@ -390,10 +334,7 @@ impl State {
             let Some(subscriber) = self.subscribers.get(slot) else {
                 continue;
             };
-            let id = SubscriberId {
-                slot: slot as u32,
-                serial: subscriber.serial,
-            };
+            let id = SubscriberId { slot: slot as u32, serial: subscriber.serial };
             self.leave(id, Reason::Asked, farewell, now);
         }
     }
@@ -405,20 +346,13 @@ impl State {
             let Some(subscriber) = self.subscriber(id) else {
                 continue;
             };
-            let left = subscriber
-                .seats
-                .iter()
-                .any(|seat| !gone.contains(&seat.roster));
+            let left = subscriber.seats.iter().any(|seat| !gone.contains(&seat.roster));
             if !left {
                 self.leave(id, Reason::ChannelDeleted, Farewell::Plain, now);
                 continue;
             }
-            let seats: SmallVec<[Seat; 4]> = subscriber
-                .seats
-                .iter()
-                .copied()
-                .filter(|seat| gone.contains(&seat.roster))
-                .collect();
+            let seats: SmallVec<[Seat; 4]> =
+                subscriber.seats.iter().copied().filter(|seat| gone.contains(&seat.roster)).collect();
             subscriber.seats.retain(|seat| !gone.contains(&seat.roster));
             seats.into_iter().for_each(|seat| drop(self.unseat(seat)));
         }
@@ -432,33 +366,20 @@ impl State {
         self.unsubscribe(id, reason);
         let subscriber = self.subscribers.remove(id.slot as usize);
         if reason != Reason::Slow {
-            self.hub
-                .dropped()
-                .unsent
-                .add(subscriber.queue.map_or(0, |queue| queue.frames()));
+            self.hub.dropped().unsent.add(subscriber.queue.map_or(0, |queue| queue.frames()));
         }
     }
 
     /// Takes a subscriber off its channels and has its module told; false if it was none any more.
     fn unsubscribe(&mut self, id: SubscriberId, reason: Reason) -> bool {
-        let Some(subscriber) = self
-            .subscriber(id)
-            .filter(|subscriber| subscriber.phase == Phase::Open)
-        else {
+        let Some(subscriber) = self.subscriber(id).filter(|subscriber| subscriber.phase == Phase::Open) else {
             return false;
         };
         subscriber.phase = Phase::Leaving;
         let events = Rc::clone(&subscriber.events);
         let seats = std::mem::take(&mut subscriber.seats);
-        let left = seats
-            .into_iter()
-            .filter_map(|seat| self.unseat(seat))
-            .collect();
-        self.effects.push(Effect {
-            events,
-            id,
-            news: News::Closed(Closed { reason, left }),
-        });
+        let left = seats.into_iter().filter_map(|seat| self.unseat(seat)).collect();
+        self.effects.push(Effect { events, id, news: News::Closed(Closed { reason, left }) });
         self.open -= 1;
         self.inbox.set_subscribers(self.open);
         true
@@ -467,13 +388,8 @@ impl State {
     fn unseat(&mut self, seat: Seat) -> Option<Left> {
         let (moved, channel, key) = self.rosters.unseat(seat)?;
         self.tell_moved(moved.map(|moved| (moved, seat)));
-        let unsubscribed =
-            self.hub
-                .unsubscribe(&self.inbox, channel.as_bytes(), key, self.clock.seconds());
-        Some(Left {
-            channel,
-            unsubscribed,
-        })
+        let unsubscribed = self.hub.unsubscribe(&self.inbox, channel.as_bytes(), key, self.clock.seconds());
+        Some(Left { channel, unsubscribed })
     }
 
     /// All is sent: the client is told so, and may take its time to see it, unless it is done too.
@@ -514,18 +430,12 @@ impl State {
 
     /// Does what is due for a subscriber.
     pub(super) fn look_at(&mut self, id: SubscriberId, tick: Tick, now: Tick) {
-        let Some(subscriber) = self
-            .subscriber(id)
-            .filter(|subscriber| subscriber.timer == tick)
-        else {
+        let Some(subscriber) = self.subscriber(id).filter(|subscriber| subscriber.timer == tick) else {
             return;
         };
         subscriber.timer = NEVER;
         let open = subscriber.phase == Phase::Open;
-        let stalled = subscriber
-            .queue
-            .as_ref()
-            .filter(|_| subscriber.socket.is_some() && !subscriber.held);
+        let stalled = subscriber.queue.as_ref().filter(|_| subscriber.socket.is_some() && !subscriber.held);
         let timeout = ticks(subscriber.settings.send_timeout);
         if subscriber.ends <= now {
             if open {
@@ -537,11 +447,7 @@ impl State {
             self.hub.dropped().slow_clients.add(1);
             self.lose(id, Reason::Slow);
         } else if subscriber.ping_due() <= now {
-            let ping = subscriber
-                .settings
-                .ping
-                .as_ref()
-                .map(|(_, ping)| ping.clone());
+            let ping = subscriber.settings.ping.as_ref().map(|(_, ping)| ping.clone());
             subscriber.sent = now;
             let free = (subscriber.queue.is_none() || subscriber.held) && subscriber.socket.is_some();
             if let Some(ping) = ping.filter(|_| free) {
@@ -565,8 +471,6 @@ impl State {
     }
 
     pub(super) fn subscriber(&mut self, id: SubscriberId) -> Option<&mut Subscriber> {
-        self.subscribers
-            .get_mut(id.slot as usize)
-            .filter(|subscriber| subscriber.serial == id.serial)
+        self.subscribers.get_mut(id.slot as usize).filter(|subscriber| subscriber.serial == id.serial)
     }
 }

@@ -206,9 +206,9 @@ impl Subscriber {
     /// When it must be looked at next.
     pub(super) fn deadline(&self) -> Tick {
         let stalled = match &self.queue {
-            Some(queue) if self.socket.is_some() && !self.held => queue
-                .since
-                .saturating_add(ticks(self.settings.send_timeout)),
+            Some(queue) if self.socket.is_some() && !self.held => {
+                queue.since.saturating_add(ticks(self.settings.send_timeout))
+            }
             _ => NEVER,
         };
         self.ends.min(stalled).min(self.ping_due())
@@ -227,9 +227,7 @@ impl Subscriber {
     /// When the next ping is due.
     pub(super) fn ping_due(&self) -> Tick {
         match &self.settings.ping {
-            Some((interval, _)) if self.phase == Phase::Open => {
-                self.sent.saturating_add(ticks(*interval))
-            }
+            Some((interval, _)) if self.phase == Phase::Open => self.sent.saturating_add(ticks(*interval)),
             _ => NEVER,
         }
     }
@@ -240,9 +238,7 @@ impl Subscriber {
             (Protocol::Stream { ending }, _) => ending.clone(),
             (Protocol::Mailbox, _) => Bytes::new(),
             (Protocol::Websocket { .. }, Farewell::Plain) => frame::close_empty(),
-            (Protocol::Websocket { .. }, Farewell::Code(code, reason)) => {
-                frame::close(code, reason)
-            }
+            (Protocol::Websocket { .. }, Farewell::Code(code, reason)) => frame::close(code, reason),
         }
     }
 }

@@ -24,16 +24,12 @@ use crate::hub::message::{Draft, Message, RenderingKey};
 use crate::hub::{Hub, PublishOptions};
 use crate::server::delivery::frame::{self, Opcode};
 use crate::server::delivery::subscriber::{
-    Closed, Farewell, NewSubscriber, Protocol, Reason, Rendering, Settings, SubscriberEvents,
-    SubscriberId,
+    Closed, Farewell, NewSubscriber, Protocol, Reason, Rendering, Settings, SubscriberEvents, SubscriberId,
 };
 use crate::server::delivery::{Clock, Delivery};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-const OPTIONS: PublishOptions = PublishOptions {
-    store: true,
-    create: true,
-};
+const OPTIONS: PublishOptions = PublishOptions { store: true, create: true };
 
 struct RealTime(Instant);
 
@@ -56,14 +52,7 @@ impl Rendering for Labelled {
     }
 
     fn render(&self, message: &Message) -> Bytes {
-        frame::text(
-            format!(
-                "{}:{}",
-                message.channel,
-                String::from_utf8_lossy(message.text())
-            )
-            .as_bytes(),
-        )
+        frame::text(format!("{}:{}", message.channel, String::from_utf8_lossy(message.text())).as_bytes())
     }
 }
 
@@ -104,17 +93,9 @@ impl SubscriberEvents for Diary {
         let left: Vec<_> = closed
             .left
             .iter()
-            .map(|left| {
-                format!(
-                    "{} {}",
-                    left.channel,
-                    left.unsubscribed.is_some_and(|left| left.last_of_all)
-                )
-            })
+            .map(|left| format!("{} {}", left.channel, left.unsubscribed.is_some_and(|left| left.last_of_all)))
             .collect();
-        self.entries
-            .borrow_mut()
-            .push(format!("closed {:?} {}", closed.reason, left.join(", ")));
+        self.entries.borrow_mut().push(format!("closed {:?} {}", closed.reason, left.join(", ")));
     }
 }
 
@@ -131,15 +112,8 @@ fn world<Test: Future<Output = ()>>(limits: Limits, test: impl FnOnce(Rc<World>)
     worker(Arc::new(Hub::new(limits)), 0, test);
 }
 
-fn worker<Test: Future<Output = ()>>(
-    hub: Arc<Hub>,
-    number: u16,
-    test: impl FnOnce(Rc<World>) -> Test,
-) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+fn worker<Test: Future<Output = ()>>(hub: Arc<Hub>, number: u16, test: impl FnOnce(Rc<World>) -> Test) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let clock = Rc::new(RealTime(Instant::now()));
         let delivery = Delivery::new(Arc::clone(&hub), WorkerId(number), clock).unwrap();
@@ -149,10 +123,7 @@ fn worker<Test: Future<Output = ()>>(
         let world = Rc::new(World {
             hub,
             delivery,
-            diary: Rc::new(Diary {
-                entries: RefCell::default(),
-                pause_with: RefCell::default(),
-            }),
+            diary: Rc::new(Diary { entries: RefCell::default(), pause_with: RefCell::default() }),
             rendering: Rc::new(Labelled(RenderingKey::fresh())),
             listener: TcpListener::bind("127.0.0.1:0").unwrap(),
         });
@@ -165,9 +136,7 @@ fn worker<Test: Future<Output = ()>>(
 impl World {
     fn websocket(&self) -> Settings {
         Settings {
-            protocol: Protocol::Websocket {
-                max_message_size: 1000, deflate: false
-            },
+            protocol: Protocol::Websocket { max_message_size: 1000, deflate: false },
             rendering: Rc::clone(&self.rendering),
             ping: None,
             ttl: None,
@@ -177,34 +146,17 @@ impl World {
         }
     }
 
-    fn subscribe(
-        &self,
-        channels: &[(&str, Start)],
-        settings: Rc<Settings>,
-    ) -> Result<SubscriberId, Refused> {
-        let channels: Vec<_> = channels
-            .iter()
-            .map(|(id, start)| (id.as_bytes(), start.clone()))
-            .collect();
+    fn subscribe(&self, channels: &[(&str, Start)], settings: Rc<Settings>) -> Result<SubscriberId, Refused> {
+        let channels: Vec<_> = channels.iter().map(|(id, start)| (id.as_bytes(), start.clone())).collect();
         let events: Rc<dyn SubscriberEvents> = Rc::clone(&self.diary) as _;
-        let new = NewSubscriber {
-            channels: &channels,
-            create: true,
-            settings,
-            greeting: Bytes::new(),
-            events,
-        };
-        self.delivery
-            .subscribe(new)
-            .map(|subscription| subscription.id)
+        let new = NewSubscriber { channels: &channels, create: true, settings, greeting: Bytes::new(), events };
+        self.delivery.subscribe(new).map(|subscription| subscription.id)
     }
 
     fn adopt(&self, id: SubscriberId, leftover: &'static [u8]) -> TcpStream {
         let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
         let (server, _) = self.listener.accept().unwrap();
-        self.delivery
-            .adopt(id, server.into(), Bytes::from_static(leftover))
-            .unwrap();
+        self.delivery.adopt(id, server.into(), Bytes::from_static(leftover)).unwrap();
         client
     }
 
@@ -216,9 +168,7 @@ impl World {
     }
 
     fn publish(&self, channel: &str, text: &str) {
-        self.hub
-            .publish(channel.as_bytes(), Draft::text(text.to_owned()), 1, OPTIONS)
-            .unwrap();
+        self.hub.publish(channel.as_bytes(), Draft::text(text.to_owned()), 1, OPTIONS).unwrap();
     }
 
     /// Waits until the diary says what is expected.
@@ -235,12 +185,7 @@ impl World {
             tokio::task::yield_now().await;
         }
         assert_eq!(self.hub.summary().subscribers, 0);
-        assert!(
-            self.hub
-                .statistics_of_prefix(b"", 1)
-                .iter()
-                .all(|channel| channel.subscribers == 0)
-        );
+        assert!(self.hub.statistics_of_prefix(b"", 1).iter().all(|channel| channel.subscribers == 0));
     }
 }
 
@@ -256,10 +201,8 @@ async fn tungstenite(client: TcpStream) -> WebSocketStream<tokio::net::TcpStream
 async fn next(client: &mut WebSocketStream<tokio::net::TcpStream>) -> String {
     match client.next().await {
         Some(Ok(Tungstenite::Text(text))) => text.to_string(),
-        Some(Ok(Tungstenite::Close(close))) => close.map_or_else(
-            || "close".to_owned(),
-            |close| format!("close {} {}", u16::from(close.code), close.reason),
-        ),
+        Some(Ok(Tungstenite::Close(close))) => close
+            .map_or_else(|| "close".to_owned(), |close| format!("close {} {}", u16::from(close.code), close.reason)),
         other => format!("{other:?}"),
     }
 }
@@ -270,14 +213,10 @@ fn a_thousand_subscribers_get_a_thousand_messages_in_order() {
         let settings = Rc::new(world.websocket());
         let mut clients = Vec::new();
         for _ in 0..1000 {
-            let id = world
-                .subscribe(&[("x", Start::New)], Rc::clone(&settings))
-                .unwrap();
+            let id = world.subscribe(&[("x", Start::New)], Rc::clone(&settings)).unwrap();
             clients.push(world.adopt(id, b""));
         }
-        let expected: Vec<u8> = (0..1000)
-            .flat_map(|n| frame::text(format!("x:message {n}").as_bytes()))
-            .collect();
+        let expected: Vec<u8> = (0..1000).flat_map(|n| frame::text(format!("x:message {n}").as_bytes())).collect();
         let readers: Vec<_> = (0..4)
             .map(|part| {
                 let mut clients = clients.split_off(clients.len() - 250);
@@ -296,21 +235,16 @@ fn a_thousand_subscribers_get_a_thousand_messages_in_order() {
         let hub = Arc::clone(&world.hub);
         let publisher = std::thread::spawn(move || {
             for n in 0..1000 {
-                hub.publish(b"x", Draft::text(format!("message {n}")), 1, OPTIONS)
-                    .unwrap();
+                hub.publish(b"x", Draft::text(format!("message {n}")), 1, OPTIONS).unwrap();
                 if n % 10 == 0 {
                     std::thread::yield_now();
                 }
             }
         });
-        while !publisher.is_finished() || !readers.iter().all(std::thread::JoinHandle::is_finished)
-        {
+        while !publisher.is_finished() || !readers.iter().all(std::thread::JoinHandle::is_finished) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        let clients: Vec<_> = readers
-            .into_iter()
-            .map(|reader| reader.join().unwrap())
-            .collect();
+        let clients: Vec<_> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
         assert_eq!(world.delivery.len(), 1000);
         drop(clients);
         world.is_empty().await;
@@ -329,30 +263,20 @@ fn joining_in_the_middle_of_a_burst_there_is_no_gap_and_no_duplicate() {
             if n % 3 == 0 {
                 // The one before is in the inbox of the worker, and in the history.
                 let starts = [("x", Start::Backtrack(2)), ("other", Start::New)];
-                let id = world
-                    .subscribe(&starts[..1 + n % 2], Rc::clone(&settings))
-                    .unwrap();
+                let id = world.subscribe(&starts[..1 + n % 2], Rc::clone(&settings)).unwrap();
                 clients.push((n.saturating_sub(1), id));
             }
             if n % 50 == 0 {
                 tokio::task::yield_now().await;
             }
         }
-        let adopted = clients
-            .into_iter()
-            .map(|(from, id)| (from, world.adopt(id, b"")));
+        let adopted = clients.into_iter().map(|(from, id)| (from, world.adopt(id, b"")));
         for (from, client) in adopted.chain([(0, first)]) {
-            let expected: Vec<u8> = (from..300)
-                .flat_map(|n| frame::text(format!("x:{n}").as_bytes()))
-                .collect();
+            let expected: Vec<u8> = (from..300).flat_map(|n| frame::text(format!("x:{n}").as_bytes())).collect();
             let mut got = vec![0; expected.len()];
             let mut client = asynchronous(client);
             client.read_exact(&mut got).await.unwrap();
-            assert_eq!(
-                String::from_utf8_lossy(&got),
-                String::from_utf8_lossy(&expected),
-                "from {from}"
-            );
+            assert_eq!(String::from_utf8_lossy(&got), String::from_utf8_lossy(&expected), "from {from}");
         }
     });
 }
@@ -360,20 +284,10 @@ fn joining_in_the_middle_of_a_burst_there_is_no_gap_and_no_duplicate() {
 #[test]
 fn one_who_does_not_read_is_closed_and_the_others_get_all() {
     world(Limits::default(), |world| async move {
-        let bounded = || Settings {
-            queue_bound: 256 * 1024,
-            ..world.websocket()
-        };
+        let bounded = || Settings { queue_bound: 256 * 1024, ..world.websocket() };
         let (_, stalled) = world.join(&["x"], bounded());
-        let (_, cut) = world.join(
-            &["x"],
-            Settings {
-                protocol: Protocol::Stream {
-                    ending: Bytes::new(),
-                },
-                ..bounded()
-            },
-        );
+        let (_, cut) =
+            world.join(&["x"], Settings { protocol: Protocol::Stream { ending: Bytes::new() }, ..bounded() });
         let mut others = Vec::new();
         for _ in 0..5 {
             others.push(tungstenite(world.join(&["x"], bounded()).1).await);
@@ -385,9 +299,7 @@ fn one_who_does_not_read_is_closed_and_the_others_get_all() {
                 assert!(next(other).await.starts_with(&format!("x:{n} ")));
             }
         }
-        world
-            .diary_says(&["closed Slow x false", "closed Slow x false"])
-            .await;
+        world.diary_says(&["closed Slow x false", "closed Slow x false"]).await;
         assert_eq!(world.hub.dropped().slow_clients.count(), 2);
         assert!(world.hub.dropped().unsent.count() >= 2);
         // It reads at last: whole frames, in order, and then why there are no more.
@@ -414,13 +326,8 @@ fn a_large_message_or_backlog_alone_makes_nobody_slow() {
     world(Limits::default(), |world| async move {
         let text = "t".repeat(1 << 20);
         (0..4).for_each(|_| world.publish("x", &text));
-        let settings = Rc::new(Settings {
-            queue_bound: 1000,
-            ..world.websocket()
-        });
-        let id = world
-            .subscribe(&[("x", Start::Backtrack(9))], settings)
-            .unwrap();
+        let settings = Rc::new(Settings { queue_bound: 1000, ..world.websocket() });
+        let id = world.subscribe(&[("x", Start::Backtrack(9))], settings).unwrap();
         let mut client = tungstenite(world.adopt(id, b"")).await;
         world.publish("x", "one more");
         for _ in 0..4 {
@@ -452,20 +359,10 @@ fn bad_frames_get_the_right_codes() {
             client.write_all(bytes).await.unwrap();
             let mut answer = Vec::new();
             client.read_to_end(&mut answer).await.unwrap();
-            assert_eq!(
-                (answer[0], &answer[2..4]),
-                (0x88, &u16::to_be_bytes(*code)[..]),
-                "{bytes:?}"
-            );
+            assert_eq!((answer[0], &answer[2..4]), (0x88, &u16::to_be_bytes(*code)[..]), "{bytes:?}");
         }
         world.is_empty().await;
-        let violations = world
-            .diary
-            .entries
-            .borrow()
-            .iter()
-            .filter(|entry| entry.contains("Violation"))
-            .count();
+        let violations = world.diary.entries.borrow().iter().filter(|entry| entry.contains("Violation")).count();
         assert_eq!((world.diary.entries.borrow().len(), violations), (8, 7));
     });
 }
@@ -474,17 +371,12 @@ fn bad_frames_get_the_right_codes() {
 fn messages_of_a_client_wait_for_one_another() {
     world(Limits::default(), |world| async move {
         *world.diary.pause_with.borrow_mut() = Some(Rc::clone(&world.delivery));
-        let id = world
-            .subscribe(&[("x", Start::New)], Rc::new(world.websocket()))
-            .unwrap();
+        let id = world.subscribe(&[("x", Start::New)], Rc::new(world.websocket())).unwrap();
         // A message came with the handshake, half of another too.
         let mut client = tungstenite(world.adopt(id, b"\x81\x82\0\0\0\0m0\x81\x82\0\0\0\0m")).await;
         client.get_mut().write_all(b"1").await.unwrap();
         for n in 2..50 {
-            client
-                .feed(Tungstenite::text(format!("m{n}")))
-                .await
-                .unwrap();
+            client.feed(Tungstenite::text(format!("m{n}"))).await.unwrap();
         }
         client.flush().await.unwrap();
         // The last comes in halves, and reading is paused in the middle of it.
@@ -495,10 +387,7 @@ fn messages_of_a_client_wait_for_one_another() {
         client.get_mut().write_all(&bytes[7..]).await.unwrap();
         tokio::time::sleep(Duration::from_millis(50)).await;
         world.delivery.resume_reading(id);
-        client
-            .send(Tungstenite::Ping(Bytes::from("p")))
-            .await
-            .unwrap();
+        client.send(Tungstenite::Ping(Bytes::from("p"))).await.unwrap();
         for n in 0..=50 {
             assert_eq!(next(&mut client).await, format!("m{n}"));
         }
@@ -507,21 +396,15 @@ fn messages_of_a_client_wait_for_one_another() {
         assert_eq!(next(&mut client).await, "close");
         *world.diary.pause_with.borrow_mut() = None;
         world.is_empty().await;
-        assert_eq!(
-            world.diary.entries.borrow().last().unwrap(),
-            "closed Client x true"
-        );
+        assert_eq!(world.diary.entries.borrow().last().unwrap(), "closed Client x true");
     });
 }
 
 #[test]
 fn one_who_takes_nothing_for_too_long_is_cut() {
     world(Limits::default(), |world| async move {
-        let settings = Settings {
-            queue_bound: usize::MAX,
-            send_timeout: Duration::from_millis(200),
-            ..world.websocket()
-        };
+        let settings =
+            Settings { queue_bound: usize::MAX, send_timeout: Duration::from_millis(200), ..world.websocket() };
         let (_, client) = world.join(&["x"], settings);
         let text = "t".repeat(1 << 20);
         (0..16).for_each(|_| world.publish("x", &text));
@@ -582,9 +465,7 @@ fn several_channels_keep_their_order_and_deletion_ends_the_last() {
 fn a_stream_gets_pings_and_its_ending() {
     world(Limits::default(), |world| async move {
         let settings = Settings {
-            protocol: Protocol::Stream {
-                ending: Bytes::from("end"),
-            },
+            protocol: Protocol::Stream { ending: Bytes::from("end") },
             rendering: Rc::new(Raw(RenderingKey::fresh())),
             ping: Some((Duration::from_millis(200), Bytes::from("."))),
             ttl: Some(Duration::from_millis(500)),
@@ -605,50 +486,30 @@ fn a_stream_gets_pings_and_its_ending() {
 #[test]
 fn words_before_the_socket_are_not_lost() {
     world(Limits::default(), |world| async move {
-        let id = world
-            .subscribe(&[("x", Start::New)], Rc::new(world.websocket()))
-            .unwrap();
+        let id = world.subscribe(&[("x", Start::New)], Rc::new(world.websocket())).unwrap();
         world.publish("x", "early");
         tokio::task::yield_now().await;
-        world
-            .delivery
-            .close(id, Farewell::Code(1008, "no such channel"));
+        world.delivery.close(id, Farewell::Code(1008, "no such channel"));
         tokio::task::yield_now().await;
         let mut client = tungstenite(world.adopt(id, b"")).await;
         assert_eq!(next(&mut client).await, "x:early");
         assert_eq!(next(&mut client).await, "close 1008 no such channel");
-        let abandoned = world
-            .subscribe(&[("x", Start::New)], Rc::new(world.websocket()))
-            .unwrap();
+        let abandoned = world.subscribe(&[("x", Start::New)], Rc::new(world.websocket())).unwrap();
         world.delivery.abandon(abandoned);
         drop(client);
         world.is_empty().await;
-        world
-            .diary_says(&["closed Asked x true", "closed Broken x true"])
-            .await;
+        world.diary_says(&["closed Asked x true", "closed Broken x true"]).await;
     });
 }
 
 #[test]
 fn a_refused_channel_leaves_nothing_of_the_others() {
-    let limits = Limits {
-        max_subscribers_per_channel: Some(1),
-        ..Limits::default()
-    };
+    let limits = Limits { max_subscribers_per_channel: Some(1), ..Limits::default() };
     world(limits, |world| async move {
         let (_, client) = world.join(&["full"], world.websocket());
-        let refused = world.subscribe(
-            &[("x", Start::New), ("full", Start::New)],
-            Rc::new(world.websocket()),
-        );
+        let refused = world.subscribe(&[("x", Start::New), ("full", Start::New)], Rc::new(world.websocket()));
         assert_eq!(refused, Err(Refused::TooManySubscribers));
-        assert_eq!(
-            (
-                world.delivery.len(),
-                world.hub.statistics(b"x", 1).unwrap().subscribers
-            ),
-            (1, 0)
-        );
+        assert_eq!((world.delivery.len(), world.hub.statistics(b"x", 1).unwrap().subscribers), (1, 0));
         drop(client);
         world.is_empty().await;
     });
@@ -657,16 +518,11 @@ fn a_refused_channel_leaves_nothing_of_the_others() {
 #[test]
 fn coming_and_going_leaves_nothing() {
     world(Limits::default(), |world| async move {
-        let settings = Rc::new(Settings {
-            ping: Some((PATIENCE, Bytes::new())),
-            ..world.websocket()
-        });
+        let settings = Rc::new(Settings { ping: Some((PATIENCE, Bytes::new())), ..world.websocket() });
         let mut kept = Vec::new();
         for n in 0..2000 {
             let starts = [(["a", "b", "c"][n % 3], Start::New), ("d", Start::New)];
-            let id = world
-                .subscribe(&starts[..1 + n % 2], Rc::clone(&settings))
-                .unwrap();
+            let id = world.subscribe(&starts[..1 + n % 2], Rc::clone(&settings)).unwrap();
             let client = world.adopt(id, b"");
             if n % 100 == 0 {
                 kept.push((n, client));
@@ -685,14 +541,9 @@ fn coming_and_going_leaves_nothing() {
             let mut client = client;
             while client.read(&mut everything).is_ok() {}
         }
-        ["a", "b", "c"]
-            .iter()
-            .for_each(|channel| world.publish(channel, "last"));
+        ["a", "b", "c"].iter().for_each(|channel| world.publish(channel, "last"));
         for (n, client) in kept {
-            assert_eq!(
-                next(&mut tungstenite(client).await).await,
-                format!("{}:last", ["a", "b", "c"][n % 3])
-            );
+            assert_eq!(next(&mut tungstenite(client).await).await, format!("{}:last", ["a", "b", "c"][n % 3]));
         }
         world.is_empty().await;
     });
@@ -712,12 +563,7 @@ fn shutdown_says_farewell_to_all() {
         drop(clients);
         world.is_empty().await;
         assert!(
-            world
-                .diary
-                .entries
-                .borrow()
-                .iter()
-                .all(|entry| entry.starts_with(&format!("closed {:?}", Reason::Asked)))
+            world.diary.entries.borrow().iter().all(|entry| entry.starts_with(&format!("closed {:?}", Reason::Asked)))
         );
     });
 }
@@ -738,10 +584,7 @@ fn two_workers_see_one_channel_alike() {
             got
         })
     });
-    while hub
-        .statistics(b"x", 1)
-        .is_none_or(|channel| channel.subscribers < 2)
-    {
+    while hub.statistics(b"x", 1).is_none_or(|channel| channel.subscribers < 2) {
         std::thread::yield_now();
     }
     std::thread::scope(|scope| {
@@ -749,8 +592,7 @@ fn two_workers_see_one_channel_alike() {
             let hub = &hub;
             scope.spawn(move || {
                 for n in 0..1000 {
-                    hub.publish(b"x", Draft::text(format!("{publisher} {n}")), 1, OPTIONS)
-                        .unwrap();
+                    hub.publish(b"x", Draft::text(format!("{publisher} {n}")), 1, OPTIONS).unwrap();
                 }
             });
         }
@@ -758,9 +600,7 @@ fn two_workers_see_one_channel_alike() {
     let got = workers.map(|worker| worker.join().unwrap());
     assert!(got[0] == got[1]);
     for publisher in ["x:0 ", "x:1 "] {
-        let theirs = got[0]
-            .iter()
-            .filter_map(|text| text.strip_prefix(publisher)?.parse::<u32>().ok());
+        let theirs = got[0].iter().filter_map(|text| text.strip_prefix(publisher)?.parse::<u32>().ok());
         assert!(theirs.eq(0..1000));
     }
 }

@@ -21,8 +21,7 @@ pub(super) fn tick(moment: Duration) -> Tick {
 
 /// How many ticks a period takes, at least one.
 pub(super) fn ticks(period: Duration) -> Tick {
-    Tick::try_from(period.as_millis().div_ceil(LENGTH.as_millis()))
-        .map_or(NEVER, |ticks| ticks.max(1))
+    Tick::try_from(period.as_millis().div_ceil(LENGTH.as_millis())).map_or(NEVER, |ticks| ticks.max(1))
 }
 
 /// When a tick begins.
@@ -48,9 +47,6 @@ impl Timers {
 
     /// Takes the next bucket if it is due.
     pub(super) fn due(&mut self, now: Tick) -> Option<(Tick, Vec<SubscriberId>)> {
-        self.buckets
-            .first_entry()
-            .filter(|bucket| *bucket.key() <= now)
-            .map(|bucket| bucket.remove_entry())
+        self.buckets.first_entry().filter(|bucket| *bucket.key() <= now).map(|bucket| bucket.remove_entry())
     }
 }

@@ -43,19 +43,10 @@ const fn protocol(reason: &'static str) -> Violation {
     Violation { code: 1002, reason }
 }
 
-const NOT_UTF8: Violation = Violation {
-    code: 1007,
-    reason: "text is not UTF-8",
-};
-const TOO_BIG: Violation = Violation {
-    code: 1009,
-    reason: "message is too big",
-};
+const NOT_UTF8: Violation = Violation { code: 1007, reason: "text is not UTF-8" };
+const TOO_BIG: Violation = Violation { code: 1009, reason: "message is too big" };
 
-const NOT_DEFLATED: Violation = Violation {
-    code: 1007,
-    reason: "compressed data is broken",
-};
+const NOT_DEFLATED: Violation = Violation { code: 1007, reason: "compressed data is broken" };
 
 /// The longest head of a client's frame: two bytes, eight of length, four of mask.
 const HEAD: usize = 14;
@@ -98,20 +89,12 @@ impl Decoder {
 
     /// Takes from `input` up to the end of one message; returns how much it took and what it found. It is to be called again
     /// with what is left. `input` is overwritten. `bound` is the largest message allowed.
-    pub fn decode(
-        &mut self,
-        input: &mut [u8],
-        bound: usize,
-    ) -> Result<(usize, Option<Received>), Violation> {
+    pub fn decode(&mut self, input: &mut [u8], bound: usize) -> Result<(usize, Option<Received>), Violation> {
         self.decode_by(input, Rules { bound, deflate: false })
     }
 
     /// The same by more rules than a bound.
-    pub fn decode_by(
-        &mut self,
-        input: &mut [u8],
-        rules: Rules,
-    ) -> Result<(usize, Option<Received>), Violation> {
+    pub fn decode_by(&mut self, input: &mut [u8], rules: Rules) -> Result<(usize, Option<Received>), Violation> {
         let mut taken = 0;
         loop {
             let Some(frame) = self.frame else {
@@ -131,11 +114,7 @@ impl Decoder {
                     return Ok((taken, Some(received)));
                 }
             } else {
-                self.frame = Some(Frame {
-                    come: frame.come + here,
-                    missing: frame.missing - here,
-                    ..frame
-                });
+                self.frame = Some(Frame { come: frame.come + here, missing: frame.missing - here, ..frame });
                 self.keep(frame.opcode, part)?;
                 return Ok((taken, None));
             }
@@ -265,17 +244,7 @@ fn parse_head(head: &[u8], deflate: bool) -> Result<Option<(Frame, usize)>, Viol
         return Ok(None);
     };
     let missing = usize::try_from(length).map_err(|_| TOO_BIG)?;
-    Ok(Some((
-        Frame {
-            opcode,
-            last,
-            compressed,
-            mask: *mask,
-            come: 0,
-            missing,
-        },
-        head.len() - rest.len(),
-    )))
+    Ok(Some((Frame { opcode, last, compressed, mask: *mask, come: 0, missing }, head.len() - rest.len())))
 }
 
 /// A whole control frame.
@@ -290,11 +259,7 @@ fn control(opcode: Opcode, payload: Vec<u8>) -> Result<Received, Violation> {
 /// The code of a close frame's payload (RFC 6455 §7.4).
 fn close(payload: &[u8]) -> Result<Option<u16>, Violation> {
     let Some((code, reason)) = payload.split_first_chunk() else {
-        return if payload.is_empty() {
-            Ok(None)
-        } else {
-            Err(protocol("close code of one byte"))
-        };
+        return if payload.is_empty() { Ok(None) } else { Err(protocol("close code of one byte")) };
     };
     let code = u16::from_be_bytes(*code);
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
@@ -328,9 +293,7 @@ fn inflated(payload: &[u8], bound: usize) -> Result<Bytes, Violation> {
 /// into vectors.
 fn unmask(part: &mut [u8], mut mask: [u8; 4], come: usize) {
     mask.rotate_left(come % 4);
-    let twice = u64::from_ne_bytes([
-        mask[0], mask[1], mask[2], mask[3], mask[0], mask[1], mask[2], mask[3],
-    ]);
+    let twice = u64::from_ne_bytes([mask[0], mask[1], mask[2], mask[3], mask[0], mask[1], mask[2], mask[3]]);
     let (words, rest) = part.as_chunks_mut::<8>();
     for word in words {
         *word = (u64::from_ne_bytes(*word) ^ twice).to_ne_bytes();
@@ -389,12 +352,7 @@ mod tests {
             }
         }
         frame.extend(mask);
-        frame.extend(
-            payload
-                .iter()
-                .zip(mask.iter().cycle())
-                .map(|(byte, mask)| byte ^ mask),
-        );
+        frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
         frame
     }
 
@@ -421,17 +379,9 @@ mod tests {
     fn check(stream: &[u8], received: &[Received], end: Result<bool, u16>) {
         let expected = (received.to_vec(), end);
         assert_eq!(decode(&[stream]), expected, "whole");
-        assert_eq!(
-            decode(&stream.chunks(1).collect::<Vec<_>>()),
-            expected,
-            "byte by byte"
-        );
+        assert_eq!(decode(&stream.chunks(1).collect::<Vec<_>>()), expected, "byte by byte");
         for at in 0..stream.len() {
-            assert_eq!(
-                decode(&[&stream[..at], &stream[at..]]),
-                expected,
-                "cut at {at}"
-            );
+            assert_eq!(decode(&[&stream[..at], &stream[at..]]), expected, "cut at {at}");
         }
     }
 
@@ -442,26 +392,15 @@ mod tests {
     #[test]
     fn whole_messages() {
         check(&frame(0x81, b""), &[text("")], Ok(true));
-        check(
-            &frame(0x81, "häé€😀".as_bytes()),
-            &[text("häé€😀")],
-            Ok(true),
-        );
+        check(&frame(0x81, "häé€😀".as_bytes()), &[text("häé€😀")], Ok(true));
         let long = "x".repeat(500);
         check(&frame(0x81, long.as_bytes()), &[text(&long)], Ok(true));
         check(
             &frame(0x82, b"\xFF\x00"),
-            &[Received::Message(
-                Opcode::Binary,
-                Bytes::from_static(b"\xFF\x00"),
-            )],
+            &[Received::Message(Opcode::Binary, Bytes::from_static(b"\xFF\x00"))],
             Ok(true),
         );
-        check(
-            &[frame(0x81, b"a"), frame(0x81, b"b")].concat(),
-            &[text("a"), text("b")],
-            Ok(true),
-        );
+        check(&[frame(0x81, b"a"), frame(0x81, b"b")].concat(), &[text("a"), text("b")], Ok(true));
     }
 
     #[test]
@@ -475,17 +414,9 @@ mod tests {
             frame(0x80, &euro[2..]),
         ]
         .concat();
-        check(
-            &stream,
-            &[Received::Ping(Bytes::from("!")), Received::Pong, text("€")],
-            Ok(true),
-        );
+        check(&stream, &[Received::Ping(Bytes::from("!")), Received::Pong, text("€")], Ok(true));
         check(&frame(0x01, b"begun"), &[], Ok(false));
-        check(
-            &[frame(0x01, b""), frame(0x00, b""), frame(0x80, b"")].concat(),
-            &[text("")],
-            Ok(true),
-        );
+        check(&[frame(0x01, b""), frame(0x00, b""), frame(0x80, b"")].concat(), &[text("")], Ok(true));
     }
 
     #[test]
@@ -495,22 +426,10 @@ mod tests {
             check(&frame(first, b""), &[], Err(1002));
         }
         check(&frame(0x80, b"x"), &[], Err(1002));
-        check(
-            &[frame(0x01, b"a"), frame(0x81, b"b")].concat(),
-            &[],
-            Err(1002),
-        );
+        check(&[frame(0x01, b"a"), frame(0x81, b"b")].concat(), &[], Err(1002));
         check(&[0x89, 0x80 | 126, 0, 126, 0, 0, 0, 0], &[], Err(1002));
-        check(
-            &[0x81, 0x80 | 127, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-            &[],
-            Err(1002),
-        );
-        check(
-            &[frame(0x81, b"before"), frame(0x83, b"")].concat(),
-            &[text("before")],
-            Err(1002),
-        );
+        check(&[0x81, 0x80 | 127, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[], Err(1002));
+        check(&[frame(0x81, b"before"), frame(0x83, b"")].concat(), &[text("before")], Err(1002));
     }
 
     #[test]
@@ -519,41 +438,21 @@ mod tests {
         check(&frame(0x81, b"\xE2\x82"), &[], Err(1007));
         check(&frame(0x81, b"\xED\xA0\x80"), &[], Err(1007));
         check(&frame(0x01, b"ab\xFF"), &[], Err(1007));
-        check(
-            &[frame(0x01, b"\xE2"), frame(0x80, b"\x28")].concat(),
-            &[],
-            Err(1007),
-        );
+        check(&[frame(0x01, b"\xE2"), frame(0x80, b"\x28")].concat(), &[], Err(1007));
     }
 
     #[test]
     fn size_is_bounded_before_anything_is_kept() {
-        check(
-            &[0x82, 0x80 | 127, 0, 0, 0, 0, 0x7F, 0, 0, 0, 1, 2, 3, 4],
-            &[],
-            Err(1009),
-        );
+        check(&[0x82, 0x80 | 127, 0, 0, 0, 0, 0x7F, 0, 0, 0, 1, 2, 3, 4], &[], Err(1009));
         check(&frame(0x82, &[0; BOUND + 1]), &[], Err(1009));
-        check(
-            &[frame(0x02, &[0; BOUND]), frame(0x80, b"x")].concat(),
-            &[],
-            Err(1009),
-        );
+        check(&[frame(0x02, &[0; BOUND]), frame(0x80, b"x")].concat(), &[], Err(1009));
     }
 
     #[test]
     fn closing() {
         check(&frame(0x88, b""), &[Received::Close(None)], Ok(true));
-        check(
-            &frame(0x88, b"\x03\xE8bye"),
-            &[Received::Close(Some(1000))],
-            Ok(true),
-        );
-        check(
-            &frame(0x88, b"\x0B\xB8"),
-            &[Received::Close(Some(3000))],
-            Ok(true),
-        );
+        check(&frame(0x88, b"\x03\xE8bye"), &[Received::Close(Some(1000))], Ok(true));
+        check(&frame(0x88, b"\x0B\xB8"), &[Received::Close(Some(3000))], Ok(true));
         check(&frame(0x88, b"\x03"), &[], Err(1002));
         for code in [0u16, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000] {
             check(&frame(0x88, &code.to_be_bytes()), &[], Err(1002));
@@ -610,8 +509,6 @@ mod tests {
         cuts.iter_mut().for_each(|at| *at = (*at).min(stream.len()));
         cuts.extend([0, stream.len()]);
         cuts.sort_unstable();
-        cuts.windows(2)
-            .map(|pair| &stream[pair[0]..pair[1]])
-            .collect()
+        cuts.windows(2).map(|pair| &stream[pair[0]..pair[1]]).collect()
     }
 }
