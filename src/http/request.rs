@@ -109,7 +109,7 @@ impl Request {
         connection: Rc<Connection>,
         compiled: Arc<Compiled>,
         server_id: ServerId,
-        head: RequestHead,
+        head: Box<RequestHead>,
         started: Moment,
     ) -> Self {
         let location_id = compiled.server_location(server_id);
@@ -136,7 +136,7 @@ impl Request {
             captures: RefCell::default(),
             variables: Rc::default(),
             notes: Vec::new(),
-            head: Rc::new(head),
+            head: Rc::from(head),
             compiled,
         }
     }

@@ -149,7 +149,7 @@ pub(super) fn begin(
     connection: &Rc<Connection>,
     compiled: &Arc<Compiled>,
     listener: &Listener,
-    head: RequestHead,
+    head: Box<RequestHead>,
     started: Moment,
 ) -> Box<Request> {
     connection.requests.set(connection.requests.get() + 1);

@@ -49,8 +49,8 @@ pub enum Progress {
     Incomplete,
     /// A whole head; it took this many bytes of the input, and what follows is the body or the next request.
     Complete {
-        /// The head.
-        head: RequestHead,
+        /// The head; boxed, as it is handed on several times.
+        head: Box<RequestHead>,
         /// Its length in the input, empty lines before it included.
         consumed: usize,
     },
@@ -68,7 +68,7 @@ pub struct Refusal {
     /// What it was doing: the log goes on with ` while ` and this.
     pub action: &'static str,
     /// What is known of the request: at least the first line's bytes, for the log.
-    pub head: RequestHead,
+    pub head: Box<RequestHead>,
 }
 
 /// Makes a [`RequestHead`] from the bytes of a connection. One for each request.
@@ -82,7 +82,7 @@ pub struct HeadParser {
     /// The line has been accepted.
     in_headers: bool,
     room: Room,
-    head: RequestHead,
+    head: Box<RequestHead>,
     /// The lower-cased host and the decoded path, when they differ from what was sent.
     derived: Vec<u8>,
 }
@@ -351,7 +351,7 @@ impl HeadParser {
     }
 
     /// The head, with its own copy of `input`.
-    fn take(&mut self, input: &[u8]) -> RequestHead {
+    fn take(&mut self, input: &[u8]) -> Box<RequestHead> {
         let mut head = std::mem::take(&mut self.head);
         if !self.has_line {
             let rest = &input[self.start..];
@@ -449,7 +449,7 @@ mod tests {
         parser.parse(input, options)
     }
 
-    fn head(input: &str) -> RequestHead {
+    fn head(input: &str) -> Box<RequestHead> {
         match run(input.as_bytes(), &HeadOptions::default()) {
             Progress::Complete { head, .. } => head,
             other => panic!("{input:?} gave {other:?}"),
