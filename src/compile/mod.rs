@@ -156,10 +156,14 @@ impl Compiled {
             locations.push(compile_location(&config, location, trees(&location.children)));
         }
         let phases = Phases::new(crate::modules::MODULES);
-        let is_sent_header =
-            |variable: &Variable| matches!(&variable.source, crate::config::Source::BuiltIn { row, .. } if row.name == "sent_http_");
+        let is_sent_header = |variable: &Variable| matches!(&variable.source, crate::config::Source::BuiltIn { row, .. } if row.name == "sent_http_");
         let reads_sent_headers = config.variables.iter().any(is_sent_header);
         Self { config, reads_sent_headers, listeners, servers: compiled_servers, phases, locations }
+    }
+
+    /// What listens on an address.
+    pub fn listener(&self, address: &ListenAddress) -> Option<&Listener> {
+        self.listeners.iter().find(|listener| listener.address == *address)
     }
 
     /// A location.

@@ -230,12 +230,13 @@ impl Server {
         let bound = new.map(|listener| sockets::bind(listener, self.workers.len())).collect::<Result<Vec<_>, _>>()?;
         let gone = |address: &Arc<ListenAddress>| !compiled.listeners.iter().any(|new| new.address == **address);
         let gone: Vec<_> = self.listening.extract_if(.., |address| gone(address)).collect();
+        let before = self.live.compiled();
         self.live.replace(Arc::clone(&compiled));
         self.apply();
         self.listen(bound);
         for address in gone {
             for worker in &self.workers {
-                self.tell(worker, Control::Leave(Arc::clone(&address)));
+                self.tell(worker, Control::Leave(Arc::clone(&address), Arc::clone(&before)));
             }
             remove_socket(&address);
         }
