@@ -249,7 +249,7 @@ Connection: keep-alive
 Keep-Alive: timeout=60
 Vary: Accept-Encoding
 X-B: 1
-x-a: 
+x-a: \x20
 
 ";
         assert_eq!(String::from_utf8_lossy(&out), expected.replace('\n', "\r\n"));
