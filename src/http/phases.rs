@@ -268,7 +268,7 @@ impl Request {
 
     fn enter_named(&mut self, name: &Bytes) -> Result<Stage, u16> {
         let Some(location) = self.server().named.get(&name[..]).copied() else {
-            self.log(Level::Error, &format!("could not find named location \"{}\"", shown(&name)));
+            self.log(Level::Error, &format!("could not find named location \"{}\"", shown(name)));
             return Err(500);
         };
         self.is_internal = true;

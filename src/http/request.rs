@@ -273,7 +273,7 @@ impl Request {
                 Ok(true)
             }
             Err(error) => {
-                let (code, subject) = (error.code(), shown(&subject));
+                let (code, subject) = (error.code(), shown(subject));
                 let message = format!("pcre2_match() failed: {code} on \"{subject}\" using \"{}\"", regex.pattern());
                 self.log(Level::Alert, &message);
                 Err(error)

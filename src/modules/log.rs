@@ -415,7 +415,7 @@ fn write_at(request: &Request, path: &[u8], line: &[u8]) {
     match file.open() {
         Ok(()) => file.write(line),
         Err(error) => {
-            request.log(Level::Crit, &format!("open() \"{}\" failed ({error})", shown(&path)));
+            request.log(Level::Crit, &format!("open() \"{}\" failed ({error})", shown(path)));
         }
     }
 }

@@ -193,7 +193,7 @@ pub(super) fn matches(request: &Request, regex: &Regex, subject: &Bytes) -> Resu
     }
     log(request, || {
         let verb = if fits { "matches" } else { "does not match" };
-        format!("\"{}\" {verb} \"{}\"", regex.pattern(), shown(&subject))
+        format!("\"{}\" {verb} \"{}\"", regex.pattern(), shown(subject))
     });
     Ok(fits)
 }
