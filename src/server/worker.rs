@@ -47,7 +47,7 @@ pub struct Local {
     /// Its subscribers.
     pub delivery: Delivery,
     site: Rc<Site>,
-    open: Cell<usize>,
+    open: Rc<Cell<usize>>,
     complained: Cell<Option<Moment>>,
     listening: RefCell<Vec<Listening>>,
 }
@@ -92,7 +92,7 @@ pub(super) fn run(live: &'static Live, number: u16, mut control: mpsc::Unbounded
             worker,
             delivery,
             site,
-            open: Cell::new(0),
+            open: Rc::default(),
             complained: Cell::new(None),
             listening: RefCell::default(),
         });
@@ -312,11 +312,7 @@ fn begin(
     let listener = compiled.listeners.iter().position(|listener| listener.address == **address).unwrap_or(0);
     let connection = Rc::new(Connection::new(live.next_connection(), stream, peer, own, listener));
     let (site, address) = (Rc::clone(&local.site), Arc::clone(address));
-    let open = Open::new(Rc::clone(local));
-    spawn_local(async move {
-        crate::http::serve(site, connection, address, compiled).await;
-        drop(open);
-    });
+    spawn_counted(&local.open, crate::http::serve(site, connection, address, compiled));
 }
 
 impl Local {
@@ -330,19 +326,28 @@ impl Local {
     }
 }
 
+/// Runs a connection's task. A panic in it ends it alone.
+fn spawn_counted(open: &Rc<Cell<usize>>, task: impl Future<Output = ()> + 'static) -> JoinHandle<()> {
+    let open = Open::new(Rc::clone(open));
+    spawn_local(async move {
+        task.await;
+        drop(open);
+    })
+}
+
 /// Counts an open connection, whatever way it ends.
-struct Open(Rc<Local>);
+struct Open(Rc<Cell<usize>>);
 
 impl Open {
-    fn new(local: Rc<Local>) -> Self {
-        local.open.set(local.open.get() + 1);
-        Self(local)
+    fn new(count: Rc<Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.set(self.0.open.get() - 1);
+        self.0.set(self.0.get() - 1);
     }
 }
 
@@ -358,5 +363,29 @@ impl delivery::Clock for DeliveryClock {
 
     fn seconds(&self) -> u64 {
         clock::unix_time().as_secs()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
+
+    use super::*;
+
+    #[test]
+    fn a_panic_ends_one_connection_and_is_not_counted_any_more() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let open = Rc::new(Cell::new(0));
+            let (end, ended) = oneshot::channel();
+            let well = spawn_counted(&open, async { ended.await.unwrap() });
+            let panics = spawn_counted(&open, async { panic!("a fault of ours") });
+            assert_eq!(open.get(), 2);
+            assert!(panics.await.unwrap_err().is_panic());
+            assert_eq!(open.get(), 1);
+            end.send(()).unwrap();
+            well.await.unwrap();
+            assert_eq!(open.get(), 0);
+        });
     }
 }
