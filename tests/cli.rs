@@ -243,3 +243,14 @@ fn directives_are_described() {
     let all: Value = serde_json::from_str(&said.out).unwrap();
     assert!(all.as_array().unwrap().iter().any(|one| one["name"] == "perl" && one["status"] == "unsupported"));
 }
+
+#[test]
+fn a_start_says_what_only_compiling_finds() {
+    let server = "server { listen 127.0.0.1:%%PORT%%; server_name twice; }";
+    let config =
+        format!("daemon off; pid logs/nginx.pid; error_log logs/error.log; events {{}} http {{ {server} {server} }}");
+    let server = pushgate::Pushgate::start(&config, &[]);
+    let said = server.read("logs/startup.txt");
+    let expected = format!("conflicting server name \"twice\" on 127.0.0.1:{}, ignored", server.port());
+    assert!(said.contains("[warn] ") && said.contains(&expected), "{said}");
+}

@@ -4,7 +4,8 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -54,6 +55,104 @@ fn websockets_stay_over_reloads() {
     for mut client in clients {
         client.ping("still here");
         client.leave();
+    }
+}
+
+#[test]
+fn no_request_fails_during_reloads() {
+    let server = recipe::start_with(Postgres::shared(), &version(0));
+    let mut websocket = recipe::client(&server, "load");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    assert_eq!(http::get(server.port(), "/version").status, 200);
+                }
+            });
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    // A connection carries a thousand (`keepalive_requests`).
+                    let mut kept = KeptAlive::connect(server.port());
+                    (0..500).for_each(|_| drop(kept.version()));
+                }
+            });
+        }
+        for number in 1..=10 {
+            server.configure(&version(number));
+            server.signal("HUP");
+            until_version(&server, number);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    websocket.ping("still here");
+}
+
+#[test]
+fn a_kept_connection_has_the_new_configuration_at_once() {
+    let server = recipe::start_with(Postgres::shared(), &version(1));
+    let mut kept = KeptAlive::connect(server.port());
+    assert_eq!(kept.version(), "1");
+    server.configure(&version(2));
+    server.signal("HUP");
+    until_version(&server, 2);
+    assert_eq!(kept.version(), "2");
+}
+
+/// A connection that carries one request after another for `/version`.
+struct KeptAlive(BufReader<TcpStream>);
+
+impl KeptAlive {
+    fn connect(port: u16) -> Self {
+        Self(BufReader::new(http::connect(port)))
+    }
+
+    fn version(&mut self) -> String {
+        self.0.get_mut().write_all(b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            self.0.read_line(&mut line).unwrap();
+            assert!(!line.is_empty(), "the connection was closed");
+            if let Some(value) = line.strip_prefix("Content-Length: ") {
+                length = value.trim().parse().unwrap();
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).unwrap();
+        String::from_utf8(body).unwrap()
+    }
+}
+
+#[test]
+fn who_has_connected_is_served_when_a_reload_gives_the_port_up() {
+    let second = Port::free();
+    let listen = format!("listen 127.0.0.1:{};", second.number);
+    let config = |listen: &str| {
+        format!(
+            "daemon off; pid logs/nginx.pid; error_log logs/error.log info; events {{}}
+             http {{ access_log off; server {{ listen 127.0.0.1:%%PORT%%; {listen} return 200 served; }} }}"
+        )
+    };
+    let server = Pushgate::start(&config(&listen), &[]);
+    for _ in 0..5 {
+        server.configure(&config(""));
+        // Some of them the worker has accepted by the time of the reload, some wait in the socket's queue.
+        let connected: Vec<_> = (0..100).map(|_| http::connect(second.number)).collect();
+        server.signal("HUP");
+        wait::until("the port is closed", || TcpStream::connect(("127.0.0.1", second.number)).is_err());
+        for mut stream in connected {
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.ends_with("served"), "{answer:?}");
+        }
+        server.configure(&config(&listen));
+        server.signal("HUP");
+        wait::until("the port is open", || TcpStream::connect(("127.0.0.1", second.number)).is_ok());
     }
 }
 
@@ -116,7 +215,7 @@ fn a_reload_opens_new_ports_and_closes_old_ones() {
     assert_eq!(http::get(second.number, "/").body, "other");
     server.configure(&config(&third.number.to_string()));
     server.signal("HUP");
-    let open = |port: &Port| std::net::TcpStream::connect(("127.0.0.1", port.number)).is_ok();
+    let open = |port: &Port| TcpStream::connect(("127.0.0.1", port.number)).is_ok();
     wait::until("the new port is open", || open(&third));
     assert_eq!(http::get(third.number, "/").body, "other");
     wait::until("the old port is closed", || !open(&second));
@@ -136,6 +235,9 @@ fn a_broken_configuration_changes_nothing() {
         ("unknown directive", version(2).replace("push_stream_channels_path", "push_stream_chanels_path")),
         ("unexpected end of file", version(2).trim_end().trim_end_matches('}').to_owned()),
         ("invalid port", version(2).replace("listen 127.0.0.1:", "listen 127.0.0.1:99999; listen 127.0.0.1:")),
+        ("No such file or directory", version(2).replace("http {", "include missing.conf; http {")),
+        ("nginx.conf", version(2).replace("http {", "include nginx.conf; http {")),
+        ("missing/error.log", format!("error_log missing/error.log;\n{}", version(2))),
         ("Address already in use", version(2).replace("listen 127.0.0.1:%%PORT%%", &listen_taken)),
     ];
     for (message, config) in broken {
@@ -192,7 +294,7 @@ fn quit_lets_a_request_end() {
     assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
 
     server.signal("QUIT");
-    wait::until("new connections are refused", || std::net::TcpStream::connect(("127.0.0.1", server.port())).is_err());
+    wait::until("new connections are refused", || TcpStream::connect(("127.0.0.1", server.port())).is_err());
     assert!(server.runs());
     request.write_all(b"body").unwrap();
     let mut answer = String::new();

@@ -226,10 +226,14 @@ fn send(signal: Signal, config: &Config) -> ExitCode {
 /// Runs the server.
 fn serve(options: LoadOptions) -> ExitCode {
     let config = config::load(options);
-    if !say_findings(&config, false) || !say_findings(&config, true) {
+    if !config.is_good() {
+        let _refused = say_findings(&config, false) && say_findings(&config, true);
         return ExitCode::FAILURE;
     }
-    crate::server::run(config)
+    // Compiling finds more: conflicting names.
+    let compiled = Compiled::new(config);
+    let _good = say_findings(&compiled.config, false) && say_findings(&compiled.config, true);
+    crate::server::run(compiled)
 }
 
 fn say(message: &str) {

@@ -165,6 +165,11 @@ impl Compiled {
         Self { config, reads_sent_headers, listeners, servers: compiled_servers, locations }
     }
 
+    /// What listens on an address.
+    pub fn listener(&self, address: &ListenAddress) -> Option<&Listener> {
+        self.listeners.iter().find(|listener| listener.address == *address)
+    }
+
     /// A location.
     pub fn location(&self, id: LocationId) -> &Location {
         &self.locations[id.0 as usize]

@@ -55,17 +55,27 @@ enum After {
     Gone,
 }
 
-/// Serves a connection to its end.
-pub async fn serve(site: Rc<Site>, connection: Rc<Connection>, address: Arc<ListenAddress>) {
+/// Serves a connection to its end. `accepted` is the configuration that took it in.
+pub async fn serve(site: Rc<Site>, connection: Rc<Connection>, address: Arc<ListenAddress>, accepted: Arc<Compiled>) {
+    let Some(mut patience) = listener(&accepted, &connection, &address).map(|at| *heads(&accepted, at).timeout) else {
+        return;
+    };
     let _place = site.idle.enter(&connection);
-    let mut keepalive = None;
+    let mut accepted = Some(accepted);
     loop {
-        let compiled = (site.compiled)();
+        if connection.buffered().is_empty() && !wait(&site, &connection, patience, accepted.is_some()).await {
+            return;
+        }
+        // Not before the wait, in which a reload may come. What it no longer listens on is served once more as before.
+        let present = (site.compiled)();
+        let compiled = match accepted.take() {
+            Some(accepted) if listener(&present, &connection, &address).is_none() => accepted,
+            _ => present,
+        };
         let Some(listener) = listener(&compiled, &connection, &address) else { return };
-        let next = next_request(&site, &connection, &compiled, listener, keepalive).await;
-        let Some((request, is_bad)) = next else { return };
+        let Some((request, is_bad)) = next_request(&connection, &compiled, listener).await else { return };
         match answer(&site, request, is_bad).await {
-            After::Next(time) => keepalive = Some(time),
+            After::Next(time) => patience = time,
             After::Gone => return,
             After::Close { linger } => {
                 if linger {
@@ -77,25 +87,24 @@ pub async fn serve(site: Rc<Site>, connection: Rc<Connection>, address: Arc<List
     }
 }
 
-/// The listener that the connection came by, in the present configuration; a reload may have moved it.
+/// The listener that the connection came by; a reload may have moved it, or given it up.
 fn listener<'c>(compiled: &'c Compiled, connection: &Connection, address: &ListenAddress) -> Option<&'c Listener> {
     let same = |listener: &&Listener| listener.address == *address;
-    compiled.listeners.get(connection.listener).filter(same).or_else(|| compiled.listeners.iter().find(same))
+    compiled.listeners.get(connection.listener).filter(same).or_else(|| compiled.listener(address))
 }
 
-/// Waits for the next request's head: as long as the request before it says, if there was one. The flag says that it is to be refused. `None`: there is none.
+/// What holds for heads before it is known for which server they are.
+fn heads<'c>(compiled: &'c Compiled, listener: &Listener) -> &'c Heads {
+    compiled.settings(compiled.server_location(listener.default_server)).get::<Heads>()
+}
+
+/// Reads the head of a request that has begun. The status says that it is to be refused with it. `None`: there is none.
 async fn next_request(
-    site: &Site,
     connection: &Rc<Connection>,
     compiled: &Arc<Compiled>,
     listener: &Listener,
-    keepalive: Option<Duration>,
 ) -> Option<(Box<Request>, Option<u16>)> {
-    let settings = compiled.settings(compiled.server_location(listener.default_server));
-    let heads = settings.get::<Heads>();
-    if connection.buffered().is_empty() && !wait(site, connection, keepalive, *heads.timeout).await {
-        return None;
-    }
+    let heads = heads(compiled, listener);
     let options = HeadOptions::of(heads);
     let started = clock::now();
     let mut parser = HeadParser::new();
@@ -137,11 +146,11 @@ impl HeadOptions {
 }
 
 /// Waits for the first byte of a request; `false`: none will come.
-async fn wait(site: &Site, connection: &Connection, keepalive: Option<Duration>, first: Duration) -> bool {
-    if keepalive.is_some() && (site.is_closing)() {
+async fn wait(site: &Site, connection: &Connection, timeout: Duration, is_first: bool) -> bool {
+    if (site.is_closing)() && !is_first {
         return false;
     }
-    matches!(connection.wait(keepalive.unwrap_or(first)).await, Ok(1..))
+    matches!(connection.wait(timeout).await, Ok(1..))
 }
 
 /// Makes the request of a head.

@@ -12,12 +12,12 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 
 use super::clock;
 use super::live::Live;
-use super::log::{Level, LogSettings};
+use super::log::{Level, LogSettings, shown};
 use super::log_file;
 use super::sockets::{self, Bound, reason};
 use super::worker::{self, Control};
 use crate::compile::Compiled;
-use crate::config::{self, Config, ListenAddress, LoadOptions, Severity};
+use crate::config::{self, ListenAddress, LoadOptions, Severity};
 use crate::http::error_page::PRODUCT_VERSION;
 use crate::modules::MODULES;
 use crate::modules::core::Process;
@@ -31,9 +31,9 @@ const SIGNALS: [i32; 7] =
 type Failure = String;
 
 /// Runs the server until it is told to end. The configuration must be good.
-pub fn run(config: Config) -> ExitCode {
-    let options = config.built.options.clone();
-    let compiled = Arc::new(Compiled::new(config));
+pub fn run(compiled: Compiled) -> ExitCode {
+    let options = compiled.config.built.options.clone();
+    let compiled = Arc::new(compiled);
     let started = hold_signals().and_then(|held| start(&compiled).map(|(server, bound)| (server, bound, held)));
     match started {
         Ok((server, bound, held)) => server.serve(options, bound, held),
@@ -109,10 +109,12 @@ fn write_pid(path: &Path) -> Result<(), Failure> {
         .map_err(|error| format!("open() \"{}\" failed ({})", path.display(), reason(&error)))
 }
 
-/// A panic is a fault of ours: it ends the one task that it happens in, and is written down.
+/// A panic is a fault of ours: it ends the one task that it happens in, and is written down, on one line.
 fn log_panics(live: &'static Live) {
     std::panic::set_hook(Box::new(move |info| {
-        live.log(Level::Alert, &format!("a request ended by an error of the program: {info}"));
+        let what = shown(info.payload_as_str().unwrap_or("no message").as_bytes()).to_string();
+        let place = info.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+        live.log(Level::Alert, &format!("an error of the program ended a task: {what} at {place}"));
     }));
 }
 
@@ -231,6 +233,7 @@ impl Server {
         let bound = new.map(|listener| sockets::bind(listener, self.workers.len())).collect::<Result<Vec<_>, _>>()?;
         let gone = |address: &Arc<ListenAddress>| !compiled.listeners.iter().any(|new| new.address == **address);
         let gone: Vec<_> = self.listening.extract_if(.., |address| gone(address)).collect();
+        let before = self.live.compiled();
         self.live.replace(Arc::clone(&compiled));
         self.apply();
         for worker in &self.workers {
@@ -239,7 +242,7 @@ impl Server {
         self.listen(bound);
         for address in gone {
             for worker in &self.workers {
-                self.tell(worker, Control::Leave(Arc::clone(&address)));
+                self.tell(worker, Control::Leave(Arc::clone(&address), Arc::clone(&before)));
             }
             remove_socket(&address);
         }

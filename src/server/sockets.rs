@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,9 +46,12 @@ fn try_bind(address: &ListenAddress, options: &ListenOptions, workers: usize) ->
     match address {
         ListenAddress::Unix(path) => {
             let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-            // What a server that was killed left behind would be in the way; a living one still answers.
-            if Socket::new(Domain::UNIX, Type::STREAM, None)?.connect(&SockAddr::unix(path)?).is_err() {
-                drop(std::fs::remove_file(path));
+            // What a server that was killed left behind would be in the way. A living one answers, and what is no socket
+            // refuses in another way: they stay.
+            let left_behind = Socket::new(Domain::UNIX, Type::STREAM, None)?.connect(&SockAddr::unix(path)?);
+            let is_dead = left_behind.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+            if is_dead && std::fs::symlink_metadata(path)?.file_type().is_socket() {
+                std::fs::remove_file(path)?;
             }
             socket.bind(&SockAddr::unix(path)?)?;
             std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;

@@ -4,19 +4,21 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinHandle, LocalSet, spawn_local};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
 use super::clock::{self, Moment};
 use super::delivery::subscriber::Farewell;
 use super::delivery::{self, Delivery};
 use super::live::Live;
 use super::log::Level;
+use crate::compile::Compiled;
 use crate::config::ListenAddress;
 use crate::http::idle::{self, Idle};
 use crate::http::wire::date::DateCache;
@@ -34,8 +36,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 pub(super) enum Control {
     /// Listen on these too.
     Listen(Arc<ListenAddress>, OwnedFd),
-    /// Listen there no more.
-    Leave(Arc<ListenAddress>),
+    /// Listen there no more. Who has come already is served by the configuration that had the address.
+    Leave(Arc<ListenAddress>, Arc<Compiled>),
     /// There is a new configuration.
     Follow,
     /// Finish what is under way, and end.
@@ -51,9 +53,16 @@ pub struct Local {
     /// Its subscribers.
     pub delivery: Delivery,
     site: Rc<Site>,
-    open: Cell<usize>,
+    open: Rc<Cell<usize>>,
     complained: Cell<Option<Moment>>,
-    listening: RefCell<Vec<(Arc<ListenAddress>, AbortHandle)>>,
+    listening: RefCell<Vec<Listening>>,
+}
+
+/// A task that accepts connections.
+struct Listening {
+    address: Arc<ListenAddress>,
+    leave: oneshot::Sender<Arc<Compiled>>,
+    task: JoinHandle<()>,
 }
 
 impl std::fmt::Debug for Local {
@@ -90,7 +99,7 @@ pub(super) fn run(live: &'static Live, number: u16, mut control: mpsc::Unbounded
             worker,
             delivery,
             site,
-            open: Cell::new(0),
+            open: Rc::default(),
             complained: Cell::new(None),
             listening: RefCell::default(),
         });
@@ -100,7 +109,7 @@ pub(super) fn run(live: &'static Live, number: u16, mut control: mpsc::Unbounded
         while let Some(order) = control.recv().await {
             match order {
                 Control::Listen(address, socket) => listen(live, &local, address, socket),
-                Control::Leave(address) => leave(&local, &address),
+                Control::Leave(address, compiled) => leave(&local, &address, &compiled),
                 Control::Follow => {
                     let compiled = live.compiled();
                     MODULES.iter().filter_map(|module| module.follow).for_each(|follow| follow(&compiled, &local));
@@ -153,18 +162,33 @@ fn listen(live: &'static Live, local: &Rc<Local>, address: Arc<ListenAddress>, s
             return;
         }
     };
-    let task: JoinHandle<()> = spawn_local(accept(live, Rc::clone(local), Arc::clone(&address), listener));
-    local.listening.borrow_mut().push((address, task.abort_handle()));
+    let (leave, left) = oneshot::channel();
+    let task = spawn_local(accept(live, Rc::clone(local), Arc::clone(&address), listener, left));
+    local.listening.borrow_mut().push(Listening { address, leave, task });
 }
 
-fn leave(local: &Local, address: &ListenAddress) {
+fn leave(local: &Local, address: &ListenAddress, compiled: &Arc<Compiled>) {
     let mut listening = local.listening.borrow_mut();
-    listening.extract_if(.., |(listened, _)| **listened == *address).for_each(|(_, task)| task.abort());
+    for listening in listening.extract_if(.., |listening| *listening.address == *address) {
+        listening.leave(compiled);
+    }
+}
+
+impl Listening {
+    /// Ends it; the task is done when all who had come are accepted.
+    fn leave(self, compiled: &Arc<Compiled>) -> JoinHandle<()> {
+        // A task that has ended by a fault has nobody left to accept.
+        drop(self.leave.send(Arc::clone(compiled)));
+        self.task
+    }
 }
 
 /// Stops listening, and waits for requests under way and for subscribers to go.
 async fn quit(live: &'static Live, local: &Rc<Local>, control: &mut mpsc::UnboundedReceiver<Control>) {
-    local.listening.borrow_mut().drain(..).for_each(|(_, task)| task.abort());
+    let listening = local.listening.take();
+    for task in listening.into_iter().map(|listening| listening.leave(&live.compiled())) {
+        drop(task.await);
+    }
     local.site.idle.end_kept();
     let dismissing = spawn_local(dismiss(Rc::clone(local), live.farewell_time()));
     let timeout = *live.compiled().config.main().get::<crate::modules::core::Process>().shutdown_timeout;
@@ -217,34 +241,107 @@ impl Acceptor {
         }
     }
 
-    async fn accept(&self) -> io::Result<(Stream, Peer, Option<SocketAddr>)> {
+    async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                let local = stream.local_addr()?;
-                Ok((Stream::Tcp(stream), Peer::Ip(peer), Some(local)))
+                Accepted::tcp(stream, peer)
             }
             Self::Unix(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                let path = peer.as_pathname().map(std::path::Path::to_owned).unwrap_or_default();
-                Ok((Stream::Unix(stream), Peer::Unix(path), None))
+                Ok(Accepted::unix(stream, peer.as_pathname()))
             }
         }
     }
+
+    /// Ends listening, with those who have come already: closing the socket would reset their connections.
+    fn into_waiting(self) -> io::Result<Vec<Accepted>> {
+        let mut waiting = Vec::new();
+        match self {
+            Self::Tcp(listener) => {
+                let listener = listener.into_std()?;
+                while let Ok((stream, peer)) = listener.accept() {
+                    stream.set_nonblocking(true)?;
+                    waiting.push(Accepted::tcp(TcpStream::from_std(stream)?, peer)?);
+                }
+            }
+            Self::Unix(listener) => {
+                let listener = listener.into_std()?;
+                while let Ok((stream, peer)) = listener.accept() {
+                    stream.set_nonblocking(true)?;
+                    waiting.push(Accepted::unix(UnixStream::from_std(stream)?, peer.as_pathname()));
+                }
+            }
+        }
+        Ok(waiting)
+    }
 }
 
-async fn accept(live: &'static Live, local: Rc<Local>, address: Arc<ListenAddress>, acceptor: Acceptor) {
-    loop {
-        match acceptor.accept().await {
-            Ok((stream, peer, own)) => begin(live, &local, &address, stream, peer, own),
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+/// A connection that was just accepted.
+struct Accepted {
+    stream: Stream,
+    peer: Peer,
+    own: Option<SocketAddr>,
+}
+
+impl Accepted {
+    fn tcp(stream: TcpStream, peer: SocketAddr) -> io::Result<Self> {
+        let own = Some(stream.local_addr()?);
+        Ok(Self { stream: Stream::Tcp(stream), peer: Peer::Ip(peer), own })
+    }
+
+    fn unix(stream: UnixStream, path: Option<&Path>) -> Self {
+        let path = path.map(Path::to_owned).unwrap_or_default();
+        Self { stream: Stream::Unix(stream), peer: Peer::Unix(path), own: None }
+    }
+}
+
+/// Accepts until told to leave.
+async fn accept(
+    live: &'static Live,
+    local: Rc<Local>,
+    address: Arc<ListenAddress>,
+    acceptor: Acceptor,
+    mut left: oneshot::Receiver<Arc<Compiled>>,
+) {
+    // Who came after a reload that gave the address up, and before this worker was told.
+    let mut late = Vec::new();
+    let last = loop {
+        let accepted = tokio::select! {
+            last = &mut left => break last,
+            accepted = acceptor.accept() => accepted,
+        };
+        match accepted {
+            Ok(accepted) => {
+                let compiled = live.compiled();
+                match compiled.listener(&address) {
+                    Some(_) => begin(live, &local, &address, compiled, accepted),
+                    None => late.push(accepted),
+                }
+            }
+            Err(error) if is_shortage(&error) => {
                 live.log(Level::Crit, &format!("accept() failed ({})", super::sockets::reason(&error)));
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
             // The client was gone before it was accepted.
             Err(_) => {}
         }
+    };
+    // Without a word, the worker ends.
+    let Ok(compiled) = last else { return };
+    match acceptor.into_waiting() {
+        Ok(waiting) => late.extend(waiting),
+        Err(error) => live.log(Level::Crit, &format!("accept() failed ({})", super::sockets::reason(&error))),
     }
+    for accepted in late {
+        begin(live, &local, &address, Arc::clone(&compiled), accepted);
+    }
+}
+
+/// Whether the system has no more of something: another attempt at once would fail in the same way.
+fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::ENOSPC];
+    error.raw_os_error().is_some_and(|number| shortages.contains(&number))
 }
 
 /// Serves a connection that was just accepted, unless there are too many.
@@ -252,11 +349,9 @@ fn begin(
     live: &'static Live,
     local: &Rc<Local>,
     address: &Arc<ListenAddress>,
-    stream: Stream,
-    peer: Peer,
-    own: Option<SocketAddr>,
+    compiled: Arc<Compiled>,
+    Accepted { stream, peer, own }: Accepted,
 ) {
-    let compiled = live.compiled();
     let settings = compiled.config.built.model.events.map(|events| compiled.config.settings(events));
     let max = settings.map_or(512, |settings| settings.get::<Connections>().max);
     if local.open.get() + local.delivery.len() >= max {
@@ -266,11 +361,7 @@ fn begin(
     let listener = compiled.listeners.iter().position(|listener| listener.address == **address).unwrap_or(0);
     let connection = Rc::new(Connection::new(live.next_connection(), stream, peer, own, listener));
     let (site, address) = (Rc::clone(&local.site), Arc::clone(address));
-    let open = Open::new(Rc::clone(local));
-    spawn_local(async move {
-        crate::http::serve(site, connection, address).await;
-        drop(open);
-    });
+    spawn_counted(&local.open, crate::http::serve(site, connection, address, compiled));
 }
 
 impl Local {
@@ -284,19 +375,28 @@ impl Local {
     }
 }
 
+/// Runs a connection's task. A panic in it ends it alone.
+fn spawn_counted(open: &Rc<Cell<usize>>, task: impl Future<Output = ()> + 'static) -> JoinHandle<()> {
+    let open = Open::new(Rc::clone(open));
+    spawn_local(async move {
+        task.await;
+        drop(open);
+    })
+}
+
 /// Counts an open connection, whatever way it ends.
-struct Open(Rc<Local>);
+struct Open(Rc<Cell<usize>>);
 
 impl Open {
-    fn new(local: Rc<Local>) -> Self {
-        local.open.set(local.open.get() + 1);
-        Self(local)
+    fn new(count: Rc<Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.set(self.0.open.get() - 1);
+        self.0.set(self.0.get() - 1);
     }
 }
 
@@ -312,5 +412,29 @@ impl delivery::Clock for DeliveryClock {
 
     fn seconds(&self) -> u64 {
         clock::unix_time().as_secs()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
+
+    use super::*;
+
+    #[test]
+    fn a_panic_ends_one_connection_and_is_not_counted_any_more() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let open = Rc::new(Cell::new(0));
+            let (end, ended) = oneshot::channel();
+            let well = spawn_counted(&open, async { ended.await.unwrap() });
+            let panics = spawn_counted(&open, async { panic!("a fault of ours") });
+            assert_eq!(open.get(), 2);
+            assert!(panics.await.unwrap_err().is_panic());
+            assert_eq!(open.get(), 1);
+            end.send(()).unwrap();
+            well.await.unwrap();
+            assert_eq!(open.get(), 0);
+        });
     }
 }

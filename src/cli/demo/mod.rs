@@ -12,6 +12,7 @@ use postgres::Postgres;
 
 use super::options::{Wrong, superfluous};
 use super::{Command, output};
+use crate::compile::Compiled;
 use crate::config::{self, LoadOptions};
 
 /// The recipe's configuration; the addresses in it are replaced.
@@ -58,7 +59,7 @@ fn demo() -> Result<ExitCode, String> {
          'http://127.0.0.1:{port}/publisher?id=news'\n\nCtrl-C ends it all.\n",
         postgres.psql(),
     ));
-    let code = crate::server::run(config);
+    let code = crate::server::run(Compiled::new(config));
     say("stopping PostgreSQL …");
     postgres.stop();
     Ok(code)
