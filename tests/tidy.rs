@@ -164,8 +164,11 @@ impl Source {
         Self { path, module, text }
     }
 
-    /// Up to the tests at the foot.
+    /// Up to the tests at the foot; nothing of a file of tests.
     fn without_tests(&self) -> &str {
+        if self.path.starts_with("src/") && self.path.ends_with("/tests.rs") {
+            return "";
+        }
         self.text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default()
     }
 
