@@ -138,6 +138,40 @@ fn told(server: &Pushgate, id: &str) -> String {
     http::get(server.port(), &format!("/publisher?id={id}")).body
 }
 
+// Clients that send without end.
+
+#[test]
+fn a_long_body_that_nobody_wants_costs_no_memory() {
+    let config = "daemon off; pid logs/nginx.pid; error_log logs/error.log; events {}
+        http { access_log off; client_max_body_size 0; server { listen 127.0.0.1:%%PORT%%; return 200 answer; } }";
+    let server = Pushgate::start(config, &[]);
+    let mut stream = http::connect(server.port());
+    let before = server.resident_kb();
+    let megabyte = vec![b'x'; 1 << 20];
+    let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", 100 * megabyte.len());
+    let next = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let last = "0\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let mut most = 0;
+    let mut send = |bytes: &[u8]| {
+        std::io::Write::write_all(&mut stream, bytes).unwrap();
+        most = most.max(server.resident_kb());
+    };
+    send(head.as_bytes());
+    (0..100).for_each(|_| send(&megabyte));
+    send(next.as_bytes());
+    for _ in 0..100 {
+        send(b"100000\r\n");
+        send(&megabyte);
+        send(b"\r\n");
+    }
+    send(last.as_bytes());
+    let mut answers = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut answers).unwrap();
+    assert_eq!(answers.matches("answer").count(), 3, "{answers}");
+    let grown = most.saturating_sub(before);
+    assert!(grown < 8 * 1024, "memory grew by {grown} KB");
+}
+
 // Clients that take without end, or come and go.
 
 #[test]

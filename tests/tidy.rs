@@ -165,9 +165,9 @@ impl Source {
         Self { path, module, text }
     }
 
-    /// Up to the tests at the foot.
+    /// Up to the tests at the foot; nothing of a file of tests.
     fn without_tests(&self) -> &str {
-        if self.path.ends_with("/tests.rs") {
+        if self.path.starts_with("src/") && self.path.ends_with("/tests.rs") {
             return "";
         }
         static TESTS: LazyLock<Regex> =

@@ -38,11 +38,11 @@ impl Request {
             && !self.must_close
             && self.body.is_none()
             && self.head.is_chunked()
-            && decode(&mut Chunked::default(), &buffered, &mut BytesMut::new()).is_err()
+            && decode(&mut Chunked::default(), &buffered, |_| {}).is_err()
     }
 
     /// The bound that holds here; `None`: no bound.
-    fn max_body_size(&self) -> Option<u64> {
+    pub(super) fn max_body_size(&self) -> Option<u64> {
         Some(*self.settings::<Bodies>().max_size).filter(|size| *size > 0)
     }
 
@@ -87,11 +87,8 @@ impl Request {
         let mut decoder = Chunked::default();
         let mut body = BytesMut::new();
         loop {
-            let decoded = decode(&mut decoder, &self.connection.buffered(), &mut body);
-            let (consumed, is_done) = decoded.map_err(|error| {
-                self.log(Level::Info, &error.to_string());
-                400u16
-            })?;
+            let decoded = decode(&mut decoder, &self.connection.buffered(), |data| body.extend_from_slice(data));
+            let (consumed, is_done) = decoded.map_err(|error| self.bad_chunk(&error))?;
             self.connection.consume(consumed);
             if max.is_some_and(|max| body.len() as u64 > max) {
                 self.log(Level::Error, "client intended to send too large chunked body");
@@ -99,6 +96,45 @@ impl Request {
             }
             if is_done {
                 return Ok(body.freeze());
+            }
+            self.fill_body().await?;
+        }
+    }
+
+    fn bad_chunk(&self, error: &InvalidChunk) -> u16 {
+        self.log(Level::Info, &error.to_string());
+        400
+    }
+
+    /// Reads past a body that nobody wanted, however long it is: nothing of it is kept.
+    pub(super) async fn discard_body(&self) -> Result<(), u16> {
+        match self.head.content_length() {
+            Some(length) if !self.head.is_chunked() => self.discard_counted(length).await,
+            _ => self.discard_chunked().await,
+        }
+    }
+
+    async fn discard_counted(&self, mut left: u64) -> Result<(), u16> {
+        loop {
+            let buffered = self.connection.buffered().len();
+            let step = usize::try_from(left).map_or(buffered, |left| left.min(buffered));
+            self.connection.consume(step);
+            left -= step as u64;
+            if left == 0 {
+                return Ok(());
+            }
+            self.fill_body().await?;
+        }
+    }
+
+    async fn discard_chunked(&self) -> Result<(), u16> {
+        let mut decoder = Chunked::default();
+        loop {
+            let decoded = decode(&mut decoder, &self.connection.buffered(), |_| {});
+            let (consumed, is_done) = decoded.map_err(|error| self.bad_chunk(&error))?;
+            self.connection.consume(consumed);
+            if is_done {
+                return Ok(());
             }
             self.fill_body().await?;
         }
@@ -121,13 +157,13 @@ impl Request {
 }
 
 /// Decodes what is there; says how much of it was used, and whether the body is whole.
-fn decode(decoder: &mut Chunked, input: &[u8], body: &mut BytesMut) -> Result<(usize, bool), InvalidChunk> {
+fn decode(decoder: &mut Chunked, input: &[u8], mut keep: impl FnMut(&[u8])) -> Result<(usize, bool), InvalidChunk> {
     let mut at = 0;
     loop {
         match decoder.step(input, at)? {
             BodyStep::Data(range) => {
                 at = range.end;
-                body.extend_from_slice(&input[range]);
+                keep(&input[range]);
             }
             BodyStep::More => return Ok((input.len(), false)),
             BodyStep::End(end) => return Ok((end, true)),

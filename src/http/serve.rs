@@ -12,7 +12,7 @@ use super::module::Phase;
 use super::request::Request;
 use super::response::{Body, Detached, Response};
 use super::send;
-use super::settings::{Bodies, Heads, Keepalive, Lingering, Sending};
+use super::settings::{Heads, Keepalive, Lingering, Sending};
 use super::wire::date::DateCache;
 use super::wire::head::RequestHead;
 use super::wire::head::parser::{HeadOptions, HeadParser, Progress};
@@ -233,8 +233,9 @@ async fn send(site: &Site, request: &mut Request, response: &mut Response, keepa
         return After::Close { linger: false };
     }
     // A body that nobody read stands before the next request.
-    let keepalive = keepalive && (!request.has_unread_body() || Box::pin(skip_body(request)).await);
-    let has_unread = request.has_unread_body() || request.must_close;
+    let is_past = !request.has_unread_body() || (keepalive && Box::pin(skip_body(request)).await);
+    let keepalive = keepalive && is_past;
+    let has_unread = !is_past || request.must_close;
     match send::response(site, request, response, keepalive).await {
         Ok(true) => After::Next(request.settings::<Keepalive>().timeout.wait),
         Ok(false) => After::Close { linger: lingers(request, has_unread) },
@@ -254,10 +255,10 @@ fn lingers(request: &Request, has_unread: bool) -> bool {
 }
 
 /// Reads past a body that nobody wanted; `false`: the connection is of no more use.
-async fn skip_body(request: &mut Request) -> bool {
+async fn skip_body(request: &Request) -> bool {
     let is_waiting = request.head.known(Known::Expect).is_some();
-    let too_long = request.head.content_length().is_some_and(|length| length > *request.settings::<Bodies>().max_size);
-    !is_waiting && !too_long && request.read_body().await.is_ok()
+    let too_long = request.head.content_length().zip(request.max_body_size()).is_some_and(|(length, max)| length > max);
+    !is_waiting && !too_long && request.discard_body().await.is_ok()
 }
 
 /// Sends the head and gives the socket away.
