@@ -298,7 +298,12 @@ impl Delivery {
         loop {
             let progress = self.state.borrow_mut().read(&mut input, buffer, self.now());
             match progress {
-                Some(Progress::Message(events, opcode, payload)) => events.message(id, opcode, payload),
+                Some(Progress::Message(events, opcode, payload)) => {
+                    if guarded(|| events.message(id, opcode, payload)).is_none() {
+                        self.close(id, Farewell::Code(1011, "internal error"));
+                        return;
+                    }
+                }
                 Some(Progress::More) => {}
                 None => return,
             }
@@ -327,10 +332,10 @@ impl Delivery {
                 return;
             }
             for Effect { events, id, news } in effects {
-                match news {
+                guarded(|| match news {
                     News::Mail => events.mail(id),
                     News::Closed(closed) => events.closed(id, closed),
-                }
+                });
             }
         }
     }
@@ -387,4 +392,10 @@ impl Work {
 /// A signal is no error.
 fn interrupted(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) }
+}
+
+/// Tells a module something. An error of the program in it, which the panic hook writes down, must end this one
+/// subscriber's affair and not the delivery to all; no borrow is held meanwhile. `None`: there was one.
+fn guarded<T>(tell: impl FnOnce() -> T) -> Option<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(tell)).ok()
 }

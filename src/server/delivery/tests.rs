@@ -78,6 +78,7 @@ struct Diary {
 impl SubscriberEvents for Diary {
     fn message(&self, subscriber: SubscriberId, opcode: Opcode, payload: Bytes) {
         let text = String::from_utf8_lossy(&payload[..payload.len().min(20)]).into_owned();
+        assert_ne!(text, "an error of the program");
         self.entries.borrow_mut().push(format!("{opcode:?} {text}"));
         if let Some(delivery) = self.pause_with.borrow().clone() {
             delivery.pause_reading(subscriber);
@@ -458,6 +459,21 @@ fn several_channels_keep_their_order_and_deletion_ends_the_last() {
         drop(client);
         world.is_empty().await;
         world.diary_says(&["closed ChannelDeleted y false"]).await;
+    });
+}
+
+#[test]
+fn an_error_of_the_program_ends_one_subscriber() {
+    world(Limits::default(), |world| async move {
+        let mut unlucky = tungstenite(world.join(&["x"], world.websocket()).1).await;
+        let mut other = tungstenite(world.join(&["x"], world.websocket()).1).await;
+        unlucky.send("an error of the program".into()).await.unwrap();
+        assert_eq!(next(&mut unlucky).await, "close 1011 internal error");
+        world.publish("x", "goes on");
+        assert_eq!(next(&mut other).await, "x:goes on");
+        world.delivery.shutdown(Farewell::Plain);
+        drop((unlucky, other));
+        world.is_empty().await;
     });
 }
 
