@@ -301,7 +301,6 @@ impl Delivery {
                 Some(Progress::Message(events, opcode, payload)) => {
                     if guarded(|| events.message(id, opcode, payload)).is_none() {
                         self.close(id, Farewell::Code(1011, "internal error"));
-                        return;
                     }
                 }
                 Some(Progress::More) => {}

@@ -78,7 +78,7 @@ struct Diary {
 impl SubscriberEvents for Diary {
     fn message(&self, subscriber: SubscriberId, opcode: Opcode, payload: Bytes) {
         let text = String::from_utf8_lossy(&payload[..payload.len().min(20)]).into_owned();
-        assert_ne!(text, "an error of the program");
+        assert_ne!(text, "program error");
         self.entries.borrow_mut().push(format!("{opcode:?} {text}"));
         if let Some(delivery) = self.pause_with.borrow().clone() {
             delivery.pause_reading(subscriber);
@@ -467,7 +467,7 @@ fn an_error_of_the_program_ends_one_subscriber() {
     world(Limits::default(), |world| async move {
         let mut unlucky = tungstenite(world.join(&["x"], world.websocket()).1).await;
         let mut other = tungstenite(world.join(&["x"], world.websocket()).1).await;
-        unlucky.send("an error of the program".into()).await.unwrap();
+        unlucky.send("program error".into()).await.unwrap();
         assert_eq!(next(&mut unlucky).await, "close 1011 internal error");
         world.publish("x", "goes on");
         assert_eq!(next(&mut other).await, "x:goes on");
