@@ -4,7 +4,7 @@
 mod support;
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 use support::pushgate;
@@ -36,7 +36,7 @@ impl Place {
 
     /// Runs a command of ours on the configuration.
     fn command(&self, args: &[&str]) -> Said {
-        let mut command = std::process::Command::new(pushgate::binary());
+        let mut command = Command::new(pushgate::binary());
         let output = command.args(args).current_dir(self.path().join("conf")).output().unwrap();
         Said::of(output, self.path())
     }
@@ -253,4 +253,17 @@ fn a_start_says_what_only_compiling_finds() {
     let said = server.read("logs/startup.txt");
     let expected = format!("conflicting server name \"twice\" on 127.0.0.1:{}, ignored", server.port());
     assert!(said.contains("[warn] ") && said.contains(&expected), "{said}");
+}
+
+#[test]
+fn the_example_configurations_load() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf.d");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let file = entry.unwrap().path();
+        let output = Command::new(pushgate::binary()).arg("check").arg(&file).output().unwrap();
+        assert!(output.status.success(), "{}: {}", file.display(), String::from_utf8_lossy(&output.stdout));
+        count += 1;
+    }
+    assert!(count > 0, "conf.d has examples");
 }
