@@ -168,22 +168,8 @@ impl AsFd for Stream {
 impl Connection {
     /// A connection that was just accepted.
     pub fn new(number: u64, stream: Stream, peer: Peer, local: Option<SocketAddr>, listener: usize) -> Self {
-        Self {
-            number,
-            peer,
-            local,
-            listener,
-            accepted: clock::now(),
-            requests: Cell::new(0),
-            waits_until: Cell::new(None),
-            stream: RefCell::new(Some(Rc::new(RefCell::new(stream)))),
-            buffer: RefCell::default(),
-        }
-    }
-
-    /// The socket; an error after it was taken over.
-    pub(super) fn stream(&self) -> io::Result<Rc<RefCell<Stream>>> {
-        self.stream.borrow().clone().ok_or_else(|| io::ErrorKind::NotConnected.into())
+        let stream = RefCell::new(Some(Rc::new(RefCell::new(stream))));
+        Self { stream, requests: Cell::new(0), ..Self::gone(number, peer, local, listener) }
     }
 
     /// One that belongs to somebody else by now, or has ended: only its particulars are left.
@@ -199,6 +185,11 @@ impl Connection {
             stream: RefCell::default(),
             buffer: RefCell::default(),
         }
+    }
+
+    /// The socket; an error after it was taken over.
+    pub(super) fn stream(&self) -> io::Result<Rc<RefCell<Stream>>> {
+        self.stream.borrow().clone().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// Reads the first bytes of a request; 0 is the end of the connection, or of the time that it waits.
