@@ -27,9 +27,9 @@ struct Prefix {
 
 /// What was found.
 #[derive(Clone, Debug)]
-pub enum Found {
-    /// A location, with the captures of its expression if it has one.
-    Location(LocationId, Option<Captures>),
+pub enum Found<'t> {
+    /// A location, with its expression and what that captured, if it has one.
+    Location(LocationId, Option<(&'t Regex, Captures)>),
     /// The path lacks the slash that this location's name ends with: a permanent redirect.
     Redirect(LocationId),
     /// None.
@@ -84,7 +84,7 @@ impl LocationTree {
 }
 
 /// Finds the location of a path. `Err` is an expression whose match was given up.
-pub fn find(compiled: &Compiled, tree: &LocationTree, path: &Bytes) -> Result<Found, pcre2::Error> {
+pub fn find<'c>(compiled: &'c Compiled, tree: &'c LocationTree, path: &Bytes) -> Result<Found<'c>, pcre2::Error> {
     if let Some(location) = tree.exact.get(&path[..]) {
         return Ok(Found::Location(*location, None));
     }
@@ -96,30 +96,25 @@ pub fn find(compiled: &Compiled, tree: &LocationTree, path: &Bytes) -> Result<Fo
         return Ok(Found::Redirect(*location));
     }
     let mut no_regex = false;
-    let mut inner = Found::Nothing;
     if let Some(location) = longest {
         let entry = compiled.location(location);
         no_regex = entry.no_regex;
-        inner = match find(compiled, &entry.tree, path)? {
-            Found::Nothing => Found::Nothing,
+        match find(compiled, &entry.tree, path)? {
+            Found::Nothing => {}
             found => return Ok(found),
-        };
+        }
     }
     if !no_regex {
         for (regex, location) in &tree.regexes {
             if let Some(captures) = regex.captures(path)? {
-                let nested = find(compiled, &compiled.location(*location).tree, path)?;
-                return Ok(match nested {
-                    Found::Nothing => Found::Location(*location, Some(captures)),
+                return Ok(match find(compiled, &compiled.location(*location).tree, path)? {
+                    Found::Nothing => Found::Location(*location, Some((regex, captures))),
                     found => found,
                 });
             }
         }
     }
-    Ok(match (inner, longest) {
-        (Found::Nothing, Some(location)) => Found::Location(location, None),
-        (found, _) => found,
-    })
+    Ok(longest.map_or(Found::Nothing, |location| Found::Location(location, None)))
 }
 
 #[cfg(test)]

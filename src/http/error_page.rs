@@ -152,7 +152,6 @@ impl Request {
                 if self.method != Method::Head {
                     self.method = Method::Get;
                     self.method_name = Bytes::from_static(b"GET");
-                    self.method_replaced = true;
                 }
                 Special::Jump(Jump::Redirect { uri, args })
             }

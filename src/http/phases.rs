@@ -185,8 +185,8 @@ impl Request {
             }
             Ok(Found::Nothing) => self.enter(self.location_id),
             Ok(Found::Location(location, captures)) => {
-                if let Some(captures) = captures {
-                    self.matched(&compiled, location, captures);
+                if let Some((regex, captures)) = captures {
+                    self.keep_captures(regex, captures);
                 }
                 self.enter(location)
             }
@@ -194,19 +194,6 @@ impl Request {
                 self.enter(location)?;
                 Err(Outcome::Answer(self.slash_redirect(location)))
             }
-        }
-    }
-
-    /// Keeps what a location's expression captured.
-    fn matched(
-        &mut self,
-        compiled: &crate::compile::Compiled,
-        location: LocationId,
-        captures: crate::config::value::Captures,
-    ) {
-        let definition = location.0 as usize - compiled.servers.len();
-        if let crate::config::LocationKind::Regex(regex) = &compiled.config.built.model.locations[definition].kind {
-            self.keep_captures(regex, captures);
         }
     }
 

@@ -53,7 +53,6 @@ pub struct Request {
     pub sent: Sent,
     pub(super) body: Option<Bytes>,
     pub(super) uri_changes: u8,
-    pub(super) method_replaced: bool,
     pub(super) is_error_page: bool,
     pub(super) must_close: bool,
     /// Whether the location has to be found anew after the rewrite phase.
@@ -129,7 +128,6 @@ impl Request {
             sent: Sent::default(),
             body: None,
             uri_changes: MAX_URI_CHANGES,
-            method_replaced: false,
             is_error_page: false,
             must_close: false,
             uri_changed: false,
@@ -161,7 +159,6 @@ impl Request {
             sent: Sent::default(),
             body: self.body.clone(),
             uri_changes: MAX_URI_CHANGES,
-            method_replaced: false,
             is_error_page: false,
             must_close: false,
             uri_changed: false,

@@ -11,6 +11,7 @@ use crate::config::{
     Args, Call, Contexts, Cx, Declarations, Diagnostic, Directive, Fault, Merge, Position, Registry, Section,
     SectionRow, Severity, Slot, Status, Value, VarId, VariableRow,
 };
+use crate::http::wire::escape::{JsonDigits, push_json};
 use crate::http::{Module, Next, Phase, Request, root};
 use crate::server::log::{Level, shown};
 use crate::server::log_file::LogFile;
@@ -370,20 +371,7 @@ impl Escaping {
                     }
                 }
             }
-            (Self::Json, Some(value)) => {
-                for byte in value {
-                    match byte {
-                        b'"' | b'\\' => line.extend_from_slice(&[b'\\', *byte]),
-                        b'\n' => line.extend_from_slice(b"\\n"),
-                        b'\r' => line.extend_from_slice(b"\\r"),
-                        b'\t' => line.extend_from_slice(b"\\t"),
-                        0x08 => line.extend_from_slice(b"\\b"),
-                        0x0c => line.extend_from_slice(b"\\f"),
-                        ..0x20 => push_hex(line, b"\\u00", *byte),
-                        byte => line.push(*byte),
-                    }
-                }
-            }
+            (Self::Json, Some(value)) => push_json(line, value, JsonDigits::Upper),
         }
     }
 }

@@ -173,13 +173,12 @@ impl Map {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{LoadOptions, load_text};
+    use crate::config::testing::load_http;
 
     #[test]
     fn messages() {
         let check = |block: &str, expected: &[&str]| {
-            let text = format!("events {{}} http {{ {block} }}");
-            let config = load_text(LoadOptions { offline: true, ..LoadOptions::default() }, text.as_bytes());
+            let config = load_http(block);
             let got: Vec<_> = config.built.diagnostics.iter().map(|finding| &finding.message).collect();
             assert_eq!(got, expected, "{block}");
         };

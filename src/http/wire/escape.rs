@@ -151,6 +151,41 @@ pub fn unescape(text: &[u8], kind: Unescape) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
+/// The digits of a JSON escape such as `\u001F`, in which nginx and its modules differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JsonDigits {
+    /// nginx's own: upper case.
+    Upper,
+    /// set-misc's: lower case.
+    Lower,
+}
+
+/// Appends `text` as the inside of a JSON string, escaped as nginx does; bytes that are no UTF-8 stay as they are.
+pub fn push_json(out: &mut Vec<u8>, text: &[u8], digits: JsonDigits) {
+    let mut plain = 0;
+    for (index, &byte) in text.iter().enumerate() {
+        if !matches!(byte, b'"' | b'\\' | 0..0x20) {
+            continue;
+        }
+        out.extend_from_slice(&text[plain..index]);
+        plain = index + 1;
+        match byte {
+            0x08 => out.extend_from_slice(b"\\b"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            0x0c => out.extend_from_slice(b"\\f"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            0..0x20 => {
+                let low = HEX[usize::from(byte & 15)];
+                let low = if digits == JsonDigits::Lower { low.to_ascii_lowercase() } else { low };
+                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', HEX[usize::from(byte >> 4)], low]);
+            }
+            _ => out.extend_from_slice(&[b'\\', byte]),
+        }
+    }
+    out.extend_from_slice(&text[plain..]);
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::io::Write;
 
 use crate::http::wire::date::{http_date, time_iso8601};
-use crate::http::wire::escape::{Escape, escape, escape_html};
+use crate::http::wire::escape::{Escape, JsonDigits, escape, escape_html, push_json};
 use crate::server::local_time;
 
 /// What is in a folder. Folders go before the rest, names by their bytes.
@@ -130,7 +130,7 @@ pub(super) fn json(entries: &[Entry], callback: Option<&[u8]>) -> Vec<u8> {
     out.push(b'[');
     for (number, entry) in entries.iter().enumerate() {
         out.extend_from_slice(if number == 0 { b"\r\n{ \"name\":\"" } else { b",\r\n{ \"name\":\"" });
-        push_json(&mut out, &entry.name);
+        push_json(&mut out, &entry.name, JsonDigits::Upper);
         let date = http_date(entry.mtime);
         let (kind, date) = (entry.kind.word(), String::from_utf8_lossy(&date));
         write_line(&mut out, format_args!("\", \"type\":\"{kind}\", \"mtime\":\"{date}\""));
@@ -144,22 +144,6 @@ pub(super) fn json(entries: &[Entry], callback: Option<&[u8]>) -> Vec<u8> {
         out.extend_from_slice(b");");
     }
     out
-}
-
-/// A text inside a JSON string, as nginx escapes it.
-fn push_json(out: &mut Vec<u8>, text: &[u8]) {
-    for byte in text {
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            0x08 => out.extend_from_slice(b"\\b"),
-            0x0c => out.extend_from_slice(b"\\f"),
-            0..0x20 => write_line(out, format_args!("\\u{byte:04X}")),
-            _ => out.push(*byte),
-        }
-    }
 }
 
 /// XML.
@@ -267,7 +251,7 @@ mod tests {
     #[test]
     fn control_characters_in_json() {
         let mut out = Vec::new();
-        push_json(&mut out, b"\x01\x08\\\n\xff");
+        push_json(&mut out, b"\x01\x08\\\n\xff", JsonDigits::Upper);
         assert_eq!(out, b"\\u0001\\b\\\\\\n\xff");
     }
 }

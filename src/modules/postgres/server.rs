@@ -295,10 +295,7 @@ fn keepalive(call: &Call<'_>, servers: usize) -> Result<Keepalive, Fault> {
     };
     for index in 1..call.len() {
         let word = call.text(index);
-        let must_be = |what: &str| {
-            let (name, value) = word.split_once('=').unwrap_or_default();
-            error(call, &format!("\"{name}\" value \"{value}\" must be {what}")).word(index)
-        };
+        let must_be = |what: &str| option_must_be(call, index, what);
         match word.split_once('=') {
             Some(("overflow", value)) => keepalive.overflow = overflow(value).ok_or_else(|| must_be(OVERFLOWS))?,
             Some(("timeout", value)) => {
@@ -326,10 +323,7 @@ fn postgres_queue(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
     let mut queue = Queue { max: positive(call, 0)?, overflow: Overflow::Ignore, timeout: DEFAULT_WAIT };
     for index in 1..call.len() {
         let word = call.text(index);
-        let must_be = |what: &str| {
-            let (name, value) = word.split_once('=').unwrap_or_default();
-            error(call, &format!("\"{name}\" value \"{value}\" must be {what}")).word(index)
-        };
+        let must_be = |what: &str| option_must_be(call, index, what);
         match word.split_once('=') {
             Some(("overflow", value)) => queue.overflow = overflow(value).ok_or_else(|| must_be(OVERFLOWS))?,
             Some(("timeout", value)) => {
@@ -380,6 +374,13 @@ fn positive(call: &Call<'_>, index: usize) -> Result<usize, Fault> {
 /// A fault in the words of today's module.
 pub(super) fn error(call: &Call<'_>, text: &str) -> Fault {
     call.fault(&format!("error: {text}"))
+}
+
+/// The fault of an option `name=value` whose value is wrong.
+fn option_must_be(call: &Call<'_>, index: usize, what: &str) -> Fault {
+    let word = call.text(index);
+    let (name, value) = word.split_once('=').unwrap_or_default();
+    error(call, &format!("\"{name}\" value \"{value}\" must be {what}")).word(index)
 }
 
 /// The fault of a word that today's module knows nothing of.

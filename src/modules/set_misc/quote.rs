@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::step::{In, Outcome};
+use crate::http::wire::escape::{JsonDigits, push_json};
 
 /// `set_quote_sql_str`: a literal in MySQL's way.
 pub(super) fn sql(given: In<'_>) -> Outcome {
@@ -40,18 +41,7 @@ pub(super) fn json(given: In<'_>) -> Outcome {
     }
     let mut out = Vec::with_capacity(text.len() + 2);
     out.push(b'"');
-    for byte in text {
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
-            0x08 => out.extend_from_slice(b"\\b"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            0x0c => out.extend_from_slice(b"\\f"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            0..0x20 => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
-            _ => out.push(*byte),
-        }
-    }
+    push_json(&mut out, text, JsonDigits::Lower);
     out.push(b'"');
     Ok(out.into())
 }

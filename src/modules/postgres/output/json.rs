@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{JsonStyle, Values};
+use crate::http::wire::escape::{JsonDigits, push_json};
 use crate::pg::connection::Column;
 
 /// Types whose values stand without quotes in the JSON of 2018: int8, int2, int2vector, int4, json, jsonb.
@@ -105,7 +106,7 @@ impl Json {
                 (Some(value), Kind::Bool) => out.extend_from_slice(if *value == b"t" { b"true" } else { b"false" }),
                 (Some(value), Kind::Quoted) => {
                     out.push(b'"');
-                    escape(value, out);
+                    push_json(out, value, JsonDigits::Upper);
                     out.push(b'"');
                 }
             }
@@ -119,7 +120,7 @@ impl JsonColumn {
         let mut start = vec![b'"'];
         match style {
             JsonStyle::Old => start.extend_from_slice(&column.name),
-            JsonStyle::New => escape(&column.name, &mut start),
+            JsonStyle::New => push_json(&mut start, &column.name, JsonDigits::Upper),
         }
         start.extend_from_slice(b"\":");
         let kind = match style {
@@ -130,28 +131,6 @@ impl JsonColumn {
         };
         Self { start, kind }
     }
-}
-
-/// nginx's escaping of JSON strings.
-fn escape(text: &[u8], out: &mut Vec<u8>) {
-    let mut plain = 0;
-    for (index, byte) in text.iter().enumerate() {
-        if !matches!(byte, b'"' | b'\\' | 0..0x20) {
-            continue;
-        }
-        out.extend_from_slice(&text[plain..index]);
-        plain = index + 1;
-        match byte {
-            0x08 => out.extend_from_slice(b"\\b"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            0x0c => out.extend_from_slice(b"\\f"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            0..0x20 => out.extend_from_slice(format!("\\u{byte:04X}").as_bytes()),
-            _ => out.extend_from_slice(&[b'\\', *byte]),
-        }
-    }
-    out.extend_from_slice(&text[plain..]);
 }
 
 #[cfg(test)]
