@@ -37,17 +37,18 @@ impl Browser {
             .unwrap();
         let mut process = Process(process);
         let mut lines = BufReader::new(process.0.stderr.take().unwrap()).lines();
-        let address = lines
-            .find_map(|line| {
-                Some(line.ok()?.strip_prefix("DevTools listening on ws://")?.split('/').next()?.to_owned())
-            })
+        let browser = lines
+            .find_map(|line| Some(line.ok()?.strip_prefix("DevTools listening on ")?.to_owned()))
             .expect("chromium tells its address");
         // It goes on talking; a full pipe would stop it.
         std::thread::spawn(move || lines.for_each(drop));
-        let pages: Value = serde_json::from_str(&super::http::get(port(&address), "/json/list").body).unwrap();
-        let page = pages.as_array().unwrap().iter().find(|page| page["type"] == "page").unwrap();
-        let (page, _) = connect(format!("ws://{address}/devtools/page/{}", page["id"].as_str().unwrap())).unwrap();
-        Self { _process: process, page, next: 0, _profile: profile }
+        let open = |url: &str| connect(url).unwrap().0;
+        let mut this = Self { _process: process, page: open(&browser), next: 0, _profile: profile };
+        let targets = this.call("Target.getTargets", &json!({}));
+        let page = targets["targetInfos"].as_array().unwrap().iter().find(|target| target["type"] == "page").unwrap();
+        let (address, _) = browser.split_once("/devtools/").unwrap();
+        this.page = open(&format!("{address}/devtools/page/{}", page["targetId"].as_str().unwrap()));
+        this
     }
 
     /// Opens a page and waits until it is there.
@@ -106,10 +107,6 @@ impl Drop for Process {
         drop(self.0.kill());
         drop(self.0.wait());
     }
-}
-
-fn port(address: &str) -> u16 {
-    address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("an address ends with a port")
 }
 
 fn program() -> PathBuf {
