@@ -43,6 +43,14 @@ fn config(http: &str, subscriber: &str) -> String {
                     push_stream_channels_path $arg_id;
                     {subscriber}
                 }}
+                location /stats {{
+                    push_stream_channels_statistics;
+                    push_stream_channels_path $arg_id;
+                }}
+                location /dropped {{
+                    return 200 \"$push_stream_dropped_overflow $push_stream_dropped_expired $push_stream_dropped_evicted
+                        $push_stream_dropped_refused $push_stream_dropped_slow_clients $push_stream_dropped_unsent\";
+                }}
             }}
         }}"
     )
@@ -163,4 +171,85 @@ fn a_long_polling_client_of_several_channels_misses_nothing() {
             assert_eq!(of_channel, expected);
         }
     });
+}
+
+#[test]
+fn a_client_that_comes_back_polling_an_event_source_gets_events() {
+    let server = Pushgate::start(
+        &config("", "push_stream_header_template top; push_stream_padding_by_user_agent '.*,500,500';"),
+        &[],
+    );
+    let port = server.port();
+    let event = "Event-Id: e1\r\nEvent-Type: kind\r\n";
+    assert_eq!(http::request(port, "POST", "/pub?id=p", event, "text").status, 200);
+    let polling = "X-Nginx-PushStream-Mode: polling\r\nUser-Agent: any\r\n";
+    let answer = http::request(port, "GET", "/sub/?id=p.b1", polling, "");
+    assert!(answer.body.contains(": top\nid: e1\nevent: kind\ndata: text\n\n\r\n"), "{}", answer.body);
+    assert_eq!(answer.header("Content-Type"), Some("text/plain"));
+    // A call in JavaScript has the header too, and its type even where nothing is called.
+    let answer = http::request(port, "GET", "/poll/?id=p.b1&callback=", "", "");
+    assert!(answer.body.contains("top([text]);"), "{}", answer.body);
+    let none = http::request(port, "GET", "/sub/?id=none&callback=f", polling, "");
+    assert_eq!((none.status, none.header("Content-Type")), (304, Some("application/javascript")));
+}
+
+#[test]
+fn the_events_channel_is_always_there_and_counts_apart() {
+    let events = "push_stream_events_channel_id events; push_stream_channel_inactivity_time 1s;";
+    let server = Pushgate::start(&config(events, "push_stream_allow_connections_to_events_channel on;"), &[]);
+    let port = server.port();
+    let mut stream = http::connect(port);
+    stream.write_all(b"GET /sub/?id=events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    until_read(&mut stream, ": \n");
+    let mut client = Client::connect(port, "/ws/?id=one/two");
+    until_read(
+        &mut stream,
+        "event: client_subscribed\ndata: {\"type\": \"client_subscribed\", \"channel\": \"two\"}\n",
+    );
+    assert_eq!(http::request(port, "DELETE", "/pub?id=one", "", "").status, 200);
+    // The client has another channel, and left this one before it was gone.
+    until_read(&mut stream, "\"client_unsubscribed\", \"channel\": \"one\"");
+    until_read(&mut stream, "\"channel_destroyed\", \"channel\": \"one\"");
+    assert_eq!(client.text(), "Channel deleted");
+    client.leave();
+    let sums = http::get(port, "/stats").body;
+    assert!(sums.contains("\"published_messages\": 0, \"stored_messages\": 0,"), "{sums}");
+}
+
+#[test]
+fn statistics_tell_of_many_channels_by_one_word() {
+    let server = Pushgate::start(&config("push_stream_max_channel_id_length 8;", ""), &[]);
+    let port = server.port();
+    // A channel that is refused does not unmake the one before it.
+    assert_eq!(http::post(port, "/pub?id=before/ALL", "x").status, 403);
+    publish(&server, "news1/news2/", "x");
+    for (path, names) in [
+        ("news*x", &["news1", "news2"][..]),
+        ("none/n*", &["news1", "news2"]),
+        ("none/ALL", &["before", "news1", "news2"]),
+        ("before/none", &["before"]),
+    ] {
+        let body = http::get(port, &format!("/stats?id={path}")).body;
+        let told: Vec<_> = body.split("\"channel\": \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        assert_eq!(told, names, "{path}");
+    }
+    let long = http::get(port, "/stats?id=123456789");
+    assert_eq!((long.status, long.header("X-Nginx-PushStream-Explain")), (400, Some("Channel id is too large.")));
+}
+
+#[test]
+fn what_is_dropped_is_counted_by_reason() {
+    let limits = "push_stream_max_messages_stored_per_channel 2; push_stream_wildcard_channel_prefix w_;
+        push_stream_max_number_of_wildcard_channels 1;";
+    let server = Pushgate::start(&config(limits, ""), &[]);
+    let port = server.port();
+    (0..5).for_each(|_| publish(&server, "a", "x"));
+    // Unless something else is said, a subscriber may have as many wildcard channels as there may be, but no others alone.
+    for path in ["/poll/?id=w_1", "/poll/?id=a.b1/w_1/w_2"] {
+        let answer = http::get(port, path);
+        assert_eq!(answer.status, 403);
+        assert_eq!(answer.header("X-Nginx-PushStream-Explain"), Some("Subscribed too much wildcard channels."));
+    }
+    let dropped = http::get(port, "/dropped").body;
+    assert_eq!(dropped.split_whitespace().collect::<Vec<_>>(), ["3", "0", "0", "2", "0", "0"]);
 }

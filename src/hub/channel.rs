@@ -71,8 +71,15 @@ pub enum Start {
     },
     /// After the first stored message that has this event id; with the next message if none has.
     AfterEvent(Bytes),
-    /// Where either of two begins first.
-    Earlier(Box<(Self, Self)>),
+    /// Where either of a time and an event begins first. The message of the event is known in any case.
+    Either {
+        /// As in [`Start::After`].
+        time: u64,
+        /// As in [`Start::After`].
+        tag: Option<u32>,
+        /// As in [`Start::AfterEvent`].
+        event: Bytes,
+    },
 }
 
 /// A channel. Its shard keeps the books of memory and stored messages.
@@ -146,18 +153,26 @@ impl Channel {
     /// The place of the first stored message from `start`.
     fn begin(&self, start: &Start) -> usize {
         match start {
-            Start::Earlier(both) => self.begin(&both.0).min(self.begin(&both.1)),
             Start::New => self.history.len(),
             Start::Backtrack(count) => self.history.len().saturating_sub(*count),
-            Start::After { time, tag } => self.history.partition_point(|message| match tag {
-                Some(tag) => (message.time, message.tag) <= (*time, *tag),
-                None => message.time <= *time,
-            }),
-            Start::AfterEvent(id) => {
-                let found = self.history.iter().position(|message| message.draft.event_id.as_ref() == Some(id));
-                found.map_or(self.history.len(), |at| at + 1)
+            Start::After { time, tag } => self.after(*time, *tag),
+            Start::AfterEvent(id) => self.event(id).map_or(self.history.len(), |at| at + 1),
+            Start::Either { time, tag, event } => {
+                let after = self.after(*time, *tag);
+                self.event(event).filter(|at| *at <= after).map_or(after, |at| at + 1)
             }
         }
+    }
+
+    fn after(&self, time: u64, tag: Option<u32>) -> usize {
+        self.history.partition_point(|message| match tag {
+            Some(tag) => (message.time, message.tag) <= (time, tag),
+            None => message.time <= time,
+        })
+    }
+
+    fn event(&self, id: &Bytes) -> Option<usize> {
+        self.history.iter().position(|message| message.draft.event_id.as_ref() == Some(id))
     }
 
     /// Adds a subscriber; true if it is its worker's first.

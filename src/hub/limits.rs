@@ -25,12 +25,19 @@ pub struct Limits {
     pub memory: Option<usize>,
     /// `push_stream_wildcard_channel_prefix`.
     pub wildcard_prefix: Option<Bytes>,
+    /// `push_stream_events_channel_id`: a channel that stays, and whose messages do not count among those of the others.
+    pub events_channel: Option<Bytes>,
 }
 
 impl Limits {
     /// A channel whose id has the wildcard prefix.
     pub fn is_wildcard(&self, id: &[u8]) -> bool {
         self.wildcard_prefix.as_ref().is_some_and(|prefix| !prefix.is_empty() && id.starts_with(prefix))
+    }
+
+    /// The channel of events.
+    pub fn is_events(&self, id: &[u8]) -> bool {
+        self.events_channel.as_ref().is_some_and(|events| events == id)
     }
 
     /// An id that is not too long.
@@ -80,7 +87,8 @@ pub struct Dropped {
 }
 
 impl Dropped {
-    pub(super) fn refuse(&self, refused: Refused) {
+    /// Counts what a limit refused.
+    pub fn refuse(&self, refused: Refused) {
         if refused != Refused::NoSuchChannel {
             self.refused.add(1);
         }

@@ -42,6 +42,8 @@ pub struct Hub {
     totals: Totals,
     dropped: Dropped,
     workers: Mutex<Vec<Weak<Inbox>>>,
+    /// Channels that were deleted since [`Hub::expire`] last told of those that are gone.
+    deleted: Mutex<Vec<ChannelId>>,
 }
 
 /// What is counted over all shards.
@@ -114,6 +116,7 @@ impl Hub {
             totals: Totals::default(),
             dropped: Dropped::default(),
             workers: Mutex::default(),
+            deleted: Mutex::default(),
         }
     }
 
@@ -226,6 +229,7 @@ impl Hub {
         };
         self.account(deleted.change);
         drop(shard);
+        self.deleted.lock().unwrap_or_else(PoisonError::into_inner).push(ChannelId::from(id));
         for inbox in deleted.wakes {
             inbox.wake();
         }
@@ -246,14 +250,15 @@ impl Hub {
         unpack(self.totals.stamp.load(Ordering::Acquire))
     }
 
-    /// Drops messages past their time to live and channels past their inactivity time; returns the channels removed.
+    /// Drops messages past their time to live and channels past their inactivity time; returns these, and those that were
+    /// deleted since the last time: their subscribers have been told by now.
     pub fn expire(&self, now: u64) -> Vec<ChannelId> {
         let limits = self.limits.load();
-        let mut removed = Vec::new();
+        let mut removed = std::mem::take(&mut *self.deleted.lock().unwrap_or_else(PoisonError::into_inner));
         for shard in &self.shards {
             let mut shard = lock(shard);
             self.account(shard.expire_messages(now, limits.message_ttl));
-            self.account(shard.remove_inactive(now, limits.channel_inactivity_time, &mut removed));
+            self.account(shard.remove_inactive(now, &limits, &mut removed));
         }
         removed
     }

@@ -189,13 +189,14 @@ impl Shard {
         change
     }
 
-    /// Removes the channels that have neither subscribers nor messages and have been quiet for so long.
-    pub(super) fn remove_inactive(&mut self, now: u64, after: Option<u64>, removed: &mut Vec<ChannelId>) -> Change {
+    /// Removes the channels that have neither subscribers nor messages and have been quiet for their time.
+    pub(super) fn remove_inactive(&mut self, now: u64, limits: &Limits, removed: &mut Vec<ChannelId>) -> Change {
         let mut change = Change::default();
-        let Some(after) = after else { return change };
+        let Some(after) = limits.channel_inactivity_time else { return change };
         self.channels.retain(|id, channel| {
             let active = channel.last_activity.saturating_add(after) > now;
-            let keep = active || channel.stored() > 0 || channel.subscribers() > 0;
+            let used = channel.stored() > 0 || channel.subscribers() > 0;
+            let keep = active || used || limits.is_events(id.as_bytes());
             if !keep {
                 change.remove_channel(channel);
                 removed.push(id.clone());

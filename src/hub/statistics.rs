@@ -27,9 +27,9 @@ pub struct Summary {
     pub channels: usize,
     /// Wildcard channels.
     pub wildcard_channels: usize,
-    /// Messages published since the start.
+    /// Messages published since the start, without events.
     pub published: u64,
-    /// Messages stored.
+    /// Messages stored, without events.
     pub stored: usize,
     /// Subscribers, each counted once however many channels it has.
     pub subscribers: usize,
@@ -69,11 +69,13 @@ impl Hub {
             .filter_map(|known| known.upgrade().map(|inbox| (inbox.worker(), inbox.subscribers())))
             .collect();
         by_worker.sort_unstable();
+        let events = self.limits.load().events_channel.clone().and_then(|id| self.shard(&id).statistics(&id));
+        let (events_published, events_stored) = events.map_or((0, 0), |channel| (channel.published, channel.stored));
         Summary {
             channels: self.totals.channels.load(Ordering::Relaxed),
             wildcard_channels: self.totals.wildcard_channels.load(Ordering::Relaxed),
-            published: self.totals.published.load(Ordering::Relaxed),
-            stored: self.totals.stored.load(Ordering::Relaxed),
+            published: self.totals.published.load(Ordering::Relaxed).saturating_sub(events_published),
+            stored: self.totals.stored.load(Ordering::Relaxed).saturating_sub(events_stored),
             subscribers: by_worker.iter().map(|(_, count)| count).sum(),
             by_worker,
             memory: self.totals.memory.load(Ordering::Relaxed),

@@ -117,6 +117,23 @@ pub fn unescape(text: &[u8], kind: Unescape) -> Cow<'_, [u8]> {
     if memchr::memchr(b'%', text).is_none() {
         return Cow::Borrowed(text);
     }
+    let (mut out, at) = decode(text, kind);
+    out.extend_from_slice(&text[at..]);
+    Cow::Owned(out)
+}
+
+/// `text` with its `%XX` decoded as a URI of which only the path is wanted: it ends with the first `?`, written or escaped.
+/// Where nothing is decoded before that, it stays as it is, all of it.
+pub fn unescape_uri(text: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memchr(b'%', text).is_none() {
+        return Cow::Borrowed(text);
+    }
+    let (out, at) = decode(text, Unescape::Uri);
+    if out.len() == at { Cow::Borrowed(text) } else { Cow::Owned(out) }
+}
+
+/// Decodes as far as `kind` goes; tells how far that was.
+fn decode(text: &[u8], kind: Unescape) -> (Vec<u8>, usize) {
     let mut out = Vec::with_capacity(text.len());
     let mut at = 0;
     while let Some(&ch) = text.get(at) {
@@ -147,8 +164,7 @@ pub fn unescape(text: &[u8], kind: Unescape) -> Cow<'_, [u8]> {
             break;
         }
     }
-    out.extend_from_slice(&text[at..]);
-    Cow::Owned(out)
+    (out, at)
 }
 
 /// The digits of a JSON escape such as `\u001F`, in which nginx and its modules differ.

@@ -1,9 +1,12 @@
 //! Answers of the module: headers that all of them have, and explanations of refusals.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use super::channels::Refusal;
 use crate::config::value::Template;
+use crate::http::wire::escape::unescape_uri;
 use crate::http::{Request, Response};
 use crate::settings;
 
@@ -26,10 +29,24 @@ pub(super) fn forbid_caching(response: &mut Response) {
     response.header("Cache-Control", &b"no-cache, no-store, must-revalidate"[..]);
 }
 
+/// The value of a directive with variables, its escapes decoded as the module does: up to the first `?`, which ends it; a
+/// text that has none before that is taken as it stands.
+pub(super) fn value(request: &Request, template: &Template) -> Bytes {
+    decode(request.eval(template))
+}
+
+/// Decodes a text as [`value`] does.
+pub(super) fn decode(text: Bytes) -> Bytes {
+    match unescape_uri(&text) {
+        Cow::Owned(decoded) => decoded.into(),
+        Cow::Borrowed(_) => text,
+    }
+}
+
 /// Says which origins may read an answer, where that is configured.
 pub(super) fn allow_origins(request: &Request, methods: &'static str, response: &mut Response) {
     let Some(template) = &request.settings::<Origins>().allowed else { return };
-    let origins = request.eval(template);
+    let origins = value(request, template);
     if !origins.is_empty() {
         response.header("Access-Control-Allow-Origin", origins);
         response.header("Access-Control-Allow-Methods", methods.as_bytes());
@@ -42,7 +59,7 @@ pub(super) fn allow_origins(request: &Request, methods: &'static str, response: 
 pub(super) fn is_origin_allowed(request: &Request) -> bool {
     let Some(template) = &request.settings::<Origins>().allowed else { return true };
     let Some(origin) = request.head.all(b"origin").next() else { return true };
-    lists(&request.eval(template), origin)
+    lists(&value(request, template), origin)
 }
 
 /// Whether a list of origins has one.

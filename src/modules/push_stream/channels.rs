@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
+use super::answer;
 use crate::config::value::{Flag, Number, Template};
-use crate::config::{Builder, ScopeId, Section};
+use crate::config::{Builder, ScopeId};
 use crate::http::Request;
-use crate::http::wire::escape::{Unescape, unescape};
 use crate::hub::Hub;
 use crate::hub::limits::Refused;
 use crate::settings;
@@ -13,7 +13,7 @@ use crate::settings;
 settings! {
     /// Which channels a request is about.
     pub(super) struct Channels {
-        /// The ids of the channels, divided by slashes; a subscriber may add `.b` and a number to each, for so many of its
+        /// The ids of the channels, divided by slashes, each of which ends an id (`a//` has an empty second one); a subscriber may add `.b` and a number to each, for so many of its
         /// stored messages.
         ///
         /// Example: `push_stream_channels_path $arg_id;`
@@ -29,13 +29,13 @@ settings! {
 
 impl Channels {
     /// How many wildcard channels a block allows, if it says so.
-    pub(super) fn raw_max_wildcards(raw: &<Self as Section>::Raw) -> Option<Number> {
-        raw.max_wildcards.flatten()
+    pub(super) fn raw_max_wildcards(builder: &Builder, scope: ScopeId) -> Option<Number> {
+        builder.peek::<Self>(scope)?.max_wildcards.flatten()
     }
 
-    /// Whether a block has a path, if it says so.
-    pub(super) fn raw_has_path(builder: &Builder, scope: ScopeId) -> Option<bool> {
-        builder.peek::<Self>(scope)?.path.as_ref().map(|_| true)
+    /// Whether a block has a path.
+    pub(super) fn raw_has_path(builder: &Builder, scope: ScopeId) -> Option<()> {
+        builder.peek::<Self>(scope)?.path.as_ref().map(|_| ())
     }
 }
 
@@ -87,13 +87,16 @@ impl From<Refused> for Refusal {
 /// The channels that a request names, in their order.
 pub(super) fn requested(request: &Request) -> Vec<Requested> {
     let Some(path) = &request.settings::<Channels>().path else { return Vec::new() };
-    parse(&request.eval(path))
+    parse(answer::value(request, path))
 }
 
-/// Takes a path apart.
-fn parse(path: &[u8]) -> Vec<Requested> {
-    let path = unescape(path, Unescape::All);
-    path.split(|ch| *ch == b'/').filter(|part| !part.is_empty()).map(Requested::parse).collect()
+/// Takes a path apart. A slash ends an id, even an empty one, as in the original.
+fn parse(path: Bytes) -> Vec<Requested> {
+    if path.is_empty() {
+        return Vec::new();
+    }
+    let path = path.strip_suffix(b"/").unwrap_or(&path);
+    path.split(|ch| *ch == b'/').map(Requested::parse).collect()
 }
 
 impl Requested {
@@ -101,7 +104,7 @@ impl Requested {
         let digits = part.iter().rev().take_while(|ch| ch.is_ascii_digit()).count();
         let (rest, count) = part.split_at(part.len() - digits);
         match rest.strip_suffix(b".b") {
-            Some(id) if digits > 0 && !id.is_empty() => {
+            Some(id) if digits > 0 => {
                 let count = std::str::from_utf8(count).unwrap_or_default();
                 // More than can be counted is all there are.
                 Self { id: Bytes::copy_from_slice(id), backtrack: count.parse().unwrap_or(usize::MAX) }
@@ -115,29 +118,20 @@ impl Requested {
     }
 }
 
-/// Checks the channels of a publisher; `changes` is off where it only asks.
-pub(super) fn check_publisher(hub: &Hub, events: &[u8], channels: &[Requested], changes: bool) -> Result<(), Refusal> {
-    if channels.is_empty() {
-        return Err(NO_ID);
+/// Checks a channel of a publisher; `changes` is off where it only asks.
+pub(super) fn check_publisher(hub: &Hub, channel: &Requested, changes: bool) -> Result<(), Refusal> {
+    if !channel.is_plain() {
+        return Err(NOT_AUTHORIZED);
     }
     let limits = hub.limits();
-    for channel in channels {
-        if !channel.is_plain() {
-            return Err(NOT_AUTHORIZED);
-        }
-        limits.check_id(&channel.id)?;
-        if changes && !events.is_empty() && channel.id == events {
-            return Err(EVENTS_CHANGED);
-        }
-    }
-    Ok(())
+    limits.check_id(&channel.id).inspect_err(|refused| hub.dropped().refuse(*refused))?;
+    if changes && limits.is_events(&channel.id) { Err(EVENTS_CHANGED) } else { Ok(()) }
 }
 
 /// Checks the channels of a subscriber.
 pub(super) fn check_subscriber(
     hub: &Hub,
     settings: &Channels,
-    events: &[u8],
     channels: &[Requested],
     now: u64,
 ) -> Result<(), Refusal> {
@@ -151,12 +145,9 @@ pub(super) fn check_subscriber(
             return Err(NOT_AUTHORIZED);
         }
         let id = &channel.id;
-        limits.check_id(id)?;
-        if !events.is_empty() && id == events && !*settings.events_allowed {
-            return Err(EVENTS_CLOSED);
-        }
+        limits.check_id(id).inspect_err(|refused| hub.dropped().refuse(*refused))?;
         let is_wildcard = limits.is_wildcard(id);
-        wildcards += u64::from(is_wildcard);
+        wildcards += usize::from(is_wildcard);
         let statistics = hub.statistics(id, now);
         let is_stored = statistics.as_ref().is_some_and(|channel| channel.stored > 0);
         if *settings.authorized_only && !is_wildcard && !is_stored {
@@ -164,21 +155,29 @@ pub(super) fn check_subscriber(
         }
         let subscribers = statistics.map_or(0, |channel| channel.subscribers);
         if limits.max_subscribers_per_channel.is_some_and(|most| subscribers >= most) {
+            hub.dropped().refuse(Refused::TooManySubscribers);
             return Err(Refused::TooManySubscribers.into());
         }
+        if limits.is_events(id) && !*settings.events_allowed {
+            return Err(EVENTS_CLOSED);
+        }
     }
-    let all = u64::try_from(channels.len()).unwrap_or(u64::MAX);
-    match &settings.max_wildcards {
-        Some(most) if wildcards > 0 && (wildcards > **most || wildcards == all) => Err(TOO_MANY_WILDCARDS),
+    let count = |number: Number| usize::try_from(*number).unwrap_or(usize::MAX);
+    match settings.max_wildcards.map(count).or(limits.max_wildcard_channels) {
+        Some(most) if wildcards > 0 && (wildcards > most || wildcards == channels.len()) => {
+            hub.dropped().refused.add(1);
+            Err(TOO_MANY_WILDCARDS)
+        }
         _ => Ok(()),
     }
 }
 
-/// For the fuzzer: a path of any bytes names channels that are never empty, and have no slash.
-pub(super) fn fuzz(path: &[u8]) {
-    for channel in parse(path) {
-        assert!(!channel.id.is_empty() && !channel.id.contains(&b'/'));
-    }
+/// For the fuzzer: a path of any bytes names channels, and what they are called has no slash.
+pub fn fuzz(path: &[u8]) {
+    let path = answer::decode(Bytes::copy_from_slice(path));
+    let channels = parse(path.clone());
+    assert_eq!(channels.is_empty(), path.is_empty());
+    assert!(channels.iter().all(|channel| !channel.id.contains(&b'/')));
 }
 
 #[cfg(test)]
@@ -192,17 +191,24 @@ mod tests {
             let id = String::from_utf8_lossy(&channel.id).into_owned();
             if channel.backtrack == 0 { id } else { format!("{id}+{}", channel.backtrack) }
         };
-        assert_eq!(parse(path.as_bytes()).into_iter().map(show).collect::<Vec<_>>(), expected, "{path}");
+        let path = Bytes::copy_from_slice(path.as_bytes());
+        let found: Vec<_> = parse(answer::decode(path.clone())).into_iter().map(show).collect();
+        assert_eq!(found, expected, "{path:?}");
     }
 
     #[test]
     fn paths_name_channels() {
         check("a", &["a"]);
         check("", &[]);
-        check("/", &[]);
+        check("/", &[""]);
         check("a/b.b5/c", &["a", "b+5", "c"]);
-        check("a//b/", &["a", "b"]);
+        check("a//b/", &["a", "", "b"]);
+        check("a/", &["a"]);
+        check("/a", &["", "a"]);
         check("a%20b", &["a b"]);
+        check("a%3Fb/c", &["a?"]);
+        check("a?b%20c", &["a?b%20c"]);
+        check("%61?b%20c", &["a?"]);
         check("a+b", &["a+b"]);
         check("x%2Fy.b1", &["x", "y+1"]);
     }
@@ -215,22 +221,23 @@ mod tests {
         check("h.bx", &["h.bx"]);
         check("h.B1", &["h.B1"]);
         check("h.b1.b2", &["h.b1+2"]);
-        check(".b2", &[".b2"]);
+        check(".b2", &["+2"]);
         check("h.b99999999999999999999", &[&format!("h+{}", usize::MAX)]);
     }
 
     #[test]
     fn publishers_may_not_use_some_ids() {
-        let hub = Hub::new(Limits { max_channel_id_length: Some(4), ..Limits::default() });
-        let check = |path: &str, changes, expected| {
-            let result = check_publisher(&hub, b"ctl", &parse(path.as_bytes()), changes);
-            assert_eq!(result.err().map(|refusal| (refusal.status, refusal.explain)), expected, "{path}");
+        let events_channel = Some(Bytes::from_static(b"ctl"));
+        let hub = Hub::new(Limits { max_channel_id_length: Some(4), events_channel, ..Limits::default() });
+        let check = |id: &'static str, changes, expected| {
+            let channel = Requested { id: Bytes::from_static(id.as_bytes()), backtrack: 0 };
+            let result = check_publisher(&hub, &channel, changes);
+            assert_eq!(result.err().map(|refusal| (refusal.status, refusal.explain)), expected, "{id}");
         };
-        check("a/b", true, None);
-        check("", true, Some((400, "No channel id provided.")));
+        check("a", true, None);
         check("ALL", false, Some((403, "Channel id not authorized for this method.")));
         check("ALLx", true, None);
-        check("a/b*", false, Some((403, "Channel id not authorized for this method.")));
+        check("b*", false, Some((403, "Channel id not authorized for this method.")));
         check("12345", true, Some((400, "Channel id is too large.")));
         check("ctl", true, Some((403, "Only internal routines can change events channel.")));
         check("ctl", false, None);

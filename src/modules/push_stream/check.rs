@@ -32,6 +32,10 @@ impl Findings {
 
     fn add(&mut self, text: &str, refuses: bool) {
         let message = format!("push stream module: {text}");
+        // What is said of a block around several locations is said once.
+        if self.found.iter().any(|known| known.message == message) {
+            return;
+        }
         let diagnostic = Diagnostic::new(Severity::Error, "push-stream", message).refuses(refuses);
         self.found.push(match self.at {
             Some(at) => diagnostic.at(at),
@@ -46,7 +50,10 @@ pub(super) fn finish(builder: &mut Builder) {
         return;
     }
     let mut findings = Findings { at: builder.model.http_end, found: Vec::new() };
-    limits::check(builder, &mut findings);
+    let scopes = (0..builder.scopes.len()).map(|number| ScopeId(u32::try_from(number).unwrap_or(u32::MAX)));
+    // As in nginx, the role of a location is also that of the blocks in it when they are checked, and nothing else is.
+    let places: Vec<(ScopeId, Role)> =
+        scopes.filter_map(|scope| Some((scope, nearest(builder, scope, Place::raw_role)?))).collect();
     // The recipe, which must load as it was published, has the requests of its fork and does not set the memory's size.
     let serves_the_fork =
         builder.scopes.iter().any(|scope| scope.applied.iter().any(|applied| hooks::is_of_the_fork(applied.row.name)));
@@ -61,23 +68,25 @@ pub(super) fn finish(builder: &mut Builder) {
             .help("say how much memory channels and stored messages may take: push_stream_shared_memory_size 32m;"),
         );
     }
-    for number in 0..builder.scopes.len() {
-        let scope = ScopeId(u32::try_from(number).unwrap_or(u32::MAX));
-        templates::check(builder, scope, &mut findings);
-        subscriber::check(builder, scope, &mut findings);
-        padding::check(builder, scope, &mut findings);
-        if let Some(most) = builder.peek::<Channels>(scope).and_then(Channels::raw_max_wildcards) {
-            limits::check_max_wildcards(builder, most, &mut findings);
-        }
-        let Some((role, at)) = builder.peek::<Place>(scope).and_then(|place| place.role) else { continue };
-        let has_path = around(builder, scope, Channels::raw_has_path);
-        if role != Role::Statistics && !has_path {
-            findings.refuse("push_stream_channels_path must be set.");
-        }
+    if !places.is_empty() {
         if !limits::has_memory(builder) && !serves_the_fork {
             findings.refuse("push_stream_shared_memory_size must be set.");
         }
-        findings.found.extend(lint(builder, scope, role, at));
+        limits::check(builder, &mut findings);
+    }
+    for (scope, role) in places {
+        if nearest(builder, scope, Channels::raw_has_path).is_none() {
+            findings.refuse("push_stream_channels_path must be set.");
+        }
+        subscriber::check(builder, scope, &mut findings);
+        templates::check(builder, scope, &mut findings);
+        limits::check_max_wildcards(builder, scope, &mut findings);
+        if matches!(role, Role::Subscriber(_)) {
+            padding::check(builder, scope, &mut findings);
+        }
+        if let Some((role, at)) = builder.peek::<Place>(scope).and_then(|place| place.role) {
+            findings.found.extend(lint(builder, scope, role, at));
+        }
     }
     let hooks = hooks_that_are_open(builder);
     findings.found.extend(hooks);
@@ -99,7 +108,8 @@ fn lint(builder: &Builder, scope: ScopeId, role: Role, at: Position) -> Vec<Diag
             ));
         }
         Role::Subscriber(mode) => {
-            let publishes = mode == Mode::Websocket && around(builder, scope, websocket::raw_allows_publish);
+            let allows = nearest(builder, scope, websocket::raw_allows_publish).unwrap_or(false);
+            let publishes = mode == Mode::Websocket && allows;
             if publishes && !has(&["push_stream_allowed_origins"]) {
                 found.push(lint(
                     "push-stream-any-origin",
@@ -152,23 +162,28 @@ fn hooks_that_are_open(builder: &Builder) -> Vec<Diagnostic> {
     found
 }
 
-/// Whether a block, or one around it, says something of a section.
-fn around(builder: &Builder, scope: ScopeId, says: impl Fn(&Builder, ScopeId) -> Option<bool>) -> bool {
+/// What a block, or the nearest around it that does, says of something.
+pub(super) fn nearest<T>(
+    builder: &Builder,
+    scope: ScopeId,
+    says: impl Fn(&Builder, ScopeId) -> Option<T>,
+) -> Option<T> {
     let mut next = Some(scope);
     while let Some(scope) = next {
         if let Some(said) = says(builder, scope) {
-            return said;
+            return Some(said);
         }
         next = builder.scope(scope).parent;
     }
-    false
+    None
 }
 
 /// Whether a block, or one around it, has one of some directives.
 fn has_directive_around(builder: &Builder, scope: ScopeId, names: &[&str]) -> bool {
-    around(builder, scope, |builder, scope| {
-        builder.scope(scope).applied.iter().any(|applied| names.contains(&applied.row.name)).then_some(true)
-    })
+    let has = |builder: &Builder, scope| {
+        builder.scope(scope).applied.iter().any(|applied| names.contains(&applied.row.name)).then_some(())
+    };
+    nearest(builder, scope, has).is_some()
 }
 
 #[cfg(test)]
@@ -225,6 +240,22 @@ mod tests {
         let missing = "push stream module: push_stream_channels_path must be set.";
         check("location / { push_stream_subscriber polling; }", &[missing]);
         check("push_stream_channels_path x; location / { push_stream_subscriber polling; }", &[]);
-        check("location / { push_stream_channels_statistics; }", &[]);
+        check("location / { push_stream_channels_statistics; }", &[missing]);
+    }
+
+    #[test]
+    fn only_what_a_location_uses_is_checked() {
+        let zero = "push stream module: push_stream_ping_message_interval cannot be zero.";
+        let polling = "push_stream_subscriber polling; push_stream_channels_path x;";
+        check("push_stream_ping_message_interval 0;", &[]);
+        check("location / { push_stream_ping_message_interval 0; }", &[]);
+        let around = |inner: &str| {
+            format!(
+                "push_stream_ping_message_interval 0; location /a {{ {polling} }} location /b {{ {polling} {inner} }}"
+            )
+        };
+        check(&around(""), &[zero]);
+        check(&format!("location / {{ {polling} location /in {{ push_stream_ping_message_interval 0; }} }}"), &[zero]);
+        check("push_stream_padding_by_user_agent x; location / { push_stream_channels_path x; }", &[]);
     }
 }

@@ -29,6 +29,10 @@ impl SubscriberEvents for Audience {
         }
     }
 
+    fn left(&self, _: SubscriberId, left: Left) {
+        announce_left(&left);
+    }
+
     fn closed(&self, _: SubscriberId, closed: Closed) {
         announce(&closed);
     }
@@ -113,6 +117,10 @@ impl SubscriberEvents for Client {
         });
     }
 
+    fn left(&self, _: SubscriberId, left: Left) {
+        announce_left(&left);
+    }
+
     fn closed(&self, _: SubscriberId, closed: Closed) {
         announce(&closed);
         let left: Vec<ChannelId> = closed.left.iter().map(|left| left.channel.clone()).collect();
@@ -156,7 +164,11 @@ fn announce(closed: &Closed) {
         let message = format!("push stream module: a slow subscriber of channel \"{}\" was closed", names(&left));
         live.log(Level::Warn, &message);
     }
-    for left in &closed.left {
+    closed.left.iter().for_each(announce_left);
+}
+
+fn announce_left(left: &Left) {
+    if let Some(live) = Live::get() {
         events_channel::announce(live, Event::ClientUnsubscribed, left.channel.as_bytes());
     }
 }

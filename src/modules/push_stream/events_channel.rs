@@ -1,5 +1,7 @@
 //! The events channel: what happens to channels and clients, published where monitoring may listen.
 
+use bytes::Bytes;
+
 use crate::config::value::Text;
 use crate::hub::PublishOptions;
 use crate::hub::message::Draft;
@@ -47,5 +49,6 @@ pub(super) fn announce(live: &Live, event: Event, channel: &[u8]) {
     text.extend_from_slice(b"\"}");
     let options = PublishOptions { store: true, create: true };
     // Where a limit refuses the events channel it is counted there.
-    drop(live.hub.publish(id, Draft::text(text), clock::unix_time().as_secs(), options));
+    let draft = Draft { event_type: Some(Bytes::from_static(event.name().as_bytes())), ..Draft::text(text) };
+    drop(live.hub.publish(id, draft, clock::unix_time().as_secs(), options));
 }

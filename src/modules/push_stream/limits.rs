@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::check::Findings;
-use super::events_channel::{self, Event};
+use super::channels::Channels;
+use super::check::{Findings, nearest};
+use super::events_channel::{self, Event, EventsChannel};
+use super::padding;
 use super::subscriber::Notices;
 use crate::compile::Compiled;
 use crate::config::value::{Number, Sec, Text, parse_size};
-use crate::config::{Args, Builder, Call, Contexts, Cx, Directive, Fault, Merge, Section, Severity, Slot};
+use crate::config::{Args, Builder, Call, Contexts, Cx, Directive, Fault, Merge, ScopeId, Section, Severity, Slot};
 use crate::hub::limits::Limits;
 use crate::server::clock;
 use crate::server::live::Live;
@@ -111,9 +113,6 @@ pub(super) fn check(builder: &Builder, findings: &mut Findings) {
             findings.refuse(&format!("{name} cannot be zero."));
         }
     }
-    if bounds.max_wildcard_channels.flatten().is_some() && !has_wildcard_prefix(builder) {
-        findings.refuse(NO_PREFIX);
-    }
 }
 
 impl Bounds {
@@ -136,10 +135,11 @@ pub(super) fn has_memory(builder: &Builder) -> bool {
 /// The bound of a configuration that names none: see `check`.
 const UNSAID_MEMORY: usize = 32 * 1024 * 1024;
 
-/// Checks how many wildcard channels one subscriber may have.
-pub(super) fn check_max_wildcards(builder: &Builder, most: Number, findings: &mut Findings) {
+/// Checks how many wildcard channels one subscriber may have: all that there may be, if nothing else is said.
+pub(super) fn check_max_wildcards(builder: &Builder, scope: ScopeId, findings: &mut Findings) {
     let bounds = builder.model.http.and_then(|http| builder.peek::<Bounds>(http));
     let all = bounds.and_then(|bounds| bounds.max_wildcard_channels.flatten());
+    let Some(most) = nearest(builder, scope, Channels::raw_max_wildcards).or(all) else { return };
     if *most == 0 {
         findings.refuse("push_stream_wildcard_channel_max_qtd cannot be zero.");
     } else if !has_wildcard_prefix(builder) {
@@ -156,7 +156,14 @@ const NO_PREFIX: &str =
 
 /// Gives the hub the limits of a configuration, and sees to it from then on that they are kept.
 pub(super) fn apply(compiled: &Compiled, live: &'static Live) {
-    live.hub.set_limits(limits(compiled));
+    let limits = limits(compiled);
+    let events = limits.events_channel.clone();
+    live.hub.set_limits(limits);
+    // Where the limits allow no channel more, it is made when there is room for its first event.
+    if let Some(id) = events {
+        live.hub.create(&id, clock::unix_time().as_secs()).unwrap_or_default();
+    }
+    padding::apply(compiled);
     live.set_farewell_time(*compiled.http().get::<Notices>().farewell_time);
     static STARTED: AtomicBool = AtomicBool::new(false);
     if !STARTED.swap(true, Ordering::Relaxed) {
@@ -177,6 +184,7 @@ fn limits(compiled: &Compiled) -> Limits {
         channel_inactivity_time: Some(*bounds.inactivity_time),
         memory: Some(memory.size.unwrap_or(UNSAID_MEMORY)),
         wildcard_prefix: Some(bounds.wildcard_prefix.0.clone()).filter(|prefix| !prefix.is_empty()),
+        events_channel: Some(compiled.http().get::<EventsChannel>().id.0.clone()).filter(|id| !id.is_empty()),
     }
 }
 

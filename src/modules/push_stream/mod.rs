@@ -11,6 +11,7 @@ mod answer;
 mod channels;
 mod check;
 mod client;
+mod dropped;
 mod events_channel;
 mod hooks;
 mod info;
@@ -51,7 +52,7 @@ pub static MODULE: Module = Module {
             hooks::Hooks::ROW,
         ],
         commands: COMMANDS,
-        variables: &[],
+        variables: dropped::VARIABLES,
     },
     finish: Some(check::finish),
     apply: Some(limits::apply),
@@ -68,11 +69,11 @@ const COMMANDS: &[Directive] = &[
     templates::COMMANDS[1],
 ];
 
-/// For the fuzzer: what clients and publishers may say in any bytes, and templates of any form.
 #[doc(hidden)]
-pub fn fuzz(data: &[u8]) {
-    channels::fuzz(data);
-    templates::fuzz(data);
-    resume::fuzz(data);
-    websocket::fuzz(data);
-}
+pub use channels::fuzz as fuzz_channel_path;
+#[doc(hidden)]
+pub use resume::fuzz as fuzz_resume;
+#[doc(hidden)]
+pub use templates::fuzz as fuzz_templates;
+#[doc(hidden)]
+pub use websocket::fuzz as fuzz_handshake;

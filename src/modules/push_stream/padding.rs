@@ -1,12 +1,16 @@
 //! `push_stream_padding_by_user_agent`: some browsers show nothing before they have got so many bytes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use pcre2::bytes::Regex;
 
-use super::check::Findings;
+use super::answer;
+use super::check::{Findings, nearest};
+use super::role::{Place, Role};
 use super::templates::Padding;
+use crate::compile::Compiled;
 use crate::config::value::{Template, Value};
 use crate::config::{Builder, Call, Cx, Fault, ScopeId};
 use crate::http::Request;
@@ -30,6 +34,20 @@ settings! {
 #[derive(Clone, Debug)]
 struct Groups(Arc<Result<Vec<Group>, String>>);
 
+/// The longest filling of all locations, which bounds the steps in which any is made.
+static LONGEST: AtomicUsize = AtomicUsize::new(0);
+
+/// Notes how long the fillings of a configuration are. A reload makes them longer, never shorter.
+pub(super) fn apply(compiled: &Compiled) {
+    for number in 0..compiled.config.built.model.locations.len() {
+        let settings = compiled.settings(compiled.location_id(number));
+        let is_subscriber = matches!(settings.get::<Place>().role, Some(Role::Subscriber(_)));
+        if let Some(groups) = settings.get::<Paddings>().groups.as_ref().filter(|_| is_subscriber) {
+            LONGEST.fetch_max(groups.longest(), Ordering::Relaxed);
+        }
+    }
+}
+
 /// The clients of one kind.
 #[derive(Debug)]
 struct Group {
@@ -46,9 +64,15 @@ impl Groups {
     fn of(&self, agent: &[u8]) -> Padding {
         let groups = self.0.as_deref().unwrap_or_default();
         // A match that is given up is none.
-        let group = groups.iter().find(|group| group.agent.is_match(agent).unwrap_or(false));
-        let longest = groups.iter().map(|group| group.header.max(group.message)).max().unwrap_or(0);
+        let group = groups.iter().filter(|_| !agent.is_empty());
+        let group = group.into_iter().find(|group| group.agent.is_match(agent).unwrap_or(false));
+        let longest = LONGEST.load(Ordering::Relaxed);
         group.map_or_else(Padding::default, |group| Padding { header: group.header, message: group.message, longest })
+    }
+
+    fn longest(&self) -> usize {
+        let groups = self.0.as_deref().unwrap_or_default();
+        groups.iter().map(|group| group.header.max(group.message)).max().unwrap_or(0)
     }
 }
 
@@ -77,10 +101,10 @@ impl Value for Groups {
     }
 }
 
-/// Checks what a block says.
+/// Checks what holds in a block.
 pub(super) fn check(builder: &Builder, scope: ScopeId, findings: &mut Findings) {
-    let groups = builder.peek::<Paddings>(scope).and_then(|raw| raw.groups.as_ref()).and_then(Option::as_ref);
-    if let Some(Err(group)) = groups.map(|groups| &*groups.0) {
+    let groups = nearest(builder, scope, |builder, scope| builder.peek::<Paddings>(scope)?.groups.clone());
+    if let Some(Err(group)) = groups.flatten().as_ref().map(|groups| &*groups.0) {
         findings.mention(&format!("padding pattern not match the value {group}"));
         findings.refuse("push stream module: unable to parse paddings by user agent");
     }
@@ -91,7 +115,7 @@ pub(super) fn of(request: &Request) -> Padding {
     let settings = request.settings::<Paddings>();
     let Some(groups) = &settings.groups else { return Padding::default() };
     let agent = match &settings.user_agent {
-        Some(template) => request.eval(template),
+        Some(template) => answer::value(request, template),
         None => request.head.known(Known::UserAgent).map(Bytes::copy_from_slice).unwrap_or_default(),
     };
     groups.of(&agent)
@@ -104,13 +128,15 @@ mod tests {
     #[test]
     fn the_first_group_that_matches_decides() {
         let check = |groups: &str, agent: &str, expected| {
-            let padding = Groups::read(groups).of(agent.as_bytes());
-            assert_eq!((padding.header, padding.message, padding.longest), expected, "{groups} {agent}");
+            let groups = Groups::read(groups);
+            let padding = groups.of(agent.as_bytes());
+            assert_eq!((padding.header, padding.message, groups.longest()), expected, "{groups:?} {agent}");
         };
         check("MSIE,100,20:Chrome,40,300", "MSIE 9", (100, 20, 300));
         check("MSIE,100,20:Chrome,40,300", "Chrome/1", (40, 300, 300));
-        check("MSIE,100,20", "other", (0, 0, 0));
+        check("MSIE,100,20", "other", (0, 0, 100));
         check("a{1,2},7,8", "aa", (7, 8, 8));
+        check(".*,7,8", "", (0, 0, 8));
         check("a,x,10", "a", (0, 0, 0));
     }
 }

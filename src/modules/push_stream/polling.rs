@@ -14,10 +14,12 @@ use tokio::sync::Notify;
 
 use super::channels::{Refusal, Requested};
 use super::resume::Position;
+use super::role::{Mode, Place, Role};
+use super::stream::EVENT_STREAM;
 use super::subscriber::{self, Audience, Notices, Way};
-use super::templates::{Format, Framing, Header, Templates};
-use super::{answer, padding, publisher};
-use crate::http::wire::escape::{Unescape, unescape};
+use super::templates::{Framing, Header, Padding, Templates};
+use super::{answer, publisher};
+use crate::http::wire::escape::unescape_uri;
 use crate::http::wire::lookup;
 use crate::http::{Body, Next, Request, Response};
 use crate::hub::Hub;
@@ -25,7 +27,7 @@ use crate::hub::channel::Start;
 use crate::hub::message::Message;
 use crate::modules::http_core;
 use crate::server::clock;
-use crate::server::delivery::subscriber::{Closed, SubscriberEvents, SubscriberId};
+use crate::server::delivery::subscriber::{Closed, Left, SubscriberEvents, SubscriberId};
 use crate::server::live::Live;
 
 /// The number of the message that says that nothing came in time.
@@ -74,7 +76,7 @@ pub(super) fn handle<'r>(
     let position = Position::of(request);
     match look(request, live, &wanted, &position) {
         Err(refusal) => answer::refuse(&mut response, refusal),
-        Ok(harvest) => tell(request, &mut response, harvest, &position),
+        Ok(harvest) => tell(request, &mut response, harvest, &position, false),
     }
     Next::Answer(response)
 }
@@ -87,15 +89,14 @@ pub(super) async fn wait(
     wanted: Vec<Requested>,
 ) -> Next<'static> {
     let position = Position::of(request);
-    let harvest = match look(request, live, &wanted, &position) {
-        Ok(harvest) if harvest.messages.is_empty() => wait_for_mail(request, live, &wanted).await,
-        harvest => harvest.map(Some),
-    };
+    let found = look(request, live, &wanted, &position);
+    let waits = found.as_ref().is_ok_and(|harvest| harvest.messages.is_empty());
+    let harvest = if waits { wait_for_mail(request, live, &wanted).await } else { found.map(Some) };
     match harvest {
         Err(refusal) => answer::refuse(&mut response, refusal),
         Ok(None) => response.silent = true,
         Ok(Some(harvest)) if harvest.messages.is_empty() => time_out(request, &mut response),
-        Ok(Some(harvest)) => tell(request, &mut response, harvest, &position),
+        Ok(Some(harvest)) => tell(request, &mut response, harvest, &position, waits),
     }
     Next::Answer(response)
 }
@@ -156,6 +157,10 @@ impl SubscriberEvents for Mailbox {
         self.bell.rung.notify_one();
     }
 
+    fn left(&self, subscriber: SubscriberId, left: Left) {
+        self.events.left(subscriber, left);
+    }
+
     fn closed(&self, subscriber: SubscriberId, closed: Closed) {
         self.bell.is_over.set(true);
         self.bell.rung.notify_one();
@@ -204,15 +209,15 @@ fn time_out(request: &Request, response: &mut Response) {
         let message = subscriber::notice(TIMED_OUT, Bytes::from_static(b"Timed out"));
         let mut harvest = Harvest::default();
         harvest.add((message.time, 0), audience.manner().format.body(&message).into());
-        tell(request, response, harvest, &Position::default());
+        tell(request, response, harvest, &Position::default(), true);
     } else {
         let position = Position { time: Some(clock::unix_time().as_secs()), tag: Some(0), event_id: None };
-        tell(request, response, Harvest::default(), &position);
+        tell(request, response, Harvest::default(), &position, true);
     }
 }
 
 /// Makes the answer. Where there is nothing the client is told what it knows itself.
-fn tell(request: &Request, response: &mut Response, harvest: Harvest, position: &Position) {
+fn tell(request: &Request, response: &mut Response, harvest: Harvest, position: &Position, waited: bool) {
     let (time, tag) = match harvest.newest {
         Some((time, tag)) => (Some(time), Some(tag)),
         None => (position.time, position.tag),
@@ -221,45 +226,40 @@ fn tell(request: &Request, response: &mut Response, harvest: Harvest, position: 
     if let Some(tag) = tag {
         response.header("Etag", format!("W/{tag}"));
     }
-    let callback = lookup::argument(&request.args, b"callback").filter(|name| !name.is_empty());
+    let callback = lookup::argument(&request.args, b"callback");
     response.content_type = Some(match callback {
-        Some(_) if !harvest.messages.is_empty() => Bytes::from_static(b"application/javascript"),
-        _ => http_core::content_type(request),
+        Some(_) => Bytes::from_static(b"application/javascript"),
+        None if waited && is_event_source(request) => Bytes::from_static(EVENT_STREAM),
+        None => http_core::content_type(request),
     });
     if harvest.messages.is_empty() {
         response.status = 304;
         response.content_length = Some(0);
         return;
     }
-    let mut body = BytesMut::new();
-    match callback {
-        Some(name) => {
-            body.extend_from_slice(&unescape(name, Unescape::All));
-            body.extend_from_slice(b"([");
-            for (number, message) in harvest.messages.iter().enumerate() {
-                body.extend_from_slice(if number > 0 { b"," } else { b"" });
-                body.extend_from_slice(message);
-            }
-            body.extend_from_slice(b"]);");
-        }
-        None => {
-            let format = &audience(request, Framing::Bare).manner().format;
-            surround(&mut body, request, format, &harvest.messages);
-        }
+    let format = &audience(request, Framing::Bare).manner().format;
+    let mut body = BytesMut::from(&format.header(&request.settings::<Header>().text)[..]);
+    if let Some(name) = callback {
+        body.extend_from_slice(&unescape_uri(name));
+        body.extend_from_slice(b"([");
     }
+    for (number, message) in harvest.messages.iter().enumerate() {
+        body.extend_from_slice(if number > 0 && callback.is_some() { b"," } else { b"" });
+        body.extend_from_slice(message);
+    }
+    body.extend_from_slice(if callback.is_some() { b"]);" } else { b"" });
+    body.extend_from_slice(&format.footer(&request.settings::<Templates>().footer));
     response.body = Body::Full(body.freeze());
     response.hides_length = true;
 }
 
 fn audience(request: &Request, framing: Framing) -> Rc<Audience> {
-    Audience::of(request, Way { framing, is_event_source: false, padding: padding::of(request) })
+    Audience::of(request, Way { framing, is_event_source: is_event_source(request), padding: Padding::default() })
 }
 
-/// Puts header and footer around the messages.
-fn surround(body: &mut BytesMut, request: &Request, format: &Format, messages: &[Bytes]) {
-    body.extend_from_slice(&format.header(&request.settings::<Header>().text));
-    messages.iter().for_each(|message| body.extend_from_slice(message));
-    body.extend_from_slice(&format.footer(&request.settings::<Templates>().footer));
+/// Whether the location is one for event sources, where a client asks for polling by a header.
+fn is_event_source(request: &Request) -> bool {
+    request.settings::<Place>().role == Some(Role::Subscriber(Mode::EventSource))
 }
 
 #[cfg(test)]

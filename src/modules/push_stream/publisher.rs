@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::channels::{self, Requested};
-use super::events_channel::{self, Event, EventsChannel};
+use super::channels::{self, Refusal, Requested};
+use super::events_channel::{self, Event};
 use super::hooks::{Hook, Hooks};
 use super::limits::Bounds;
 use super::role::{self, Place, Role};
@@ -80,8 +80,7 @@ fn handle(request: &mut Request) -> Next<'_> {
         }
     };
     let channels = channels::requested(request);
-    let events = &request.compiled.http().get::<EventsChannel>().id;
-    if let Err(refusal) = channels::check_publisher(&live.hub, events, &channels, changes) {
+    if let Err(refusal) = prepare(request, live, &channels, changes) {
         answer::refuse(&mut response, refusal);
         return Next::Answer(response);
     }
@@ -95,22 +94,27 @@ fn handle(request: &mut Request) -> Next<'_> {
     }
 }
 
+/// Checks the channels of a request, and makes those that are to be published to. One that is refused does not unmake those
+/// before it.
+fn prepare(request: &Request, live: &Live, channels: &[Requested], changes: bool) -> Result<(), Refusal> {
+    if channels.is_empty() {
+        return Err(channels::NO_ID);
+    }
+    for channel in channels {
+        channels::check_publisher(&live.hub, channel, changes)?;
+        if changes && request.method != Method::Delete && create(live, &channel.id)? {
+            announce_created(request, live, &channel.id);
+        }
+    }
+    Ok(())
+}
+
 async fn publish(
     request: &mut Request,
     live: &'static Live,
     mut response: Response,
     channels: Vec<Requested>,
 ) -> Next<'static> {
-    for channel in &channels {
-        match create(live, &channel.id) {
-            Ok(true) => announce_created(request, live, &channel.id),
-            Ok(false) => {}
-            Err(refused) => {
-                answer::refuse(&mut response, refused.into());
-                return Next::Answer(response);
-            }
-        }
-    }
     let text = match request.read_body().await {
         Ok(text) => text,
         Err(status) => return Next::Status(status),
@@ -142,7 +146,8 @@ async fn publish(
         let format = info::Format::wanted(request);
         match published.as_slice() {
             [one] => format.one(&mut response, one),
-            several => format.list(&mut response, live, several),
+            // Each as it is now, also one that is named twice.
+            _ => statistics::tell(&mut response, format, live, &channels),
         }
     }
     Next::Answer(response)
@@ -163,7 +168,7 @@ async fn delete(
     for Requested { id, .. } in &channels {
         if live.hub.delete(id, Draft::text(text.clone()), clock::unix_time().as_secs()) {
             is_any = true;
-            announce_destroyed(request, live, id);
+            ask_destroyed(request, id);
         }
     }
     if is_any {
@@ -189,8 +194,8 @@ pub(super) fn announce_created(request: &Request, live: &Live, id: &Bytes) {
     }
 }
 
-fn announce_destroyed(request: &Request, live: &Live, id: &Bytes) {
-    events_channel::announce(live, Event::ChannelDestroyed, id);
+/// The event itself follows, once the channel's subscribers are told: see `limits`.
+fn ask_destroyed(request: &Request, id: &Bytes) {
     let template = request.settings::<Hooks>().channel_destroyed.as_ref();
     let hook = Hook::of("push_stream_channel_destroyed_request", template, request, String::from_utf8_lossy(id));
     if let Some(hook) = hook {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::answer;
 use super::channels::Requested;
 use crate::config::value::Template;
 use crate::http::Request;
@@ -40,7 +41,7 @@ impl Position {
     pub(super) fn of(request: &Request) -> Self {
         let settings = request.settings::<Resume>();
         let value = |template: &Option<Template>, header: Option<&[u8]>| match template {
-            Some(template) => request.eval(template),
+            Some(template) => answer::value(request, template),
             None => header.map(Bytes::copy_from_slice).unwrap_or_default(),
         };
         let time = value(&settings.time, request.head.known(Known::IfModifiedSince));
@@ -50,11 +51,11 @@ impl Position {
     }
 
     fn parse(time: &[u8], tag: &[u8], event_id: Bytes) -> Self {
-        let time = crate::http::wire::escape::unescape(time, crate::http::wire::escape::Unescape::All);
         let tag = tag.strip_prefix(b"W/").unwrap_or(tag);
+        let tag = std::str::from_utf8(tag).ok().filter(|tag| !tag.starts_with('+'));
         Self {
-            time: parse_http_date(&time).and_then(|time| u64::try_from(time).ok()),
-            tag: std::str::from_utf8(tag).ok().and_then(|tag| tag.parse().ok()),
+            time: parse_http_date(time).and_then(|time| u64::try_from(time).ok()),
+            tag: tag.and_then(|tag| tag.parse().ok()),
             event_id: (!event_id.is_empty()).then_some(event_id),
         }
     }
@@ -64,18 +65,17 @@ impl Position {
         if channel.backtrack > 0 {
             return Start::Backtrack(channel.backtrack);
         }
-        let by_time = self.time.map(|time| Start::After { time, tag: self.tag });
-        let by_event = self.event_id.clone().map(Start::AfterEvent);
-        match (by_time, by_event) {
+        match (self.time, self.event_id.clone()) {
             (None, None) => Start::New,
-            (Some(start), None) | (None, Some(start)) => start,
-            (Some(time), Some(event)) => Start::Earlier(Box::new((time, event))),
+            (Some(time), None) => Start::After { time, tag: self.tag },
+            (None, Some(event)) => Start::AfterEvent(event),
+            (Some(time), Some(event)) => Start::Either { time, tag: self.tag, event },
         }
     }
 }
 
 /// For the fuzzer: anything may be said of what is known.
-pub(super) fn fuzz(data: &[u8]) {
+pub fn fuzz(data: &[u8]) {
     let (time, tag) = data.split_at(data.len() / 2);
     let position = Position::parse(time, tag, Bytes::copy_from_slice(data));
     drop(position.start(&Requested { id: Bytes::from_static(b"x"), backtrack: 0 }));
@@ -93,7 +93,8 @@ mod tests {
         };
         check("Thu, 01 Jan 1970 00:00:00 GMT", "0", (Some(0), Some(0)));
         check("Thu, 01 Jan 1970 00:01:00 GMT", "W/3", (Some(60), Some(3)));
-        check("Thu,%2001%20Jan%201970%2000:01:00%20GMT", "-1", (Some(60), None));
+        check("Thu, 01 Jan 1970 00:01:00 GMT", "-1", (Some(60), None));
+        check("Thu, 01 Jan 1970 00:01:00 GMT", "+1", (Some(60), None));
         check("not a date", "1", (None, Some(1)));
         check("", "", (None, None));
     }

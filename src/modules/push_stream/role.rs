@@ -1,6 +1,6 @@
 //! What a location is for: publisher, subscriber or statistics.
 
-use crate::config::{Call, Contexts, Cx, Fault, Merge, Position, Section, Slot};
+use crate::config::{Builder, Call, Contexts, Cx, Fault, Merge, Position, ScopeId, Section, Slot};
 use crate::http::Handler;
 use crate::http::content::Content;
 
@@ -46,6 +46,13 @@ pub(super) struct RawPlace {
     pub(super) role: Option<(Role, Position)>,
 }
 
+impl Place {
+    /// The role that a block gives, if it does.
+    pub(super) fn raw_role(builder: &Builder, scope: ScopeId) -> Option<Role> {
+        builder.peek::<Self>(scope)?.role.map(|(role, _)| role)
+    }
+}
+
 impl Section for Place {
     type Raw = RawPlace;
     const ALWAYS: bool = true;
@@ -67,7 +74,12 @@ pub(super) fn take(cx: &mut Cx<'_>, call: &Call<'_>, role: Role, handler: Handle
     if cx.edit::<Place>().role.is_some() {
         return Err(call.duplicate());
     }
+    set(cx, call, role, handler);
+    Ok(())
+}
+
+/// Gives a location its role, in place of the one that it may have.
+pub(super) fn set(cx: &mut Cx<'_>, call: &Call<'_>, role: Role, handler: Handler) {
     cx.edit::<Place>().role = Some((role, call.at()));
     cx.edit::<Content>().handler = Some(handler);
-    Ok(())
 }

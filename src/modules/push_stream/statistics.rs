@@ -6,7 +6,6 @@ use super::{answer, info};
 use crate::config::{Args, Call, Contexts, Cx, Directive, Fault};
 use crate::http::wire::method::Method;
 use crate::http::{Next, Request, Response};
-use crate::hub::statistics::Channel;
 use crate::server::clock;
 use crate::server::live::Live;
 
@@ -17,14 +16,16 @@ pub(super) const COMMANDS: &[Directive] = &[Directive {
     args: Args::NONE,
     doc: "Answers with the numbers of the channels that `push_stream_channels_path` names: one, several, all that begin \
           with a text (`news*`), or `ALL`; without any, with the sums. The format is JSON, XML, YAML or plain text, as \
-          `Accept` says.",
+          `Accept` says. `push_stream_channels_path` must be set.",
     file: file!(),
     apply: channels_statistics,
     ..Directive::BASE
 }];
 
 fn channels_statistics(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
-    role::take(cx, call, Role::Statistics, handle)
+    // As in the original, whatever the location was before.
+    role::set(cx, call, Role::Statistics, handle);
+    Ok(())
 }
 
 fn handle(request: &mut Request) -> Next<'_> {
@@ -36,19 +37,33 @@ fn handle(request: &mut Request) -> Next<'_> {
         return Next::Answer(response);
     }
     let Some(live) = Live::get() else { return Next::Status(503) };
-    answer::allow_origins(request, "GET", &mut response);
     response.header("X-Nginx-PushStream-Tag", env!("CARGO_PKG_VERSION").as_bytes());
     response.header("X-Nginx-PushStream-Commit", &b"pushgate"[..]);
     let format = info::Format::wanted(request);
-    match channels::requested(request).as_slice() {
-        [] => format.summary(&mut response, live),
-        [one] if one.id == ALL => format.list(&mut response, live, &of_prefix(live, b"")),
-        [one] if one.id.ends_with(b"*") => {
-            format.list(&mut response, live, &of_prefix(live, &one.id[..one.id.len() - 1]));
+    let requested = channels::requested(request);
+    let limits = live.hub.limits();
+    for channel in &requested {
+        if let Err(refused) = limits.check_id(&channel.id) {
+            answer::refuse(&mut response, refused.into());
+            return Next::Answer(response);
         }
+        // The first that stands for many is all that is told of.
+        if let Some(prefix) = prefix(&channel.id) {
+            let now = clock::unix_time().as_secs();
+            format.list(&mut response, live, &live.hub.statistics_of_prefix(prefix, now));
+            return Next::Answer(response);
+        }
+    }
+    match requested.as_slice() {
+        [] => format.summary(&mut response, live),
         several => tell(&mut response, format, live, several),
     }
     Next::Answer(response)
+}
+
+/// What channels' ids begin with for which one stands: what is before a star; nothing for `ALL`.
+fn prefix(id: &[u8]) -> Option<&[u8]> {
+    memchr::memchr(b'*', id).map(|star| &id[..star]).or_else(|| (id == ALL).then_some(b""))
 }
 
 /// Tells of the channels among those named that exist: 404 if none does.
@@ -60,8 +75,4 @@ pub(super) fn tell(response: &mut Response, format: info::Format, live: &Live, r
         [one] => format.one(response, one),
         several => format.list(response, live, several),
     }
-}
-
-fn of_prefix(live: &Live, prefix: &[u8]) -> Vec<Channel> {
-    live.hub.statistics_of_prefix(prefix, clock::unix_time().as_secs())
 }

@@ -13,6 +13,9 @@ use crate::http::{Body, Next, Request, Response};
 use crate::modules::http_core;
 use crate::server::live::Live;
 
+/// The content type of event sources.
+pub(super) const EVENT_STREAM: &[u8] = b"text/event-stream; charset=utf-8";
+
 /// Answers a subscriber.
 pub(super) fn handle(request: &mut Request, mode: Mode) -> Next<'_> {
     let mut response = Response::new(200);
@@ -67,7 +70,7 @@ fn stream<'r>(
         Err(refusal) => answer::refuse(&mut response, refusal),
         Ok(seat) => {
             response.content_type = Some(match is_event_source {
-                true => Bytes::from_static(b"text/event-stream; charset=utf-8"),
+                true => Bytes::from_static(EVENT_STREAM),
                 false => http_core::content_type(request),
             });
             response.gives_head = true;

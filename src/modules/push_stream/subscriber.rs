@@ -9,9 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::channels::{self, Channels, Refusal, Requested};
-use super::check::Findings;
+use super::check::{Findings, nearest};
 use super::client::Client;
-use super::events_channel::{self, Event, EventsChannel};
+use super::events_channel::{self, Event};
 use super::hooks::{Hook, Hooks};
 use super::publisher::{self, Publishing};
 use super::resume::Position;
@@ -20,7 +20,7 @@ use super::templates::{Format, Framing, Header, MessageTemplate, Padding, Templa
 use super::websocket::{self, Websockets};
 use crate::compile::{Compiled, LocationId};
 use crate::config::value::{Flag, Msec, Size, Text};
-use crate::config::{Args, Builder, Call, Contexts, Cx, Directive, Fault, ListenAddress, ScopeId, Severity};
+use crate::config::{Args, Builder, Call, Contexts, Cx, Directive, Fault, ListenAddress, ScopeId, Section, Severity};
 use crate::http::settings::{Bodies, Sending};
 use crate::http::{Next, Request};
 use crate::hub::channel::{ChannelId, Start};
@@ -101,15 +101,16 @@ fn subscriber(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
     role::take(cx, call, Role::Subscriber(mode), handle)
 }
 
-/// Checks what a block says.
+/// Checks what holds in a block.
 pub(super) fn check(builder: &Builder, scope: ScopeId, findings: &mut Findings) {
-    let Some(raw) = builder.peek::<Subscribing>(scope) else { return };
-    let never_zero = [
-        ("push_stream_ping_message_interval", raw.ping_interval),
-        ("push_stream_subscriber_connection_ttl", raw.ttl),
-        ("push_stream_longpolling_connection_ttl", raw.longpolling_ttl),
+    type Of = fn(&<Subscribing as Section>::Raw) -> Option<Option<Msec>>;
+    let never_zero: [(&str, Of); 3] = [
+        ("push_stream_ping_message_interval", |raw| raw.ping_interval),
+        ("push_stream_subscriber_connection_ttl", |raw| raw.ttl),
+        ("push_stream_longpolling_connection_ttl", |raw| raw.longpolling_ttl),
     ];
-    for (name, time) in never_zero {
+    for (name, of) in never_zero {
+        let time = nearest(builder, scope, |builder, scope| of(builder.peek::<Subscribing>(scope)?));
         if time.flatten().is_some_and(|time| time.is_zero()) {
             findings.refuse(&format!("{name} cannot be zero."));
         }
@@ -347,9 +348,8 @@ impl Drop for Seat {
 /// Checks the channels that a client asks for.
 pub(super) fn wanted(request: &Request, live: &Live) -> Result<Vec<Requested>, Refusal> {
     let wanted = channels::requested(request);
-    let events = &request.compiled.http().get::<EventsChannel>().id;
     let now = clock::unix_time().as_secs();
-    channels::check_subscriber(&live.hub, request.settings::<Channels>(), events, &wanted, now)?;
+    channels::check_subscriber(&live.hub, request.settings::<Channels>(), &wanted, now)?;
     Ok(wanted)
 }
 

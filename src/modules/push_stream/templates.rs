@@ -7,9 +7,9 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::check::Findings;
+use super::check::{Findings, nearest};
 use crate::config::value::Text;
-use crate::config::{Args, Builder, Call, Contexts, Cx, Directive, Fault, Merge, ScopeId, Section, Slot};
+use crate::config::{Args, Builder, Call, Contexts, Cx, Directive, Fault, Merge, ScopeId, Section, Severity, Slot};
 use crate::http::wire::date::http_date;
 use crate::hub::message::{Message, RenderingKey};
 use crate::server::delivery::deflate;
@@ -97,18 +97,22 @@ fn header_template_file(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
         Ok(text) => Bytes::from(text),
         Err(_) if cx.options().offline => Bytes::new(),
         Err(error) => {
-            let message = format!("push stream module: unable to open file \"{}\" ({error})", path.display());
-            return Err(Fault::new(message).word(0).code("unreadable-file"));
+            let message = format!("push stream module: unable to open file \"{}\" for header template", call.text(0));
+            let fault = Fault::new(message).severity(Severity::Error).word(0).code("unreadable-file");
+            return Err(fault.help(format!("{}: {error}", path.display())));
         }
     };
     *cx.edit::<Header>() = Some(text);
     Ok(())
 }
 
-/// Checks what a block says.
+/// Checks what holds in a block.
 pub(super) fn check(builder: &Builder, scope: ScopeId, findings: &mut Findings) {
-    let message = builder.peek::<Templates>(scope).and_then(|raw| raw.message.as_ref());
-    if message.is_some_and(|message| message.is_empty()) {
+    let is_blank = |builder: &Builder, scope| {
+        let message = builder.peek::<Templates>(scope)?.message.as_ref()?;
+        Some(message.is_empty())
+    };
+    if nearest(builder, scope, is_blank) == Some(true) {
         findings.refuse("push_stream_message_template cannot be blank.");
     }
 }
@@ -192,10 +196,12 @@ impl MessageTemplate {
                 Piece::Word(Word::Text) => out.extend_from_slice(text),
                 Piece::Word(Word::Channel) => out.extend_from_slice(message.channel.as_bytes()),
                 Piece::Word(Word::Id) => push_number(out, message.id),
-                Piece::Word(Word::Size) => push_number(out, message.text().len()),
+                Piece::Word(Word::Size) => push_number(out, text.len()),
                 Piece::Word(Word::Tag) => push_number(out, message.tag),
                 Piece::Word(Word::Time) => {
-                    out.extend_from_slice(&http_date(i64::try_from(message.time).unwrap_or(i64::MAX)));
+                    // The server's own messages, of negative numbers, have no time, as in the original.
+                    let time = if message.id < 0 { 0 } else { message.time };
+                    out.extend_from_slice(&http_date(i64::try_from(time).unwrap_or(i64::MAX)));
                 }
                 Piece::Word(Word::EventId) => {
                     out.extend_from_slice(message.draft.event_id.as_deref().unwrap_or_default())
@@ -278,14 +284,15 @@ pub(super) struct Padding {
 }
 
 impl Padding {
-    /// Fills up to a least length.
-    fn fill(self, out: &mut Vec<u8>, least: usize, is_event_source: bool) {
-        let Some(missing) = least.checked_sub(out.len()).filter(|missing| *missing > 0) else { return };
+    /// Fills what begins at a place up to a least length.
+    fn fill(self, out: &mut Vec<u8>, start: usize, least: usize, is_event_source: bool) {
+        let Some(missing) = least.checked_sub(out.len() - start).filter(|missing| *missing > 0) else { return };
         let length = ((missing / 100 + 1) * 100).min(self.longest.max(missing));
         if is_event_source {
             out.resize(out.len() + length - 1, b':');
             out.push(b'\n');
         } else {
+            out.extend_from_slice(if length % 2 == 1 { b"\n" } else { b"" });
             (0..length / 2).for_each(|_| out.extend_from_slice(b"\r\n"));
         }
     }
@@ -315,12 +322,15 @@ impl Format {
     /// The bytes of a message, without framing.
     pub(super) fn body(&self, message: &Message) -> Vec<u8> {
         let mut out = Vec::with_capacity(message.text().len() + 64);
+        let mut start = 0;
         if self.is_event_source {
+            event_fields(&mut out, message);
+            start = out.len();
             event(&mut out, &self.template, message);
         } else {
             self.template.render(&mut out, message, message.text());
         }
-        self.padding.fill(&mut out, self.padding.message, self.is_event_source);
+        self.padding.fill(&mut out, start, self.padding.message, self.is_event_source);
         out
     }
 
@@ -330,7 +340,7 @@ impl Format {
         if out.is_empty() {
             return Bytes::new();
         }
-        self.padding.fill(&mut out, self.padding.header, self.is_event_source);
+        self.padding.fill(&mut out, 0, self.padding.header, self.is_event_source);
         self.framing.frame(out)
     }
 
@@ -362,8 +372,8 @@ impl Rendering for Format {
     }
 }
 
-/// A message as a server-sent event: the template for each line of the text.
-fn event(out: &mut Vec<u8>, template: &MessageTemplate, message: &Message) {
+/// What a server-sent event says beside its text.
+fn event_fields(out: &mut Vec<u8>, message: &Message) {
     for (name, value) in [("id: ", &message.draft.event_id), ("event: ", &message.draft.event_type)] {
         if let Some(value) = value {
             out.extend_from_slice(name.as_bytes());
@@ -371,16 +381,28 @@ fn event(out: &mut Vec<u8>, template: &MessageTemplate, message: &Message) {
             out.push(b'\n');
         }
     }
+}
+
+/// The text of an event: the template for each line. One that begins with the field's name has its line's end itself.
+fn event(out: &mut Vec<u8>, template: &MessageTemplate, message: &Message) {
+    let is_whole = template.written.starts_with(b"data: ");
+    let (before, after): (&[u8], &[u8]) = if is_whole { (b"", b"") } else { (b"data: ", b"\n") };
     for line in lines(message.text()) {
-        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(before);
         template.render(out, message, line);
-        out.push(b'\n');
+        out.extend_from_slice(after);
     }
     out.push(b'\n');
 }
 
-/// A text as comments of a stream of events.
+/// A text as comments of a stream of events; one that is a comment already stays as it is.
 fn comment(text: &[u8]) -> Vec<u8> {
+    if text.starts_with(b": ") {
+        return text.to_vec();
+    }
+    if text.is_empty() {
+        return b": \n".to_vec();
+    }
     let mut out = Vec::with_capacity(text.len() + 4);
     for line in lines(text) {
         out.extend_from_slice(b": ");
@@ -390,23 +412,13 @@ fn comment(text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The lines of a text, however they end; an end at the very end begins no further line.
+/// The lines of a text, however they end, without empty ones, as in the original.
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = Some(text);
-    std::iter::from_fn(move || {
-        let text = rest?;
-        let Some(end) = memchr::memchr2(b'\r', b'\n', text) else {
-            rest = None;
-            return Some(text);
-        };
-        let length = if text[end..].starts_with(b"\r\n") { 2 } else { 1 };
-        rest = Some(&text[end + length..]).filter(|rest| !rest.is_empty());
-        Some(&text[..end])
-    })
+    text.split(|ch| matches!(ch, b'\r' | b'\n')).filter(|line| !line.is_empty())
 }
 
 /// For the fuzzer: a template and a text of any bytes. Without placeholders a template stands for itself.
-pub(super) fn fuzz(data: &[u8]) {
+pub fn fuzz(data: &[u8]) {
     let (template, text) = data.split_at(data.len() / 2);
     let draft = crate::hub::message::Draft::text(Bytes::copy_from_slice(text));
     let message = Message::new(crate::hub::channel::ChannelId::from(text), 1, 0, 1, draft);
@@ -416,7 +428,7 @@ pub(super) fn fuzz(data: &[u8]) {
     assert!(parsed.pieces.iter().any(|piece| matches!(piece, Piece::Word(_))) || plain == template);
     let mut out = Vec::new();
     event(&mut out, &parsed, &message);
-    assert!(out.ends_with(b"\n\n"));
+    assert!(out.ends_with(b"\n"));
 }
 
 #[cfg(test)]
@@ -465,8 +477,30 @@ mod tests {
         check_event("~text~", "hello", "id: e\ndata: hello\n\n");
         check_event("~text~", "a\nb\r\nc\rd", "id: e\ndata: a\ndata: b\ndata: c\ndata: d\n\n");
         check_event("~text~", "x\n", "id: e\ndata: x\n\n");
-        check_event("~text~", "", "id: e\ndata: \n\n");
+        check_event("~text~", "a\n\r\n\nb\n", "id: e\ndata: a\ndata: b\n\n");
+        check_event("~text~", "\n", "id: e\n\n");
+        check_event("~size~ ~text~", "four\nx", "id: e\ndata: 4 four\ndata: 1 x\n\n");
+        check_event("data: <~text~>\n", "x\ny", "id: e\ndata: <x>\ndata: <y>\n\n");
         check_event("{~text~}", "1\n2", "id: e\ndata: {1}\ndata: {2}\n\n");
+    }
+
+    #[test]
+    fn headers_of_event_sources_are_comments() {
+        let check = |text: &str, expected: &str| {
+            assert_eq!(String::from_utf8_lossy(&comment(text.as_bytes())), expected, "{text:?}");
+        };
+        check("", ": \n");
+        check("one\r\n\ntwo", ": one\n: two\n");
+        check(": retry\nretry: 10\n", ": retry\nretry: 10\n");
+        check("\n", "");
+    }
+
+    #[test]
+    fn the_servers_own_messages_have_no_time() {
+        let message = Message::new(ChannelId::from(&b"x"[..]), -2, 1_000_000, 0, Draft::text("bye"));
+        let template = MessageTemplate::parse(&Bytes::from_static(b"~time~ ~tag~"));
+        let format = Format::new(template, Framing::Bare, false, Padding::default());
+        assert_eq!(format.render(&message), "Thu, 01 Jan 1970 00:00:00 GMT 0");
     }
 
     #[test]
@@ -485,7 +519,7 @@ mod tests {
         let padding = Padding { header: 0, message: least, longest };
         let filled = |is_event_source| {
             let mut out = vec![b'x'; length];
-            padding.fill(&mut out, least, is_event_source);
+            padding.fill(&mut out, 0, least, is_event_source);
             out.len()
         };
         assert_eq!((filled(false), filled(true)), expected, "{longest} {least} {length}");
@@ -499,6 +533,10 @@ mod tests {
         check_padding(120, 120, 7, (127, 127));
         check_padding(120, 60, 13, (113, 113));
         check_padding(120, 60, 60, (60, 60));
+        check_padding(121, 121, 1, (122, 122));
+        let (padding, mut out) = (Padding { header: 0, message: 20, longest: 20 }, b"id: e\ndata: x\n\n".to_vec());
+        padding.fill(&mut out, 6, padding.message, true);
+        assert_eq!(out.len(), 6 + 9 + 20, "the fields of an event do not count");
     }
 
     #[test]

@@ -333,6 +333,7 @@ impl Delivery {
             for Effect { events, id, news } in effects {
                 guarded(|| match news {
                     News::Mail => events.mail(id),
+                    News::Left(left) => events.left(id, left),
                     News::Closed(closed) => events.closed(id, closed),
                 });
             }

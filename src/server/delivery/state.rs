@@ -59,6 +59,8 @@ pub(super) struct Effect {
 pub(super) enum News {
     /// Something waits in a mailbox that was empty.
     Mail,
+    /// One of its channels is gone.
+    Left(Left),
     /// The subscriber is no longer one.
     Closed(Closed),
 }
@@ -354,7 +356,10 @@ impl State {
             let seats: SmallVec<[Seat; 4]> =
                 subscriber.seats.iter().copied().filter(|seat| gone.contains(&seat.roster)).collect();
             subscriber.seats.retain(|seat| !gone.contains(&seat.roster));
-            seats.into_iter().for_each(|seat| drop(self.unseat(seat)));
+            let events = Rc::clone(&subscriber.events);
+            for left in seats.into_iter().filter_map(|seat| self.unseat(seat)).collect::<Vec<_>>() {
+                self.effects.push(Effect { events: Rc::clone(&events), id, news: News::Left(left) });
+            }
         }
     }
 

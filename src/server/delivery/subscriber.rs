@@ -74,6 +74,8 @@ pub trait SubscriberEvents {
     fn message(&self, subscriber: SubscriberId, opcode: Opcode, payload: Bytes);
     /// Something waits in a mailbox that was empty.
     fn mail(&self, _: SubscriberId) {}
+    /// One of the subscriber's channels is gone; it has others.
+    fn left(&self, _: SubscriberId, _: Left) {}
     /// The subscriber is no longer one. Called once.
     fn closed(&self, subscriber: SubscriberId, closed: Closed);
 }
