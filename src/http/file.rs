@@ -2,11 +2,25 @@
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use bytes::Bytes;
+
 use super::request::Request;
+use super::response::{Body, FileBody, Response};
+use super::wire::conditional::file_etag;
+use crate::config::value::Flag;
 use crate::server::log::Level;
+use crate::settings;
+
+settings! {
+    /// How files are answered with.
+    pub struct Files {
+        /// Whether answers made of files have an `ETag`: the time of change and the length, in hexadecimal.
+        "etag" HTTP_ALL = "on" => pub etag: Flag,
+    }
+}
 
 /// Why a file can't be answered with.
 #[derive(Debug)]
@@ -69,4 +83,17 @@ pub fn open(path: &Path) -> Result<(File, Metadata), Failure> {
 /// Looks what a path names.
 pub fn stat(path: &Path) -> Result<Metadata, Failure> {
     std::fs::metadata(path).map_err(|error| Failure::new("stat", error))
+}
+
+/// The answer that a file is, whole.
+pub fn answer(request: &Request, file: File, metadata: &Metadata, content_type: Bytes) -> Response {
+    let (mtime, length) = (metadata.mtime(), metadata.len());
+    Response {
+        status: 200,
+        content_type: Some(content_type),
+        last_modified: Some(mtime),
+        etag: request.settings::<Files>().etag.then(|| file_etag(mtime, length).into()),
+        body: Body::File(FileBody { file, range: 0..length }),
+        ..Response::default()
+    }
 }

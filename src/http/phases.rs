@@ -62,6 +62,7 @@ impl Request {
         response.clean_headers();
         if self.is_head() && !matches!(response.body, Body::Empty | Body::Takeover(_)) {
             response.content_length = response.length();
+            response.hides_length = response.content_length.is_none();
             response.body = Body::Empty;
         }
         if !self.is_main() && *self.settings::<Pages>().log_subrequest {

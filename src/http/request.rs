@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::connection::{Connection, Peer};
+use super::gzip::Tested;
 use super::wire::head::RequestHead;
 use super::wire::method::Method;
 use crate::compile::{Compiled, Location, LocationId, Server, ServerId};
@@ -51,6 +52,8 @@ pub struct Request {
     pub started: Moment,
     /// What is known of the answer when it is sent: for the log.
     pub sent: Sent,
+    /// What was found of compression.
+    pub(super) gzip: Tested,
     pub(super) body: Option<Bytes>,
     pub(super) uri_changes: u8,
     pub(super) is_error_page: bool,
@@ -126,6 +129,7 @@ impl Request {
             error_status: None,
             started,
             sent: Sent::default(),
+            gzip: Tested::default(),
             body: None,
             uri_changes: MAX_URI_CHANGES,
             is_error_page: false,
@@ -157,6 +161,7 @@ impl Request {
             error_status: None,
             started: clock::now(),
             sent: Sent::default(),
+            gzip: Tested::default(),
             body: self.body.clone(),
             uri_changes: MAX_URI_CHANGES,
             is_error_page: false,

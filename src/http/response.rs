@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::future::Future;
+use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
@@ -49,6 +50,8 @@ pub struct Response {
     pub disable_not_modified: bool,
     /// The head is not sent, but given away with the connection ([`Detached::head`]).
     pub gives_head: bool,
+    /// Who takes the connection over sends everything compressed with gzip, as [`Request::gzip_level`] told it to.
+    pub is_zipped: bool,
     /// `Transfer-Encoding` must not be used, nor `Content-Length` sent: the end of the connection is the end.
     pub until_close: bool,
 }
@@ -134,7 +137,12 @@ impl Piece {
 /// A source of bytes that come with time.
 pub trait BodyStream {
     /// The next bytes; `None` is the end, an error breaks the connection off.
-    fn next(&mut self) -> Pin<Box<dyn Future<Output = Option<std::io::Result<Bytes>>> + '_>>;
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = Option<io::Result<Bytes>>> + '_>>;
+
+    /// Whether what has come is to leave at once: a filter in between keeps nothing of it back.
+    fn flushes(&self) -> bool {
+        false
+    }
 }
 
 /// Takes the connection over after the head was sent.
@@ -196,6 +204,56 @@ impl Body {
             Self::Takeover(_) => None,
         }
     }
+}
+
+/// Reading it piece by piece, as a filter does that makes another body of it.
+impl Body {
+    /// The next bytes, [`PIECE`] of them at most where they are there already; `None` is the end.
+    pub async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        match self {
+            Self::Empty | Self::Takeover(_) => None,
+            Self::Full(bytes) => cut(bytes),
+            Self::File(file) => read_piece(&file.file, &mut file.range),
+            Self::Pieces(pieces) => {
+                while let Some(piece) = pieces.first_mut() {
+                    let next = match piece {
+                        Piece::Bytes(bytes) => cut(bytes),
+                        Piece::File(file, range) => read_piece(file, range),
+                    };
+                    if next.is_some() {
+                        return next;
+                    }
+                    pieces.remove(0);
+                }
+                None
+            }
+            Self::Stream(stream) => stream.next().await,
+        }
+    }
+
+    /// Whether what has come is to leave at once.
+    pub fn flushes(&self) -> bool {
+        matches!(self, Self::Stream(stream) if stream.flushes())
+    }
+}
+
+/// How much of a file is read at once, and how much a filter works on at a time: less than a millisecond's work.
+pub const PIECE: usize = 64 * 1024;
+
+fn cut(bytes: &mut Bytes) -> Option<io::Result<Bytes>> {
+    let piece = bytes.split_to(bytes.len().min(PIECE));
+    (!piece.is_empty()).then_some(Ok(piece))
+}
+
+fn read_piece(file: &File, range: &mut Range<u64>) -> Option<io::Result<Bytes>> {
+    let length = usize::try_from(range.end.saturating_sub(range.start)).map_or(PIECE, |left| left.min(PIECE));
+    if length == 0 {
+        return None;
+    }
+    let mut bytes = vec![0; length];
+    let result = file.read_exact_at(&mut bytes, range.start);
+    range.start += length as u64;
+    Some(result.map(|()| bytes.into()))
 }
 
 /// A part of a file in memory; `None`: it is longer than the bound, or can't be read.

@@ -8,16 +8,14 @@ use std::os::unix::fs::FileExt;
 use bytes::{Bytes, BytesMut};
 
 use super::error_page::signature;
+use super::gzip::Acceptance;
 use super::request::Request;
-use super::response::{Body, Piece, Response};
+use super::response::{Body, PIECE, Piece, Response};
 use super::serve::Site;
 use super::settings::{Keepalive, Pages, Sending};
 use super::wire::body::{ChunkStart, LAST_CHUNK};
 use super::wire::response::{After, Framing, ResponseHead, encode, put_status};
 use crate::server::clock;
-
-/// How much of a file is read at once.
-const FILE_CHUNK: u64 = 64 * 1024;
 
 /// Sends an answer; says whether the connection can carry another request.
 pub(super) async fn response(
@@ -162,7 +160,7 @@ fn encode_head(
         location: completed.as_deref(),
         chunked: chunked && !has_no_content,
         connection: after,
-        vary: false,
+        vary: request.gzip.varies && *request.settings::<Acceptance>().vary,
     };
     let etag = response.etag.as_deref().map(|etag| (&b"ETag"[..], etag));
     let listed = response.headers.iter().map(|(name, value)| (&name[..], &value[..]));
@@ -260,7 +258,7 @@ impl Writer<'_> {
     async fn file(&mut self, head: &mut Bytes, file: &File, range: Range<u64>) -> io::Result<()> {
         let mut at = range.start;
         while at < range.end {
-            let length = usize::try_from((range.end - at).min(FILE_CHUNK)).expect("at most FILE_CHUNK");
+            let length = usize::try_from((range.end - at).min(PIECE as u64)).expect("at most PIECE");
             let mut piece = vec![0; length];
             file.read_exact_at(&mut piece, at)?;
             at += length as u64;

@@ -9,6 +9,9 @@ pub mod charset;
 pub mod core;
 pub mod events;
 pub mod geo;
+pub mod gunzip;
+pub mod gzip;
+pub mod gzip_static;
 pub mod headers;
 pub mod http_core;
 pub mod index;
@@ -38,6 +41,7 @@ pub static MODULES: &[Module] = &[
     http_core::MODULE,
     log::MODULE,
     static_files::MODULE,
+    gzip_static::MODULE,
     autoindex::MODULE,
     index::MODULE,
     try_files::MODULE,
@@ -52,7 +56,9 @@ pub static MODULES: &[Module] = &[
     upstream::MODULE,
     push_stream::MODULE,
     range::MODULE,
+    gzip::MODULE,
     charset::MODULE,
+    gunzip::MODULE,
     headers::MODULE,
     not_modified::MODULE,
     set_misc::MODULE,

@@ -1,17 +1,15 @@
 //! ngx_http_static_module: answers with files, and what ngx_http_core_module says of files.
 
-use std::os::unix::fs::MetadataExt;
-
 use bytes::Bytes;
 
 use super::http_core::content_type;
 use crate::config::value::{Flag, Number, Sec, parse_number, parse_sec};
 use crate::config::{Args, Call, Contexts, Cx, Declarations, Directive, Fault, Status};
+use crate::http::file::Files;
 use crate::http::settings::Pages;
-use crate::http::wire::conditional::file_etag;
 use crate::http::wire::escape::{Escape, escape};
 use crate::http::wire::method::Method;
-use crate::http::{Body, FileBody, Module, Next, Phase, Request, Response, file, root};
+use crate::http::{Module, Next, Phase, Request, Response, file, root};
 use crate::server::log::Level;
 use crate::settings;
 
@@ -26,14 +24,6 @@ pub static MODULE: Module = Module {
     phases: &[(Phase::Content, answer)],
     ..Module::EMPTY
 };
-
-settings! {
-    /// How files are answered with.
-    pub struct Files {
-        /// Whether answers made of files have an `ETag`: the time of change and the length, in hexadecimal.
-        "etag" HTTP_ALL = "on" => pub etag: Flag,
-    }
-}
 
 const KERNEL_CACHES: Status = Status::Ignored("files are opened anew; the kernel caches what matters");
 
@@ -147,16 +137,8 @@ fn answer(request: &mut Request) -> Next<'_> {
     if request.method == Method::Post {
         return Next::Status(405);
     }
-    let (mtime, length) = (metadata.mtime(), metadata.len());
-    Next::Answer(Response {
-        status: 200,
-        content_type: Some(content_type(request)),
-        last_modified: Some(mtime),
-        etag: request.settings::<Files>().etag.then(|| file_etag(mtime, length).into()),
-        ranges: true,
-        body: Body::File(FileBody { file, range: 0..length }),
-        ..Response::default()
-    })
+    let kind = content_type(request);
+    Next::Answer(Response { ranges: true, ..file::answer(request, file, &metadata, kind) })
 }
 
 /// The redirect from a folder's name to the same with a slash.

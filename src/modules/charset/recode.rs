@@ -2,16 +2,12 @@
 
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 
 use bytes::Bytes;
 
 use super::map::Map;
-use crate::http::{Body, BodyStream, Piece, Response};
-
-/// How much of a file is read at once.
-const FILE_CHUNK: u64 = 64 * 1024;
+use crate::http::{Body, BodyStream, Response};
 
 /// Makes an answer's body one in another charset.
 pub(super) fn body(response: &mut Response, map: &Map) {
@@ -111,7 +107,7 @@ impl BodyStream for Recoding {
                     return None;
                 }
                 let mut out = Vec::new();
-                match next_of(&mut self.source).await {
+                match self.source.next().await {
                     Some(Err(error)) => return Some(Err(error)),
                     Some(Ok(input)) => self.recoder.write(&input, &mut out),
                     None => {
@@ -125,43 +121,10 @@ impl BodyStream for Recoding {
             }
         })
     }
-}
 
-/// The next bytes of a body.
-async fn next_of(body: &mut Body) -> Option<io::Result<Bytes>> {
-    match body {
-        Body::Empty | Body::Takeover(_) => None,
-        Body::Full(_) => match std::mem::take(body) {
-            Body::Full(bytes) => Some(Ok(bytes)),
-            _ => None,
-        },
-        Body::File(file) => read(&file.file, &mut file.range),
-        Body::Pieces(pieces) => {
-            while let Some(piece) = pieces.first_mut() {
-                let next = match piece {
-                    Piece::Bytes(bytes) => (!bytes.is_empty()).then(|| Ok(std::mem::take(bytes))),
-                    Piece::File(file, range) => read(file, range),
-                };
-                if next.is_some() {
-                    return next;
-                }
-                pieces.remove(0);
-            }
-            None
-        }
-        Body::Stream(stream) => stream.next().await,
+    fn flushes(&self) -> bool {
+        self.source.flushes()
     }
-}
-
-fn read(file: &std::fs::File, range: &mut std::ops::Range<u64>) -> Option<io::Result<Bytes>> {
-    let length = range.end.saturating_sub(range.start).min(FILE_CHUNK);
-    if length == 0 {
-        return None;
-    }
-    let mut bytes = vec![0; usize::try_from(length).expect("at most FILE_CHUNK")];
-    let result = file.read_exact_at(&mut bytes, range.start);
-    range.start += length;
-    Some(result.map(|()| bytes.into()))
 }
 
 #[cfg(test)]

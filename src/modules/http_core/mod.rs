@@ -13,6 +13,7 @@ use crate::http::Module;
 use crate::http::access::{self, Internal, LimitExcept, Satisfy};
 use crate::http::content::Content;
 use crate::http::error_page::{self, ErrorPages};
+use crate::http::gzip;
 use crate::http::rewrite::Program;
 use crate::http::root::{self, Root};
 use crate::http::settings::{Bodies, Heads, Keepalive, Pages, Sending};
@@ -39,6 +40,8 @@ pub static MODULE: Module = Module {
             SectionRow::of::<server_name::BucketSize>(&[]),
             SectionRow::of::<ErrorPages>(&[]),
             SectionRow::of::<Root>(&[]),
+            gzip::Acceptance::ROW,
+            SectionRow::of::<gzip::Exceptions>(&[]),
         ],
         commands: COMMANDS,
         variables: variables::VARIABLES,
@@ -77,6 +80,8 @@ const COMMANDS: &[Directive] = &[
     root::COMMANDS[0],
     root::COMMANDS[1],
     error_page::COMMANDS[0],
+    gzip::CORE_COMMANDS[0],
+    gzip::CORE_COMMANDS[1],
     Directive {
         name: "internal",
         contexts: Contexts::LOCATION,

@@ -12,6 +12,12 @@ const TAIL: [u8; 4] = [0, 0, 0xFF, 0xFF];
 /// How much room is made at a time.
 const STEP: usize = 4096;
 
+/// What nginx calls a level. Its first is made by zlib-rs's second: the first one there is faster than anything that zlib
+/// has, and compresses short texts hardly at all.
+pub fn level(nginx: u8) -> Compression {
+    Compression::new(u32::from(nginx.max(2)))
+}
+
 /// Why something cannot be inflated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
@@ -23,7 +29,7 @@ pub enum Broken {
 
 thread_local! {
     // A worker's, for all its connections: both are put back to their beginning before each use.
-    static DEFLATER: RefCell<Compress> = RefCell::new(Compress::new(Compression::fast(), false));
+    static DEFLATER: RefCell<Compress> = RefCell::new(Compress::new(level(1), false));
     static INFLATER: RefCell<Decompress> = RefCell::new(Decompress::new(false));
 }
 
