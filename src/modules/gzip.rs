@@ -10,10 +10,10 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use flate2::{Compress, FlushCompress, Status};
+use flate2::{Compress, FlushCompress};
 
 use crate::config::value::{Flag, Size, Value};
-use crate::config::{Call, Cx, Declarations, Fault, SectionRow, Status as Support, Value as Text, VariableRow};
+use crate::config::{Call, Cx, Declarations, Fault, SectionRow, Status, Value as Text, VariableRow};
 use crate::http::gzip::{self, Gzip, Types};
 use crate::http::settings::Buffers;
 use crate::http::{Body, BodyStream, Module, PIECE, Request, Response};
@@ -38,11 +38,11 @@ settings! {
         /// How far back a compressed answer may refer, in bytes: a power of two from 512 to 32k.
         "gzip_window" HTTP_ALL = "32k" => window: Window,
         /// How large zlib's table of places is.
-        @Support::Ignored("zlib-rs has one size for it"); "gzip_hash" HTTP_ALL = "64k" => hash: Hash,
+        @Status::Ignored("zlib-rs has one size for it"); "gzip_hash" HTTP_ALL = "64k" => hash: Hash,
         /// How much compressed data is kept while the client does not take it.
-        @Support::Ignored("the next piece is compressed when the last one was taken"); "gzip_buffers" HTTP_ALL = "32 4k" => buffers: Buffers,
+        @Status::Ignored("the next piece is compressed when the last one was taken"); "gzip_buffers" HTTP_ALL = "32 4k" => buffers: Buffers,
         /// How much of an answer nginx gathers before it begins to compress.
-        @Support::Ignored("an answer is compressed as it comes"); "postpone_gzipping" HTTP_ALL = "0" => postpone: Size,
+        @Status::Ignored("an answer is compressed as it comes"); "postpone_gzipping" HTTP_ALL = "0" => postpone: Size,
         /// Whether compressed data is sent as soon as there is some, in place of 4k at a time.
         "gzip_no_buffer" HTTP_ALL = "off" => no_buffer: Flag,
     }
@@ -170,22 +170,9 @@ impl Zip {
         Self(Compress::new_gzip(deflate::level(level), window))
     }
 
-    /// Appends what comes of some bytes. The stream is not used again after its end.
+    /// Appends what comes of some bytes.
     fn write(&mut self, input: &[u8], flush: FlushCompress, out: &mut Vec<u8>) {
-        let begin = self.0.total_in();
-        loop {
-            // zlib wants room for its marks after a flush, or it begins them anew.
-            out.reserve((input.len() / 2).max(256));
-            let used = usize::try_from(self.0.total_in() - begin).unwrap_or(input.len());
-            let status = self.0.compress_vec(&input[used..], out, flush);
-            let is_used = self.0.total_in() - begin == input.len() as u64;
-            match status {
-                // An error is a call out of turn, which does not happen.
-                Ok(Status::StreamEnd) | Err(_) => return,
-                Ok(Status::Ok | Status::BufError) if is_used && out.len() < out.capacity() => return,
-                Ok(Status::Ok | Status::BufError) => {}
-            }
-        }
+        deflate::run(&mut self.0, input, flush, out);
     }
 
     fn totals(&self) -> (u64, u64) {

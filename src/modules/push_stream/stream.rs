@@ -11,6 +11,7 @@ use super::{answer, padding, polling};
 use crate::http::wire::method::Method;
 use crate::http::{Body, Next, Request, Response};
 use crate::modules::http_core;
+use crate::server::delivery::gzip;
 use crate::server::live::Live;
 
 /// The content type of event sources.
@@ -56,25 +57,42 @@ fn chosen(request: &Request, mode: Mode) -> Mode {
     }
 }
 
-/// Begins an answer without end. Its head waits for what follows it, as in nginx.
+/// Begins an answer without end. Its head waits for what follows it, as in nginx. Compressed, it is a gzip stream in which
+/// each message can be read when it has come.
 fn stream<'r>(
-    request: &'r Request,
+    request: &'r mut Request,
     live: &'static Live,
     mut response: Response,
     wanted: &[Requested],
     is_event_source: bool,
 ) -> Next<'r> {
-    let framing = if request.streams_in_chunks() { Framing::Chunk } else { Framing::Bare };
+    let is_chunked = request.streams_in_chunks();
+    response.content_type = Some(match is_event_source {
+        true => Bytes::from_static(EVENT_STREAM),
+        false => http_core::content_type(request),
+    });
+    response.hides_length = true;
+    let zip = request.gzip_level(&response);
+    let framing = match (zip, is_chunked) {
+        (Some(level), _) => Framing::Zipped { level: level.0, is_chunked },
+        (None, true) => Framing::Chunk,
+        (None, false) => Framing::Bare,
+    };
     let audience = Audience::of(request, Way { framing, is_event_source, padding: padding::of(request) });
     match subscriber::join(request, live, &audience, wanted, audience.manner().header.clone()) {
-        Err(refusal) => answer::refuse(&mut response, refusal),
+        Err(refusal) => {
+            (response.content_type, response.hides_length) = (None, false);
+            answer::refuse(&mut response, refusal);
+        }
         Ok(seat) => {
-            response.content_type = Some(match is_event_source {
-                true => Bytes::from_static(EVENT_STREAM),
-                false => http_core::content_type(request),
-            });
             response.gives_head = true;
-            response.body = Body::Takeover(Box::new(move |detached, request| seat.take(request, detached)));
+            response.is_zipped = zip.is_some();
+            response.body = Body::Takeover(Box::new(move |mut detached, request| {
+                if zip.is_some() {
+                    detached.head = [&detached.head[..], &gzip::begin(is_chunked)].concat().into();
+                }
+                seat.take(request, detached);
+            }));
         }
     }
     Next::Answer(response)

@@ -246,8 +246,10 @@ impl Manner {
                 let max_message_size = if most == 0 { usize::MAX } else { bytes(most) };
                 Protocol::Websocket { max_message_size, deflate: framing == Framing::Deflated }
             }
-            Framing::Chunk => Protocol::Stream { ending: Bytes::from_static(b"0\r\n\r\n") },
-            Framing::Bare => Protocol::Stream { ending: Bytes::new() },
+            Framing::Chunk | Framing::Zipped { is_chunked: true, .. } => {
+                Protocol::Stream { ending: Bytes::from_static(b"0\r\n\r\n") }
+            }
+            Framing::Bare | Framing::Zipped { is_chunked: false, .. } => Protocol::Stream { ending: Bytes::new() },
             Framing::Stamped => Protocol::Mailbox,
         };
         let ping = match (framing, is_event_source) {

@@ -14,6 +14,7 @@ use crate::http::wire::date::http_date;
 use crate::hub::message::{Message, RenderingKey};
 use crate::server::delivery::deflate;
 use crate::server::delivery::frame::{self, Opcode};
+use crate::server::delivery::gzip;
 use crate::server::delivery::subscriber::Rendering;
 use crate::settings;
 
@@ -236,6 +237,13 @@ pub(super) enum Framing {
     Chunk,
     /// As they are.
     Bare,
+    /// As a part of a gzip stream.
+    Zipped {
+        /// nginx's level.
+        level: u8,
+        /// In a chunk, or as it is.
+        is_chunked: bool,
+    },
     /// For a mailbox: with the message's time and tag in front.
     Stamped,
 }
@@ -260,7 +268,8 @@ impl Framing {
         match self {
             Self::Websocket | Self::Deflated => self.message(bytes.as_ref(), false),
             Self::Bare | Self::Stamped => bytes.into(),
-            Self::Chunk if length == 0 => Bytes::new(),
+            Self::Chunk | Self::Zipped { .. } if length == 0 => Bytes::new(),
+            Self::Zipped { level, is_chunked } => gzip::frame(bytes.as_ref(), level, is_chunked),
             Self::Chunk => {
                 let mut chunk = Vec::with_capacity(length + 12);
                 write!(chunk, "{length:x}\r\n").unwrap_or_default();
@@ -369,6 +378,10 @@ impl Rendering for Format {
             Framing::Websocket | Framing::Deflated => self.framing.message(&body, message.draft.is_binary),
             framing => framing.frame(body),
         }
+    }
+
+    fn is_zipped(&self) -> bool {
+        matches!(self.framing, Framing::Zipped { .. })
     }
 }
 

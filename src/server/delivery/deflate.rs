@@ -18,6 +18,24 @@ pub fn level(nginx: u8) -> Compression {
     Compression::new(u32::from(nginx.max(2)))
 }
 
+/// Appends what comes of some bytes. A stream is not used again after its end.
+pub fn run(deflater: &mut Compress, input: &[u8], flush: FlushCompress, out: &mut Vec<u8>) {
+    let begin = deflater.total_in();
+    loop {
+        // zlib wants room for its marks after a flush, or it begins them anew.
+        out.reserve((input.len() / 2).max(256));
+        let used = usize::try_from(deflater.total_in() - begin).unwrap_or(input.len());
+        let status = deflater.compress_vec(&input[used..], out, flush);
+        let is_used = deflater.total_in() - begin == input.len() as u64;
+        match status {
+            // An error is a call out of turn, which does not happen.
+            Ok(Status::StreamEnd) | Err(_) => return,
+            Ok(Status::Ok | Status::BufError) if is_used && out.len() < out.capacity() => return,
+            Ok(Status::Ok | Status::BufError) => {}
+        }
+    }
+}
+
 /// Why something cannot be inflated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {

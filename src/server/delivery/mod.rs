@@ -11,6 +11,7 @@
 
 pub mod deflate;
 pub mod frame;
+pub mod gzip;
 mod queue;
 mod reading;
 mod roster;

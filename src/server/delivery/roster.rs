@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 
 use crate::hub::channel::{ChannelId, ChannelKey};
 use crate::hub::message::{Message, RenderingKey};
+use crate::server::delivery::gzip::{self, Addition};
 use crate::server::delivery::subscriber::{Rendering, Seat, SubscriberId};
 
 /// The bytes of several messages that are put together for one write. More than this goes by itself.
@@ -57,6 +58,8 @@ pub(super) struct Job {
     pub(super) frames: SmallVec<[Bytes; 1]>,
     /// The same in one piece.
     pub(super) batch: Bytes,
+    /// What they add to a gzip stream.
+    pub(super) addition: Option<Addition>,
     /// For whom, in [`Plan::targets`].
     pub(super) targets: Range<usize>,
 }
@@ -227,16 +230,22 @@ impl Group {
         if !targets.is_empty() {
             let mut frames = SmallVec::new();
             let mut size = 0;
+            let mut addition: Option<Addition> = None;
             for message in messages {
-                let frame = self.bytes(message);
+                let mut frame = self.bytes(message);
                 if size + frame.len() > BATCH && size > 0 {
-                    plan.jobs.push(Job::new(std::mem::take(&mut frames), targets.clone()));
+                    plan.jobs.push(Job::new(std::mem::take(&mut frames), targets.clone(), addition.take()));
                     size = 0;
+                }
+                if self.rendering.is_zipped() {
+                    let (opened, next) = gzip::open(frame);
+                    frame = opened;
+                    addition = Some(addition.map_or(next, |before| before.then(&next)));
                 }
                 size += frame.len();
                 frames.push(frame);
             }
-            plan.jobs.push(Job::new(frames, targets));
+            plan.jobs.push(Job::new(frames, targets, addition));
         }
         if self.newest >= first {
             for member in self.members.iter().filter(|member| member.after >= first) {
@@ -248,7 +257,7 @@ impl Group {
 }
 
 impl Job {
-    fn new(frames: SmallVec<[Bytes; 1]>, targets: Range<usize>) -> Self {
+    fn new(frames: SmallVec<[Bytes; 1]>, targets: Range<usize>, addition: Option<Addition>) -> Self {
         let batch = match frames.as_slice() {
             [one] => one.clone(),
             several => {
@@ -257,6 +266,6 @@ impl Job {
                 batch.freeze()
             }
         };
-        Self { frames, batch, targets }
+        Self { frames, batch, addition, targets }
     }
 }

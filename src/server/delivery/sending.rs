@@ -30,8 +30,11 @@ impl State {
         let Some(subscriber) = self.subscribers.get_mut(id.slot as usize).filter(|s| s.serial == id.serial) else {
             return;
         };
+        if let Some(addition) = &job.addition {
+            subscriber.sum.add(addition);
+        }
         let (Some(socket), None, Phase::Open) = (&subscriber.socket, &subscriber.queue, subscriber.phase) else {
-            job.frames.iter().for_each(|frame| self.send(id, frame.clone(), now));
+            job.frames.iter().for_each(|frame| self.put(id, frame.clone(), now));
             return;
         };
         match socket.write(&job.batch) {
@@ -56,6 +59,14 @@ impl State {
 
     /// Sends one frame, by the queue if there is one.
     pub(super) fn send(&mut self, id: SubscriberId, frame: Bytes, now: Tick) {
+        if let Some(subscriber) = self.subscriber(id) {
+            let frame = subscriber.count(frame);
+            self.put(id, frame, now);
+        }
+    }
+
+    /// The same with a frame that is counted already.
+    fn put(&mut self, id: SubscriberId, frame: Bytes, now: Tick) {
         let Some(subscriber) = self.subscriber(id).filter(|subscriber| subscriber.phase == Phase::Open) else {
             return;
         };
@@ -94,6 +105,7 @@ impl State {
                 continue;
             }
             let is_mail = subscriber.queue.is_none() && subscriber.is_mailbox();
+            let frame = subscriber.count(frame);
             subscriber.queue.get_or_insert_with(|| Box::new(Queue::new(now))).push(frame);
             if is_mail {
                 self.tell_mail(id);

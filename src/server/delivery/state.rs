@@ -16,6 +16,7 @@ use crate::hub::inbox::Inbox;
 use crate::hub::limits::Refused;
 use crate::hub::{Hub, Subscribed};
 use crate::server::delivery::Clock;
+use crate::server::delivery::gzip::{self, Sum};
 use crate::server::delivery::queue::Queue;
 use crate::server::delivery::roster::{Plan, Rosters};
 use crate::server::delivery::socket::Socket;
@@ -169,6 +170,14 @@ impl State {
             let name = (channel.key, &channel.channel);
             seats.push(self.rosters.seat(name, id, rendering, several, channel.live_after));
         }
+        let mut sum = Sum::default();
+        if new.settings.rendering.is_zipped() {
+            for frame in &mut first {
+                let (opened, addition) = gzip::open(std::mem::take(frame));
+                sum.add(&addition);
+                *frame = opened;
+            }
+        }
         let queue = Queue::rest(&first, 0, now);
         let ends = new.settings.ttl.map_or(NEVER, |ttl| now.saturating_add(ticks(ttl)));
         entry.insert(Subscriber {
@@ -184,6 +193,7 @@ impl State {
             settings: new.settings,
             events: new.events,
             seats,
+            sum,
             sent: now,
             ends,
             timer: NEVER,
@@ -298,6 +308,7 @@ impl State {
         let is_stream = matches!(subscriber.settings.protocol, Protocol::Stream { .. });
         let has_footer = reason != Reason::Client && (is_stream || farewell == Farewell::Plain);
         let footer = if has_footer { subscriber.settings.footer.clone() } else { Bytes::new() };
+        let footer = subscriber.count(footer);
         let farewell = subscriber.farewell(farewell);
         let queue = subscriber.queue.get_or_insert_with(|| Box::new(Queue::new(now)));
         queue.push(footer);

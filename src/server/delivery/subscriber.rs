@@ -10,6 +10,7 @@ use crate::hub::channel::{ChannelId, Start};
 use crate::hub::message::{Message, RenderingKey};
 use crate::hub::{Subscribed, Unsubscribed};
 use crate::server::delivery::frame::{self, Opcode};
+use crate::server::delivery::gzip::{self, Sum};
 use crate::server::delivery::queue::Queue;
 use crate::server::delivery::socket::Socket;
 use crate::server::delivery::timers::{NEVER, Tick, ticks};
@@ -65,6 +66,10 @@ pub trait Rendering {
     fn key(&self) -> RenderingKey;
     /// The message as one whole frame or chunk.
     fn render(&self, message: &Message) -> Bytes;
+    /// Whether frames are parts of a gzip stream, as [`gzip::frame`] makes them; so is all else that is sent then.
+    fn is_zipped(&self) -> bool {
+        false
+    }
 }
 
 /// What a subscriber's module is told. Called on the worker's thread, outside of any borrow: it may call [`super::Delivery`]
@@ -169,6 +174,8 @@ pub(super) struct Subscriber {
     pub(super) settings: Rc<Settings>,
     pub(super) events: Rc<dyn SubscriberEvents>,
     pub(super) seats: SmallVec<[Seat; 1]>,
+    /// What a gzip stream says at its end of all that was in it.
+    pub(super) sum: Sum,
     /// When something was last sent.
     pub(super) sent: Tick,
     /// When it is to end.
@@ -234,9 +241,20 @@ impl Subscriber {
         }
     }
 
+    /// A frame as it is sent; a part of a gzip stream is counted.
+    pub(super) fn count(&mut self, frame: Bytes) -> Bytes {
+        if !self.settings.rendering.is_zipped() {
+            return frame;
+        }
+        let (frame, addition) = gzip::open(frame);
+        self.sum.add(&addition);
+        frame
+    }
+
     /// The last words.
     pub(super) fn farewell(&self, farewell: Farewell<'_>) -> Bytes {
         match (&self.settings.protocol, farewell) {
+            (Protocol::Stream { ending }, _) if self.settings.rendering.is_zipped() => gzip::end(self.sum, ending),
             (Protocol::Stream { ending }, _) => ending.clone(),
             (Protocol::Mailbox, _) => Bytes::new(),
             (Protocol::Websocket { .. }, Farewell::Plain) => frame::close_empty(),
