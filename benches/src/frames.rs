@@ -50,14 +50,26 @@ impl AddAssign for Faults {
     }
 }
 
-/// Reads the frames of one connection.
+/// How a subscriber gets its messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// As text frames.
+    Websocket,
+    /// As events of an answer without end, in chunks or not.
+    EventSource,
+    /// As the lines of an answer without end, in chunks.
+    Streaming,
+}
+
+/// Reads what comes on one connection.
 #[derive(Debug)]
 pub(crate) struct Verifier {
+    kind: Kind,
     /// The number after the highest seen.
     next: u64,
     /// Skipped so far; empty, and without memory, in a run without faults.
     missing: BTreeSet<u64>,
-    /// The start of a frame whose rest is still to come.
+    /// The start of a frame or line whose rest is still to come.
     partial: Vec<u8>,
     faults: Faults,
     closed: bool,
@@ -65,14 +77,14 @@ pub(crate) struct Verifier {
 
 impl Verifier {
     /// Expects `next` to be the first message.
-    pub(crate) fn starting_at(next: u64) -> Self {
-        Self { next, missing: BTreeSet::new(), partial: Vec::new(), faults: Faults::default(), closed: false }
+    pub(crate) fn starting_at(kind: Kind, next: u64) -> Self {
+        Self { kind, next, missing: BTreeSet::new(), partial: Vec::new(), faults: Faults::default(), closed: false }
     }
 
     /// Takes what the socket gave; returns how many messages that completed, duplicates apart.
     pub(crate) fn read(&mut self, bytes: &[u8]) -> u64 {
         if self.partial.is_empty() {
-            let (used, fresh) = self.frames(bytes);
+            let (used, fresh) = self.pieces(bytes);
             if used < bytes.len() {
                 self.partial.extend_from_slice(&bytes[used..]);
             }
@@ -80,10 +92,15 @@ impl Verifier {
         }
         let mut joined = std::mem::take(&mut self.partial);
         joined.extend_from_slice(bytes);
-        let (used, fresh) = self.frames(&joined);
+        let (used, fresh) = self.pieces(&joined);
         joined.drain(..used);
         self.partial = joined;
         fresh
+    }
+
+    /// What it reads.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Whether the server sent a close frame.
@@ -104,37 +121,34 @@ impl Verifier {
         faults
     }
 
-    /// Takes all whole frames off the start: how many bytes, how many fresh messages.
-    fn frames(&mut self, bytes: &[u8]) -> (usize, u64) {
+    /// The number after the highest seen.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Takes all whole pieces off the start: how many bytes, how many fresh messages.
+    fn pieces(&mut self, bytes: &[u8]) -> (usize, u64) {
         let mut used = 0;
         let mut fresh = 0;
-        while let Some(frame) = Frame::parse(&bytes[used..]) {
-            used += frame.len;
-            fresh += u64::from(self.frame(&frame));
+        while let Some((piece, len)) = Piece::parse(self.kind, &bytes[used..]) {
+            used += len;
+            fresh += u64::from(self.piece(piece));
         }
         (used, fresh)
     }
 
-    fn frame(&mut self, frame: &Frame<'_>) -> bool {
-        match frame.first_byte {
-            0x81 => match number(frame.payload) {
-                Some(number) => self.message(number),
-                None => {
-                    self.faults.malformed += 1;
-                    false
+    fn piece(&mut self, piece: Piece<'_>) -> bool {
+        match piece {
+            Piece::Payload(payload) => {
+                if let Some(number) = number(payload) {
+                    return self.message(number);
                 }
-            },
-            0x88 => {
-                self.closed = true;
-                false
-            }
-            // Pings and pongs are not messages.
-            0x89 | 0x8a => false,
-            _ => {
                 self.faults.malformed += 1;
-                false
             }
+            Piece::Close => self.closed = true,
+            Piece::Other => {}
         }
+        false
     }
 
     fn message(&mut self, number: u64) -> bool {
@@ -152,18 +166,27 @@ impl Verifier {
     }
 }
 
-/// A whole, unmasked websocket frame.
-struct Frame<'a> {
-    /// FIN, the reserved bits, the opcode.
-    first_byte: u8,
-    payload: &'a [u8],
-    /// With its header.
-    len: usize,
+/// A whole frame or line.
+enum Piece<'a> {
+    /// What is to be one of our messages.
+    Payload(&'a [u8]),
+    /// The server says good-bye.
+    Close,
+    /// What else the protocol has: pings, the sizes of chunks, comments, ids.
+    Other,
 }
 
-impl<'a> Frame<'a> {
-    /// The frame at the start of `bytes`, if all of it is there.
-    fn parse(bytes: &'a [u8]) -> Option<Self> {
+impl<'a> Piece<'a> {
+    /// The piece at the start of `bytes` and its length, if all of it is there.
+    fn parse(kind: Kind, bytes: &'a [u8]) -> Option<(Self, usize)> {
+        match kind {
+            Kind::Websocket => Self::frame(bytes),
+            Kind::EventSource | Kind::Streaming => Self::line(bytes),
+        }
+    }
+
+    /// A websocket frame.
+    fn frame(bytes: &'a [u8]) -> Option<(Self, usize)> {
         let (&first_byte, &second_byte) = (bytes.first()?, bytes.get(1)?);
         // A server's frames are not masked: a masked one would get an impossible length here, and end as a loss.
         let (header, size): (usize, usize) = match second_byte {
@@ -172,8 +195,34 @@ impl<'a> Frame<'a> {
             size => (2, usize::from(size)),
         };
         let len = header.checked_add(size)?;
-        Some(Self { first_byte, payload: bytes.get(header..len)?, len })
+        let payload = bytes.get(header..len)?;
+        let piece = match first_byte {
+            0x81 => Self::Payload(payload),
+            0x88 => Self::Close,
+            0x89 | 0x8a => Self::Other,
+            // No payload of ours begins with that, so that it counts as malformed.
+            _ => Self::Payload(&[]),
+        };
+        Some((piece, len))
     }
+
+    /// A line. Our messages have no line breaks in them, so that the sizes of chunks are lines of their own too.
+    fn line(bytes: &'a [u8]) -> Option<(Self, usize)> {
+        let end = memchr::memchr(b'\n', bytes)?;
+        let line = bytes[..end].trim_ascii_end();
+        let is_other = line.starts_with(b":") || line.starts_with(b"id: ") || is_chunk_size(line);
+        let piece = match line.strip_prefix(b"data: ") {
+            Some(payload) => Self::Payload(payload),
+            None if is_other => Self::Other,
+            None => Self::Payload(line),
+        };
+        Some((piece, end + 1))
+    }
+}
+
+/// Whether a line is the size of a chunk, or empty.
+fn is_chunk_size(line: &[u8]) -> bool {
+    line.len() <= 8 && line.iter().all(u8::is_ascii_hexdigit)
 }
 
 /// The number of a payload that is whole.
@@ -217,7 +266,7 @@ mod tests {
     /// Reads the messages `numbers` of five that were published: how many were fresh, and
     /// `lost duplicated disordered malformed`.
     fn check(numbers: &[u64], expected: &str) {
-        let mut verifier = Verifier::starting_at(0);
+        let mut verifier = Verifier::starting_at(Kind::Websocket, 0);
         let bytes: Vec<u8> = numbers.iter().flat_map(|&number| frame(number, 20)).collect();
         let fresh = verifier.read(&bytes);
         let Faults { lost, duplicated, disordered, malformed, disconnected: _ } = verifier.finish(5);
@@ -243,7 +292,7 @@ mod tests {
             .flat_map(|(number, size)| frame(number, size))
             .collect();
         for piece in [1, 2, 3, 7, 64, 1000, 65_537, bytes.len()] {
-            let mut verifier = Verifier::starting_at(7);
+            let mut verifier = Verifier::starting_at(Kind::Websocket, 7);
             let fresh: u64 = bytes.chunks(piece).map(|piece| verifier.read(piece)).sum();
             assert!(verifier.partial.is_empty(), "in pieces of {piece}");
             // A size of five digits has room for 65,536.
@@ -255,10 +304,31 @@ mod tests {
     fn every_cut_of_two_frames_reads_the_same() {
         let bytes = [frame(0, 130), frame(1, 20)].concat();
         for cut in 0..=bytes.len() {
-            let mut verifier = Verifier::starting_at(0);
+            let mut verifier = Verifier::starting_at(Kind::Websocket, 0);
             let fresh = verifier.read(&bytes[..cut]) + verifier.read(&bytes[cut..]);
             assert_eq!((fresh, verifier.finish(2)), (2, Faults::default()), "cut at {cut}");
         }
+    }
+
+    /// Reads an answer of messages 0 and 1 in pieces of any size: the lost, and the malformed.
+    fn check_lines(kind: Kind, lines: &str, expected: (u64, u64)) {
+        for piece in 1..=lines.len() {
+            let mut verifier = Verifier::starting_at(kind, 0);
+            let fresh: u64 = lines.as_bytes().chunks(piece).map(|piece| verifier.read(piece)).sum();
+            let faults = verifier.finish(2);
+            let seen = (faults.lost, faults.malformed);
+            assert_eq!((fresh, seen), (2 - expected.0, expected), "{lines:?} in pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn events_and_chunks_are_read() {
+        let [zero, one] = [0, 1].map(|number| String::from_utf8(payload(number, 20)).unwrap_or_default());
+        check_lines(Kind::EventSource, &format!(": hi\n\nid: 1:0\ndata: {zero}\n\nid: 1:1\ndata: {one}\n\n"), (0, 0));
+        check_lines(Kind::EventSource, &format!("1c\r\ndata: {zero}\r\n\r\n\r\n1c\r\ndata: {one}\r\n"), (0, 0));
+        check_lines(Kind::Streaming, &format!("14\r\n{zero}\r\n14\r\n{one}\r\n"), (0, 0));
+        check_lines(Kind::Streaming, &format!("14\r\n{zero}\r\n13\r\n{}\r\n", &one[1..]), (1, 1));
+        check_lines(Kind::Streaming, &format!("14\r\n{zero}\r\nunknown\r\n"), (1, 1));
     }
 
     #[test]
@@ -269,7 +339,7 @@ mod tests {
                 continue; // The length: not to be told from a frame that has not come whole.
             }
             bytes[at] ^= 0x40;
-            let mut verifier = Verifier::starting_at(3);
+            let mut verifier = Verifier::starting_at(Kind::Websocket, 3);
             assert_eq!(verifier.read(&bytes), 0, "byte {at}");
             let faults = verifier.finish(4);
             assert_eq!((faults.lost, faults.malformed), (1, 1), "byte {at}");
@@ -278,7 +348,7 @@ mod tests {
 
     #[test]
     fn control_frames_are_not_messages() {
-        let mut verifier = Verifier::starting_at(0);
+        let mut verifier = Verifier::starting_at(Kind::Websocket, 0);
         assert_eq!(verifier.read(&[0x89, 0, 0x8a, 2, b'h', b'i']), 0);
         assert!(!verifier.is_closed());
         assert_eq!(verifier.read(&[0x88, 2, 3, 0xe8]), 0);
@@ -288,7 +358,7 @@ mod tests {
 
     #[test]
     fn a_cut_frame_at_the_end_is_a_loss() {
-        let mut verifier = Verifier::starting_at(0);
+        let mut verifier = Verifier::starting_at(Kind::Websocket, 0);
         let bytes = frame(0, 100);
         assert_eq!(verifier.read(&bytes[..50]), 0);
         assert_eq!(verifier.finish(1).lost, 1);

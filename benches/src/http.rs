@@ -3,12 +3,11 @@
 use std::error::Error;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::ops::Range;
 use std::time::Duration;
 
 use memchr::memmem;
 
-use crate::frames::payload;
+use crate::frames::{HEAD, payload};
 
 /// A whole answer at the start of a buffer.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,13 +63,16 @@ impl Publisher {
         Ok(Self { stream, answers: Vec::new() })
     }
 
-    /// Publishes the messages of these numbers to channel `bench`, all in one write (a pipeline keeps their order), and waits
-    /// for nothing.
-    pub(crate) fn publish(&mut self, numbers: Range<u64>, size: usize) -> Result<(), Box<dyn Error>> {
+    /// Publishes messages of these channels and numbers, all in one write (a pipeline keeps their order), and waits for nothing.
+    pub(crate) fn publish(
+        &mut self,
+        messages: impl Iterator<Item = (String, u64)>,
+        size: usize,
+    ) -> Result<(), Box<dyn Error>> {
         let mut requests = Vec::new();
-        for number in numbers {
-            let body = payload(number, size);
-            write!(requests, "POST /pub?id=bench HTTP/1.1\r\nHost: bench\r\nContent-Length: {}\r\n\r\n", body.len())?;
+        for (channel, number) in messages {
+            let (body, length) = (payload(number, size), size.max(HEAD));
+            write!(requests, "POST /pub?id={channel} HTTP/1.1\r\nHost: bench\r\nContent-Length: {length}\r\n\r\n")?;
             requests.extend(body);
         }
         Ok(self.stream.write_all(&requests)?)

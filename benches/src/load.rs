@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use memchr::memmem;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
+use rustix::net;
 
-use crate::frames::{Faults, Verifier};
+use crate::frames::{Faults, Kind, Verifier};
 use crate::http::Answer;
 
 /// Without any progress for so long, what is missing is lost.
@@ -17,8 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Handshakes under way at a time: fewer than any server's listen queue holds.
 const HANDSHAKES: usize = 256;
 
-const HANDSHAKE: &[u8] = b"GET /ws/bench HTTP/1.1\r\nHost: bench\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+/// The header of a handshake.
+const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 /// What RFC 6455 says that a server makes of that key.
 const ACCEPT: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 /// A masked close frame with code 1000.
@@ -73,14 +75,37 @@ fn drain(stream: &mut TcpStream, buffer: &mut [u8], mut take: impl FnMut(&[u8]))
     }
 }
 
-/// Many websocket connections, all subscribed to channel `bench`.
+/// The channel of each subscriber, by its number.
+pub(crate) type Naming = fn(usize) -> String;
+
+/// The request of a subscriber.
+fn subscription(kind: Kind, channel: &str) -> Vec<u8> {
+    let (folder, header) = match kind {
+        Kind::Websocket => ("ws", UPGRADE),
+        Kind::EventSource => ("es", "Accept: text/event-stream\r\n"),
+        // Only who asks for chunks gets them from nchan.
+        Kind::Streaming => ("st", "TE: chunked\r\n"),
+    };
+    format!("GET /{folder}/{channel} HTTP/1.1\r\nHost: bench\r\n{header}\r\n").into_bytes()
+}
+
+/// Many connections, each subscribed to a channel.
 pub(crate) struct Subscribers {
     server: SocketAddr,
+    kind: Kind,
+    naming: Naming,
     reactor: Reactor,
     connections: Vec<Subscriber>,
     progress: Progress,
     /// Messages asked for until now, over all connections.
     expected: u64,
+    watch: Option<Watch>,
+}
+
+/// How long messages take from one moment on.
+struct Watch {
+    since: Instant,
+    taken: Vec<Duration>,
 }
 
 struct Subscriber {
@@ -109,22 +134,32 @@ struct Progress {
 
 impl Subscribers {
     /// None yet.
-    pub(crate) fn new(server: SocketAddr) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn new(server: SocketAddr, kind: Kind, naming: Naming) -> Result<Self, Box<dyn Error>> {
         Ok(Self {
             server,
+            kind,
+            naming,
             reactor: Reactor::new()?,
             connections: Vec::new(),
             progress: Progress::default(),
             expected: 0,
+            watch: None,
         })
+    }
+
+    /// The same for nobody, in exchange for the present ones.
+    pub(crate) fn replace(&mut self) -> Result<Self, Box<dyn Error>> {
+        let fresh = Self::new(self.server, self.kind, self.naming)?;
+        Ok(std::mem::replace(self, fresh))
     }
 
     /// Adds `count` subscribers, for whom message `next` is the first.
     pub(crate) fn open(&mut self, count: usize, next: u64) -> Result<(), Box<dyn Error>> {
         for _ in 0..count {
             let token = self.connections.len();
-            let stream = self.reactor.connect(self.server, HANDSHAKE, token)?;
-            let verifier = Verifier::starting_at(next);
+            let request = subscription(self.kind, &(self.naming)(token));
+            let stream = self.reactor.connect(self.server, &request, token)?;
+            let verifier = Verifier::starting_at(self.kind, next);
             self.connections.push(Subscriber { stream, state: State::Handshake(Vec::new()), verifier });
             let wanted = self.connections.len().saturating_sub(HANDSHAKES);
             self.run(|progress| progress.open >= wanted)?;
@@ -137,9 +172,20 @@ impl Subscribers {
         Ok(())
     }
 
-    /// Waits until each subscriber has `count` more messages; `false` if they don't come.
+    /// From now on notes how long messages take.
+    pub(crate) fn start_watch(&mut self) {
+        let taken = self.watch.take().map_or_else(Vec::new, |watch| watch.taken);
+        self.watch = Some(Watch { since: Instant::now(), taken });
+    }
+
+    /// How long each message to each subscriber took.
+    pub(crate) fn stop_watch(&mut self) -> Vec<Duration> {
+        self.watch.take().map_or_else(Vec::new, |watch| watch.taken)
+    }
+
+    /// Waits for so many messages more, over all subscribers; `false` if they don't come.
     pub(crate) fn receive(&mut self, count: u64) -> Result<bool, Box<dyn Error>> {
-        self.expected += count * self.connections.len() as u64;
+        self.expected += count;
         let wanted = self.expected;
         self.run(|progress| progress.messages >= wanted || progress.ended > 0)?;
         Ok(self.progress.messages >= wanted)
@@ -194,7 +240,12 @@ impl Subscribers {
             let Some(subscriber) = self.connections.get_mut(event.token().0) else {
                 continue;
             };
+            let before = self.progress.messages;
             subscriber.read(&mut self.reactor.buffer, &mut self.progress)?;
+            if let Some(watch) = &mut self.watch {
+                let taken = watch.since.elapsed();
+                watch.taken.extend((before..self.progress.messages).map(|_| taken));
+            }
         }
         Ok(())
     }
@@ -212,7 +263,7 @@ impl Subscriber {
             State::Handshake(head) => {
                 head.extend_from_slice(bytes);
                 progress.handshake_bytes += bytes.len();
-                match upgraded(head) {
+                match begun(verifier.kind(), head) {
                     Ok(None) => {}
                     Ok(Some(len)) => {
                         // The first frames may come with the head.
@@ -229,7 +280,7 @@ impl Subscriber {
         }
         if !alive || verifier.is_closed() {
             if matches!(state, State::Handshake(_)) {
-                return Err("the server closed a connection before the upgrade".into());
+                return Err("the server closed a connection before it answered".into());
             }
             *state = State::Ended;
             progress.ended += 1;
@@ -238,17 +289,60 @@ impl Subscriber {
     }
 }
 
-/// The length of the head of a 101 with the right accept key; `None` if it is not whole.
-fn upgraded(bytes: &[u8]) -> Result<Option<usize>, Box<dyn Error>> {
+/// The length of the head of an answer that makes its client a subscriber; `None` if it is not whole.
+fn begun(kind: Kind, bytes: &[u8]) -> Result<Option<usize>, Box<dyn Error>> {
     let Some(end) = memmem::find(bytes, b"\r\n\r\n") else {
         return Ok(None);
     };
     let head = &bytes[..end];
-    if !head.starts_with(b"HTTP/1.1 101 ") || memmem::find(head, ACCEPT).is_none() {
+    let is_right = match kind {
+        Kind::Websocket => head.starts_with(b"HTTP/1.1 101 ") && memmem::find(head, ACCEPT).is_some(),
+        Kind::EventSource | Kind::Streaming => head.starts_with(b"HTTP/1.1 200 "),
+    };
+    if !is_right {
         let first = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
-        return Err(format!("the upgrade was answered {:?}", String::from_utf8_lossy(first)).into());
+        return Err(format!("the subscriber was answered {:?}", String::from_utf8_lossy(first)).into());
     }
     Ok(Some(end + 4))
+}
+
+/// A websocket subscriber that reads nothing until the end, and whose kernel takes next to nothing for it.
+pub(crate) struct SlowReader {
+    stream: std::net::TcpStream,
+    verifier: Verifier,
+}
+
+impl SlowReader {
+    /// Subscribes to a channel in which message `next` is the first for it.
+    pub(crate) fn subscribe(server: SocketAddr, channel: &str, next: u64) -> Result<Self, Box<dyn Error>> {
+        let socket = net::socket(net::AddressFamily::INET, net::SocketType::STREAM, None)?;
+        net::sockopt::set_socket_recv_buffer_size(&socket, 1)?;
+        net::connect(&socket, &server)?;
+        let mut stream = std::net::TcpStream::from(socket);
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(&subscription(Kind::Websocket, channel))?;
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while begun(Kind::Websocket, &head)?.is_none() {
+            stream.read_exact(&mut byte)?;
+            head.extend(byte);
+        }
+        Ok(Self { stream, verifier: Verifier::starting_at(Kind::Websocket, next) })
+    }
+
+    /// Reads all at last; the faults, given that messages up to (and without) `end` were published.
+    pub(crate) fn finish(mut self, end: u64) -> Result<Faults, Box<dyn Error>> {
+        let mut buffer = vec![0; 64 * 1024];
+        while self.verifier.next() < end {
+            match self.stream.read(&mut buffer)? {
+                0 => {
+                    self.verifier.disconnected();
+                    break;
+                }
+                n => self.verifier.read(&buffer[..n]),
+            };
+        }
+        Ok(self.verifier.finish(end))
+    }
 }
 
 /// Sends `total` requests for `/ok` over `connections` keep-alive connections, one at a time on each, and checks each answer.
@@ -298,7 +392,7 @@ mod tests {
     use crate::frames::payload;
 
     fn check(answer: &str, expected: &str) {
-        let seen = match upgraded(answer.as_bytes()) {
+        let seen = match begun(Kind::Websocket, answer.as_bytes()) {
             Ok(Some(len)) => answer[len..].to_owned(),
             Ok(None) => "more".to_owned(),
             Err(error) => error.to_string(),
@@ -312,9 +406,10 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let serve = move |frames: Vec<u8>| {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut request = vec![0; HANDSHAKE.len()];
+            let expected = subscription(Kind::Websocket, "bench");
+            let mut request = vec![0; expected.len()];
             stream.read_exact(&mut request).unwrap();
-            assert_eq!(request, HANDSHAKE);
+            assert_eq!(request, expected);
             stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: ").unwrap();
             stream.write_all(&[ACCEPT, b"\r\n\r\n", &frames].concat()).unwrap();
             stream
@@ -331,9 +426,9 @@ mod tests {
         let right = [text(0), text(1)].concat();
         let twice = [text(0), text(0), text(1)].concat();
         let (server, thread) = serve(vec![right.clone(), twice, right]);
-        let mut subscribers = Subscribers::new(server).unwrap();
+        let mut subscribers = Subscribers::new(server, Kind::Websocket, |_| "bench".to_owned()).unwrap();
         subscribers.open(3, 0).unwrap();
-        assert!(subscribers.receive(2).unwrap());
+        assert!(subscribers.receive(6).unwrap());
         let expected = Faults { duplicated: 1, ..Faults::default() };
         assert_eq!(subscribers.finish(2).unwrap(), expected);
         drop(thread.join());
@@ -342,10 +437,10 @@ mod tests {
     #[test]
     fn a_server_that_goes_away_loses_messages() {
         let (server, thread) = serve(vec![text(0), text(0)]);
-        let mut subscribers = Subscribers::new(server).unwrap();
+        let mut subscribers = Subscribers::new(server, Kind::Websocket, |_| "bench".to_owned()).unwrap();
         subscribers.open(2, 0).unwrap();
         drop(thread.join());
-        assert!(!subscribers.receive(2).unwrap());
+        assert!(!subscribers.receive(4).unwrap());
         let Faults { lost, duplicated, disordered, malformed, disconnected } = subscribers.finish(2).unwrap();
         assert_eq!((lost, duplicated, disordered, malformed), (2, 0, 0, 0));
         assert!(disconnected > 0);
@@ -358,8 +453,8 @@ mod tests {
         check(&format!("{head}\r\nframes"), "frames");
         check(
             "HTTP/1.1 101 Switching Protocols\r\n\r\n",
-            r#"the upgrade was answered "HTTP/1.1 101 Switching Protocols""#,
+            r#"the subscriber was answered "HTTP/1.1 101 Switching Protocols""#,
         );
-        check("HTTP/1.1 403 Forbidden\r\n\r\n", r#"the upgrade was answered "HTTP/1.1 403 Forbidden""#);
+        check("HTTP/1.1 403 Forbidden\r\n\r\n", r#"the subscriber was answered "HTTP/1.1 403 Forbidden""#);
     }
 }

@@ -8,6 +8,7 @@ mod process;
 mod report;
 mod rows;
 mod server;
+mod work;
 
 use std::error::Error;
 use std::fs;
@@ -18,8 +19,9 @@ use crate::frames::Faults;
 use crate::options::{Options, USAGE};
 use crate::process::{Cores, Perf, raise_file_limit};
 use crate::report::Report;
-use crate::rows::{Bench, ROWS, Session};
+use crate::rows::{ROWS, Session};
 use crate::server::{CONNECTIONS, Side};
+use crate::work::Bench;
 
 fn main() -> ExitCode {
     match Options::parse(std::env::args().skip(1)).map_err(Into::into).and_then(|options| run(&options)) {
@@ -65,7 +67,7 @@ fn measure(bench: &Bench<'_>, session: Session, report: &mut Report) {
             tell(&format!("{session:?} {run}/{}: {}", bench.options.runs, side.name()));
             let mut faults = Faults::default();
             let result = bench.run(session, side, &mut faults);
-            if matches!(session, Session::Fanout | Session::Workers) && (result.is_ok() || faults.total() > 0) {
+            if session.has_messages() && (result.is_ok() || faults.total() > 0) {
                 *report.faults.entry(side).or_default() += faults;
             }
             match result {

@@ -68,14 +68,14 @@ impl Unit {
             Self::Us => "us",
             Self::Ms => "ms",
             Self::Bytes => "B",
-            Self::Instructions => "",
+            Self::Instructions | Self::Times => "",
         }
     }
 
     fn number(self, number: f64) -> String {
         match self {
-            Self::Us | Self::Ms if number < 100.0 => format!("{number:.2}"),
-            Self::Us | Self::Ms | Self::Bytes | Self::Instructions => format!("{number:.0}"),
+            Self::Us | Self::Ms | Self::Times if number < 100.0 => format!("{number:.2}"),
+            Self::Us | Self::Ms | Self::Bytes | Self::Instructions | Self::Times => format!("{number:.0}"),
         }
     }
 }
@@ -284,14 +284,14 @@ mod tests {
             "fanout",
             &[7.0, 9.0, 8.0],
             &[10.0, 9.0, 11.0],
-            "8.00 us (7.00-9.00) | 10.00 us (9.00-11.00) | 0.80 | ratio at most 0.90 | yes |",
+            "8.00 us (7.00-9.00) | 10.00 us (9.00-11.00) | 0.80 | ratio at most 0.85 | yes |",
         );
-        check("fanout", &[9.5], &[10.0], "9.50 us | 10.00 us | 0.95 | ratio at most 0.90 | **no** |");
+        check("fanout", &[9.5], &[10.0], "9.50 us | 10.00 us | 0.95 | ratio at most 0.85 | **no** |");
         check("instructions", &[135.0], &[1640.0], "135 | 1640 | 0.08 | at most 300 | yes |");
-        check("memory", &[1000.0, 1500.0], &[], "1250 B (1000-1500) | - | - | at most 1200 B | **no** |");
+        check("memory", &[1000.0, 1500.0], &[], "1250 B (1000-1500) | - | - | at most 300 B | **no** |");
         check("check", &[100.0], &[1.0], "100 ms | 1.00 ms | 100.00 | under 100 ms | **no** |");
-        check("fanout", &[7.0], &[], "7.00 us | - | - | ratio at most 0.90 | - |");
-        check("burst", &[3.0], &[9.0], "3.00 us | 9.00 us | 0.33 |  |  |");
+        check("fanout", &[7.0], &[], "7.00 us | - | - | ratio at most 0.85 | - |");
+        check("burst", &[3.0], &[9.0], "3.00 us | 9.00 us | 0.33 | ratio at most 0.35 | yes |");
     }
 
     #[test]

@@ -63,12 +63,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a fresh one with so many workers: one has a core of its own, several share all. Returns when it answers.
+    /// Starts a fresh one with so many workers, on a core of its own or `everywhere`. Returns when it answers.
     pub(crate) fn start(
         side: Side,
         programs: &Programs,
         cores: &Cores,
         workers: usize,
+        everywhere: bool,
     ) -> Result<Self, Box<dyn Error>> {
         let folder = tempfile::Builder::new().prefix("pushgate-bench-").tempdir()?;
         let address = free_address()?;
@@ -77,7 +78,7 @@ impl Server {
         let mut command = Command::new(program(side, programs)?);
         command.arg("-p").arg(prefix).arg("-c").arg(prefix.join("nginx.conf")).arg("-e").arg(prefix.join("error.log"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(prefix.join("stderr"))?);
-        let child = cores.spawn(&mut command, workers > 1)?;
+        let child = cores.spawn(&mut command, everywhere)?;
         let mut server = Self { address, tree: Tree(child.id()), child, folder };
         server.wait_until_ready()?;
         Ok(server)
@@ -158,6 +159,7 @@ fn free_address() -> Result<SocketAddr, Box<dyn Error>> {
 /// What both have in common, around the locations for channels, which differ.
 fn configuration(side: Side, programs: &Programs, prefix: &Path, listen: SocketAddr, workers: usize) -> String {
     let Channels { load, http, subscriber, publisher } = Channels::of(side, programs, prefix);
+    let [events, stream] = unending(side);
     let user = user();
     let prefix = prefix.display();
     format!(
@@ -179,6 +181,8 @@ http {{
         location = /ok {{ return 200 "ok"; }}
         location = /pub {{ {publisher} }}
         location ~ /ws/(.*) {{ {subscriber} }}
+        location ~ /es/(.*) {{ {events} }}
+        location ~ /st/(.*) {{ {stream} }}
     }}
 }}
 "#
@@ -209,6 +213,21 @@ impl Channels {
                 publisher: "nchan_publisher http; nchan_channel_id $arg_id; nchan_store_messages off;",
             },
         }
+    }
+}
+
+/// EventSource and streaming subscribers of channel `$1`. Pushgate, as the original, sends their head with what comes first:
+/// the header template has it sent at once, as nchan does.
+fn unending(side: Side) -> [&'static str; 2] {
+    match side {
+        Side::Pushgate => [
+            r#"push_stream_subscriber eventsource; push_stream_channels_path $1; push_stream_message_template "~text~"; push_stream_header_template "hi";"#,
+            r#"push_stream_subscriber streaming; push_stream_channels_path $1; push_stream_message_template "~text~"; push_stream_header_template ":";"#,
+        ],
+        Side::Peer => [
+            "nchan_subscriber eventsource; nchan_channel_id $1; nchan_subscriber_first_message newest;",
+            "nchan_subscriber http-chunked; nchan_channel_id $1; nchan_subscriber_first_message newest;",
+        ],
     }
 }
 
@@ -299,7 +318,7 @@ mod tests {
     #[test]
     fn a_server_that_is_not_there_is_said_so() {
         let cores = Cores::divide().unwrap();
-        let error = Server::start(Side::Pushgate, &programs(), &cores, 1).err().unwrap();
+        let error = Server::start(Side::Pushgate, &programs(), &cores, 1, false).err().unwrap();
         assert_eq!(error.to_string(), "there is no /no/pushgate");
     }
 
@@ -308,7 +327,7 @@ mod tests {
         let cores = Cores::divide().unwrap();
         // sh takes the unknown flag for an error, says so, and ends.
         let programs = Programs { pushgate: "/bin/sh".into(), ..programs() };
-        let error = Server::start(Side::Pushgate, &programs, &cores, 1).err().unwrap().to_string();
+        let error = Server::start(Side::Pushgate, &programs, &cores, 1, false).err().unwrap().to_string();
         assert!(error.starts_with("does not start: exit status: "), "{error}");
     }
 }
