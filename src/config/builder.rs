@@ -15,6 +15,13 @@ use super::variable::VariableTable;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ScopeId(pub(crate) u32);
 
+impl ScopeId {
+    /// Its place among the blocks.
+    pub fn number(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// One block: what it is, what it says.
 #[derive(Debug)]
 pub struct Scope {
@@ -314,5 +321,12 @@ impl Merge<'_> {
     /// Adds a finding.
     pub fn report(&mut self, diagnostic: Diagnostic) {
         self.diagnostics.push(diagnostic);
+    }
+
+    /// Another section of this block, by what the block itself says.
+    pub fn said<S: Section>(&mut self) -> S {
+        let nothing = S::Raw::default();
+        let scope = self.scope;
+        S::merge(scope.raw.peek::<S>().unwrap_or(&nothing), None, self)
     }
 }

@@ -232,13 +232,35 @@ impl Connection {
     /// Waits until the client has gone, while a handler works for it. What it sends meanwhile is read ahead, up to a
     /// bound; past it there is no telling.
     pub async fn closed(&self) {
+        let Ok(stream) = self.stream() else { return };
         while self.buffer.borrow().len() < MAX_READ_AHEAD {
-            match self.fill(Duration::MAX).await {
+            match poll_fn(|cx| self.poll_fill(&stream, cx)).await {
                 Ok(1..) => {}
                 Ok(0) | Err(_) => return,
             }
         }
         std::future::pending().await
+    }
+
+    /// Takes what was read, or reads more; empty is the end.
+    pub(super) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        if self.buffer.borrow().is_empty() {
+            let stream = self.stream()?;
+            ready!(self.poll_fill(&stream, cx))?;
+        }
+        Poll::Ready(Ok(self.buffer.borrow_mut().split().freeze()))
+    }
+
+    /// Writes what the socket takes of some bytes, and says how much that was.
+    pub(super) fn poll_send(&self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<usize>> {
+        let stream = self.stream()?;
+        let mut stream = stream.borrow_mut();
+        let written = match &mut *stream {
+            Stream::Tcp(stream) => ready!(tokio::io::AsyncWrite::poll_write(Pin::new(stream), cx, bytes))?,
+            Stream::Unix(stream) => ready!(tokio::io::AsyncWrite::poll_write(Pin::new(stream), cx, bytes))?,
+        };
+        bytes.advance(written);
+        Poll::Ready(Ok(written))
     }
 
     /// What was read and not yet used.
@@ -272,12 +294,6 @@ impl Connection {
             clock::timeout(timeout, writable).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
         }
         Ok(())
-    }
-
-    /// Says that nothing more will be sent.
-    pub(super) fn shutdown_write(&self) -> io::Result<()> {
-        let stream = self.stream()?;
-        socket2::SockRef::from(&*stream.borrow()).shutdown(std::net::Shutdown::Write)
     }
 
     /// Gives the socket away, with what was read from it ahead.

@@ -125,6 +125,11 @@ impl Special {
 }
 
 impl Request {
+    /// Whether `error_page` says something of a status.
+    pub(super) fn has_error_page(&self, status: u16) -> bool {
+        self.settings::<ErrorPages>().pages.iter().any(|page| page.status == status)
+    }
+
     /// Turns a status into its page.
     pub(super) fn special(&mut self, status: u16) -> Special {
         if SILENT.contains(&status) {

@@ -26,6 +26,7 @@ mod sent;
 mod serve;
 pub mod settings;
 mod template;
+pub mod upstream;
 pub mod wire;
 
 pub use connection::{Connection, Peer, Stream};

@@ -34,10 +34,14 @@ impl Request {
     /// Makes the answer: phases, error pages and jumps inside the server, and then the filters.
     pub async fn run(&mut self) -> Response {
         let mut stage = Stage::Start;
+        let mut is_page = true;
         let mut response = loop {
             let outcome = self.walk(stage).await;
             let special = match outcome {
-                Outcome::Answer(response) => break response,
+                Outcome::Answer(response) => {
+                    is_page = false;
+                    break response;
+                }
                 Outcome::Jump(jump) => Special::Jump(jump),
                 Outcome::Status(status) => self.special(status),
                 Outcome::Redirect(status, location) => self.special(status).at(location),
@@ -53,6 +57,7 @@ impl Request {
         if let Some(status) = self.error_status {
             response.status = status;
         }
+        self.carry_over(&mut response, is_page);
         super::sent::before_filters(self, &response);
         for module in crate::modules::MODULES.iter().rev() {
             if let Some(filter) = module.filter {
@@ -60,7 +65,7 @@ impl Request {
             }
         }
         response.clean_headers();
-        if self.is_head() && !matches!(response.body, Body::Empty | Body::Takeover(_)) {
+        if self.is_head() && !matches!(response.body, Body::Empty | Body::Tunnel(_) | Body::Takeover(_)) {
             response.content_length = response.length();
             response.hides_length = response.content_length.is_none();
             response.body = Body::Empty;
@@ -245,6 +250,8 @@ impl Request {
                 self.uri = uri;
                 self.args = args;
                 self.is_internal = true;
+                self.is_uri_as_sent = false;
+                self.is_in_location = true;
                 self.forget_notes();
                 Ok(Stage::ServerRewrite)
             }

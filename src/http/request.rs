@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::connection::{Connection, Peer};
 use super::gzip::Tested;
+use super::upstream::record::Shared;
 use super::wire::head::RequestHead;
 use super::wire::method::Method;
 use crate::compile::{Compiled, Location, LocationId, Server, ServerId};
@@ -54,6 +55,12 @@ pub struct Request {
     pub sent: Sent,
     /// What was found of compression.
     pub(super) gzip: Tested,
+    /// Its way through upstreams.
+    pub(super) upstream: Option<Shared>,
+    /// Whether the URI may be passed on as it was sent: nothing has changed it.
+    pub is_uri_as_sent: bool,
+    /// Whether the path still begins with its location's name: `rewrite ... break` changes that.
+    pub is_in_location: bool,
     pub(super) body: Option<Bytes>,
     pub(super) uri_changes: u8,
     pub(super) is_error_page: bool,
@@ -130,6 +137,9 @@ impl Request {
             started,
             sent: Sent::default(),
             gzip: Tested::default(),
+            upstream: None,
+            is_uri_as_sent: head.has_valid_request_uri(),
+            is_in_location: true,
             body: None,
             uri_changes: MAX_URI_CHANGES,
             is_error_page: false,
@@ -162,6 +172,9 @@ impl Request {
             started: clock::now(),
             sent: Sent::default(),
             gzip: Tested::default(),
+            upstream: None,
+            is_uri_as_sent: false,
+            is_in_location: true,
             body: self.body.clone(),
             uri_changes: MAX_URI_CHANGES,
             is_error_page: false,

@@ -13,16 +13,21 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::request::Request;
+use super::upstream::tunnel::Tunnel;
 
 /// What a handler answers; filters change it before it is sent.
 #[derive(Debug, Default)]
 pub struct Response {
     /// The status.
     pub status: u16,
+    /// An upstream's own status line (`200 Fine`), which counts while the status stays that.
+    pub status_line: Option<Bytes>,
     /// `Content-Type`, without charset.
     pub content_type: Option<Bytes>,
     /// The charset that is added to it.
     pub charset: Option<Bytes>,
+    /// Type and charset as an upstream wrote them, where they would not be put together that way.
+    pub whole_type: Option<Bytes>,
     /// `Last-Modified`, in Unix seconds.
     pub last_modified: Option<i64>,
     /// `Location`; a path is completed to a URL when it is sent.
@@ -54,6 +59,12 @@ pub struct Response {
     pub is_zipped: bool,
     /// `Transfer-Encoding` must not be used, nor `Content-Length` sent: the end of the connection is the end.
     pub until_close: bool,
+    /// `Server` is among the other headers.
+    pub own_server: bool,
+    /// `Date` is among the other headers.
+    pub own_date: bool,
+    /// The content goes out without a head, as an upstream sent it.
+    pub headless: bool,
 }
 
 impl Response {
@@ -89,6 +100,11 @@ impl Response {
     }
 }
 
+/// The reason for which a body breaks off, where the log has it already.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the upstream broke off")]
+pub(super) struct AlreadyTold;
+
 /// The content of an answer.
 #[derive(Default)]
 pub enum Body {
@@ -103,6 +119,8 @@ pub enum Body {
     Pieces(Vec<Piece>),
     /// Bytes that come with time.
     Stream(Box<dyn BodyStream>),
+    /// After the head bytes go both ways, to and from an upstream.
+    Tunnel(Box<Tunnel>),
     /// After the head the connection belongs to somebody else.
     Takeover(Takeover),
 }
@@ -167,7 +185,7 @@ impl Body {
             Self::Full(bytes) => Some(bytes.len() as u64),
             Self::File(file) => Some(file.range.end - file.range.start),
             Self::Pieces(pieces) => Some(pieces.iter().map(Piece::length).sum()),
-            Self::Stream(_) | Self::Takeover(_) => None,
+            Self::Stream(_) | Self::Tunnel(_) | Self::Takeover(_) => None,
         }
     }
 
@@ -201,7 +219,7 @@ impl Body {
                 }
                 Some(all.into())
             }
-            Self::Takeover(_) => None,
+            Self::Tunnel(_) | Self::Takeover(_) => None,
         }
     }
 }
@@ -272,6 +290,7 @@ impl fmt::Debug for Body {
             Self::File(file) => write!(f, "{file:?}"),
             Self::Pieces(pieces) => write!(f, "{pieces:?}"),
             Self::Stream(_) => f.write_str("Stream"),
+            Self::Tunnel(_) => f.write_str("Tunnel"),
             Self::Takeover(_) => f.write_str("Takeover"),
         }
     }

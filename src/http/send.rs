@@ -29,7 +29,8 @@ pub(super) async fn response(
     let length = if response.until_close { None } else { response.length() };
     let chunked = *settings.chunked && !response.until_close;
     let is_head = request.head.method() == super::wire::method::Method::Head;
-    let framing = Framing::choose(request.head.version(), is_head, response.status, length, chunked);
+    let version = if response.headless { 9 } else { request.head.version() };
+    let framing = Framing::choose(version, is_head, response.status, length, chunked);
     let keepalive = keepalive && framing.allows_keepalive() && !response.until_close;
     let after = match keepalive {
         true => After::KeepAlive { timeout: request.settings::<Keepalive>().timeout.header },
@@ -64,7 +65,7 @@ pub(super) async fn response(
     };
     let sent = if body.is_none() { request.connection.try_send(&out)? } else { 0 };
     request.sent.bytes += sent as u64;
-    if sent == out.len() {
+    if body.is_none() && sent == out.len() {
         site.scratch.replace(out);
         return Ok(keepalive);
     }
@@ -148,13 +149,20 @@ fn encode_head(
     // A 304 keeps what `return 304 text;` gave it; that of a conditional request was given nothing.
     let is_bare_304 = response.status == 304 && !response.disable_not_modified && response.length() == Some(0);
     let has_no_content = is_bare_304 || response.status == 204 || response.status < 200;
+    let (content_type, charset) = match (&response.whole_type, &response.charset) {
+        // A filter may have given it another charset meanwhile.
+        (Some(whole), Some(charset)) if whole.windows(charset.len()).any(|part| part == charset) => {
+            (Some(&whole[..]), None)
+        }
+        _ => (response.content_type.as_deref(), response.charset.as_deref()),
+    };
     let head = ResponseHead {
         status: response.status,
-        status_line: None,
-        server: Some(signature(pages).as_bytes()),
-        date: Some(date.at(clock::unix_seconds())),
-        content_type: response.content_type.as_deref().filter(|_| !has_no_content).unwrap_or_default(),
-        charset: response.charset.as_deref().filter(|_| !has_no_content).unwrap_or_default(),
+        status_line: response.status_line.as_deref().filter(|line| status_of(line) == response.status),
+        server: Some(signature(pages).as_bytes()).filter(|_| !response.own_server),
+        date: Some(date.at(clock::unix_seconds())).filter(|_| !response.own_date),
+        content_type: content_type.filter(|_| !has_no_content).unwrap_or_default(),
+        charset: charset.filter(|_| !has_no_content).unwrap_or_default(),
         content_length: length.filter(|_| !has_no_content),
         last_modified: response.last_modified,
         location: completed.as_deref(),
@@ -165,6 +173,11 @@ fn encode_head(
     let etag = response.etag.as_deref().map(|etag| (&b"ETag"[..], etag));
     let listed = response.headers.iter().map(|(name, value)| (&name[..], &value[..]));
     encode(out, &head, etag.into_iter().chain(listed_location).chain(listed));
+}
+
+/// The status that a status line begins with.
+fn status_of(line: &[u8]) -> u16 {
+    line.iter().take(3).fold(0, |status, digit| status * 10 + u16::from(digit.wrapping_sub(b'0')))
 }
 
 fn bare_head(response: &Response, out: &mut Vec<u8>) {
@@ -223,7 +236,7 @@ impl Writer<'_> {
                     self.piece(&mut head, chunk?).await?;
                 }
             }
-            Body::Takeover(_) => return Err(io::ErrorKind::Unsupported.into()),
+            Body::Tunnel(_) | Body::Takeover(_) => return Err(io::ErrorKind::Unsupported.into()),
         }
         self.end(head).await
     }

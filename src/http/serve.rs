@@ -13,6 +13,7 @@ use super::request::Request;
 use super::response::{Body, Detached, Response};
 use super::send;
 use super::settings::{Heads, Keepalive, Lingering, Sending};
+use super::upstream::tunnel::{Ended, Tunnel};
 use super::wire::date::DateCache;
 use super::wire::head::RequestHead;
 use super::wire::head::parser::{HeadOptions, HeadParser, Progress};
@@ -50,9 +51,18 @@ enum After {
     /// The connection carries the next one, if that begins within this time.
     Next(Duration),
     /// The connection ends; what the client still sends may be read for a while.
-    Close { linger: bool },
+    Close {
+        linger: bool,
+        /// How much of the request's body is not read yet: once it is, there is nothing to wait for.
+        left: Option<u64>,
+    },
     /// The connection belongs to somebody else.
     Gone,
+}
+
+impl After {
+    /// The connection ends at once.
+    const CLOSE: Self = Self::Close { linger: false, left: None };
 }
 
 /// Serves a connection to its end. `accepted` is the configuration that took it in.
@@ -77,9 +87,9 @@ pub async fn serve(site: Rc<Site>, connection: Rc<Connection>, address: Arc<List
         match answer(&site, request, is_bad).await {
             After::Next(time) => patience = time,
             After::Gone => return,
-            After::Close { linger } => {
+            After::Close { linger, left } => {
                 if linger {
-                    discard(&connection, &compiled, listener.default_server).await;
+                    discard(&connection, &compiled, listener.default_server, left).await;
                 }
                 return;
             }
@@ -228,9 +238,14 @@ async fn send(site: &Site, request: &mut Request, response: &mut Response, keepa
     {
         return Box::pin(take_over(site, request, response, take, keepalive)).await;
     }
+    if matches!(response.body, Body::Tunnel(_))
+        && let Body::Tunnel(tunnel) = std::mem::take(&mut response.body)
+    {
+        return Box::pin(tunnel_through(site, request, response, *tunnel)).await;
+    }
     if response.silent {
         request.sent.status = response.status;
-        return After::Close { linger: false };
+        return After::CLOSE;
     }
     // A body that nobody read stands before the next request.
     let is_past = !request.has_unread_body() || (keepalive && Box::pin(skip_body(request)).await);
@@ -238,12 +253,42 @@ async fn send(site: &Site, request: &mut Request, response: &mut Response, keepa
     let has_unread = !is_past || request.must_close;
     match send::response(site, request, response, keepalive).await {
         Ok(true) => After::Next(request.settings::<Keepalive>().timeout.wait),
-        Ok(false) => After::Close { linger: lingers(request, has_unread) },
+        Ok(false) => {
+            let length = request.head.content_length().filter(|_| has_unread && !request.head.is_chunked());
+            After::Close { linger: lingers(request, has_unread), left: length }
+        }
         Err(error) => {
-            request.log(Level::Info, &format!("client closed connection while sending the answer: {error}"));
-            After::Close { linger: false }
+            if error.get_ref().is_none_or(|inner| !inner.is::<super::response::AlreadyTold>()) {
+                request.log(Level::Info, &format!("client closed connection while sending the answer: {error}"));
+            }
+            After::CLOSE
         }
     }
+}
+
+/// Sends the head, and then whatever client and upstream send each other.
+async fn tunnel_through(site: &Site, request: &mut Request, response: &Response, tunnel: Tunnel) -> After {
+    if send::head(site, request, response, false).await.is_err() {
+        return After::CLOSE;
+    }
+    let connection = Rc::clone(&request.connection);
+    let sent = &mut request.sent;
+    let ended = tunnel.run(&connection, |bytes| {
+        sent.body_bytes += bytes;
+        sent.bytes += bytes;
+    });
+    match ended.await {
+        Ok(Ended::Closed) => {}
+        Ok(Ended::TimedOut) => {
+            let message = "upstream timed out (110: Connection timed out) while proxying upgraded connection";
+            request.log(Level::Error, message);
+        }
+        Err(error) => {
+            let reason = crate::server::sockets::reason(&error);
+            request.log(Level::Info, &format!("recv() failed ({reason}) while proxying upgraded connection"));
+        }
+    }
+    After::CLOSE
 }
 
 fn lingers(request: &Request, has_unread: bool) -> bool {
@@ -271,7 +316,7 @@ async fn take_over(
 ) -> After {
     let keepalive = keepalive && (response.status != 200 || request.streams_in_chunks());
     let Ok(head) = send::head(site, request, response, keepalive).await else {
-        return After::Close { linger: false };
+        return After::CLOSE;
     };
     match request.connection.detach() {
         Ok((socket, leftover)) => {
@@ -280,23 +325,21 @@ async fn take_over(
         }
         Err(error) => {
             request.log(Level::Alert, &format!("a connection could not be handed over: {error}"));
-            After::Close { linger: false }
+            After::CLOSE
         }
     }
 }
 
 /// Reads what the client still sends, for a while, so that it gets the answer before the connection is reset.
-async fn discard(connection: &Connection, compiled: &Compiled, server: ServerId) {
+async fn discard(connection: &Connection, compiled: &Compiled, server: ServerId, mut left: Option<u64>) {
     let settings = compiled.settings(compiled.server_location(server)).get::<Sending>();
     let until = clock::now().after(*settings.lingering_time);
-    if connection.shutdown_write().is_err() {
-        return;
-    }
     loop {
         let length = connection.buffered().len();
         connection.consume(length);
-        let left = until.since(clock::now()).min(*settings.lingering_timeout);
-        if left == Duration::ZERO || !matches!(connection.fill(left).await, Ok(1..)) {
+        left = left.map(|left| left.saturating_sub(length as u64));
+        let time = until.since(clock::now()).min(*settings.lingering_timeout);
+        if left == Some(0) || time == Duration::ZERO || !matches!(connection.fill(time).await, Ok(1..)) {
             return;
         }
     }

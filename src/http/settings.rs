@@ -188,6 +188,33 @@ impl Buffers {
     }
 }
 
+/// Where temporary files are. The levels of folders that nginx spreads them over are read and not used.
+#[derive(Clone, Debug)]
+pub struct TempPath(pub std::path::PathBuf);
+
+impl Value for TempPath {
+    const ARGS: Args = Args::between(1, 4);
+    const SYNTAX: &'static str = "path [level1 [level2 [level3]]]";
+
+    fn parse(call: &Call<'_>, cx: &mut Cx<'_>) -> Result<Self, Fault> {
+        let mut length = 0;
+        for index in 1..call.len() {
+            let level = parse_number(call.bytes(index)).filter(|level| (1..=3).contains(level));
+            let level =
+                level.ok_or_else(|| Fault::new(format!("invalid value \"{}\"", call.text(index))).word(index))?;
+            length += level;
+        }
+        if length > 10 {
+            return Err(Fault::new(format!("invalid path levels in \"{}\"", call.name())));
+        }
+        Ok(Self(cx.options().full_path(&call.text(0))))
+    }
+
+    fn from_default(text: &'static str) -> Self {
+        Self(text.into())
+    }
+}
+
 /// The two times of `keepalive_timeout`.
 #[derive(Clone, Copy, Debug)]
 pub struct KeepaliveTimeout {

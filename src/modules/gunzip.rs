@@ -32,7 +32,7 @@ settings! {
 }
 
 fn filter(request: &mut Request, response: &mut Response) {
-    if !*request.settings::<Gunzip>().on || matches!(response.body, Body::Takeover(_)) {
+    if !*request.settings::<Gunzip>().on || matches!(response.body, Body::Tunnel(_) | Body::Takeover(_)) {
         return;
     }
     let named = |(name, _): &(Bytes, Bytes)| name.eq_ignore_ascii_case(b"Content-Encoding");

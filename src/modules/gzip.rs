@@ -109,7 +109,7 @@ fn quotient(taken: u64, made: u64) -> Text {
 fn filter(request: &mut Request, response: &mut Response) {
     // An answer that is its head has nothing to compress, and the connection's next owner has done it where it is done.
     let is_nothing = matches!(response.body, Body::Empty) && response.length() == Some(0);
-    let is_taken_over = matches!(response.body, Body::Takeover(_));
+    let is_taken_over = matches!(response.body, Body::Tunnel(_) | Body::Takeover(_));
     if is_nothing {
         return;
     }

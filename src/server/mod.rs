@@ -7,7 +7,7 @@ pub mod local_time;
 pub mod log;
 pub mod log_file;
 mod process;
-mod sockets;
+pub mod sockets;
 pub mod worker;
 
 pub use process::run;

@@ -120,7 +120,7 @@ fn listen(socket: &Socket, options: &ListenOptions) -> io::Result<()> {
 }
 
 /// `98: Address already in use`
-pub(super) fn reason(error: &io::Error) -> String {
+pub fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
     match error.raw_os_error() {

@@ -5,6 +5,11 @@ pub fn cookie<'a>(headers: impl IntoIterator<Item = &'a [u8]>, name: &[u8]) -> O
     headers.into_iter().find_map(|header| in_cookie_header(header, name))
 }
 
+/// `$upstream_cookie_name`: the value that an answer's `Set-Cookie` headers give the cookie.
+pub fn set_cookie<'a>(headers: impl IntoIterator<Item = &'a [u8]>, name: &[u8]) -> Option<&'a [u8]> {
+    headers.into_iter().find_map(|header| cookie_value(header, name))
+}
+
 fn in_cookie_header<'a>(mut rest: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     while !rest.is_empty() {
         if let Some(value) = cookie_value(rest, name) {

@@ -17,6 +17,7 @@ pub mod pages;
 pub mod range;
 pub mod request_line;
 pub mod response;
+pub mod upstream_head;
 pub mod uri;
 pub mod user_agent;
 

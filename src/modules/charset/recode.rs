@@ -21,7 +21,7 @@ pub(super) fn body(response: &mut Response, map: &Map) {
             recoder.end(&mut out);
             Body::Full(out.into())
         }
-        body @ (Body::Empty | Body::Takeover(_)) => body,
+        body @ (Body::Empty | Body::Tunnel(_) | Body::Takeover(_)) => body,
         source => {
             // What is made while it is sent can't be cut into ranges.
             response.ranges = false;

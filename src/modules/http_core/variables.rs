@@ -16,7 +16,10 @@ pub(super) const VARIABLES: &[VariableRow] = &[
         "An argument of the request.",
     )
     .volatile(),
-    VariableRow::new("args", |r, _| some(&r.args), "The arguments, as they are.").writable(|r, value| r.args = value),
+    VariableRow::new("args", |r, _| some(&r.args), "The arguments, as they are.").writable(|r, value| {
+        r.args = value;
+        r.is_uri_as_sent = false;
+    }),
     VariableRow::new("query_string", |r, _| some(&r.args), "The same as `$args`.").volatile(),
     VariableRow::new(
         "is_args",

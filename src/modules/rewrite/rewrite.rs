@@ -154,6 +154,10 @@ impl Rewrite {
     /// Puts the replacement in the place of the path and the arguments.
     fn change(&self, request: &mut Request, mut text: BytesMut, args_at: Option<usize>) -> Flow {
         request.is_internal = true;
+        request.is_uri_as_sent = false;
+        if self.then == Then::Break {
+            request.is_in_location = false;
+        }
         request.uri_changed = self.then != Then::Break;
         match args_at {
             Some(at) => {

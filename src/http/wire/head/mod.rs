@@ -94,6 +94,11 @@ impl RequestHead {
         self.at(self.line.uri)
     }
 
+    /// [`Self::request_uri`], sharing the head's memory.
+    pub fn request_uri_bytes(&self) -> Bytes {
+        self.share(self.line.uri)
+    }
+
     /// Whether [`Self::request_uri`] may be sent on as it stands: not if it lacks its path (`http://host?args`).
     pub fn has_valid_request_uri(&self) -> bool {
         !self.line.empty_path
@@ -234,7 +239,7 @@ impl RequestHead {
 }
 
 /// Whether a header's name is a variable's.
-fn names_variable(name: &[u8], variable: &[u8]) -> bool {
+pub fn names_variable(name: &[u8], variable: &[u8]) -> bool {
     name.len() == variable.len()
         && name.iter().zip(variable).all(|(&ch, &wanted)| match ch {
             b'-' => wanted == b'_',

@@ -1,0 +1,289 @@
+//! From the head of an upstream's answer to the response for the client.
+
+use bytes::{Bytes, BytesMut};
+
+use super::body::{Cut, Decoder};
+use super::family::Ignorable;
+use super::pass::{Arrived, Passing, Patience, Protocol};
+use super::pool;
+use super::reading::Reading;
+use crate::http::wire::method::Method;
+use crate::http::wire::upstream_head::{Field, UpstreamHead};
+use crate::http::wire::uri::parse_unsafe;
+use crate::http::{Body, Jump, Next, Request, Response};
+use crate::server::log::{Level, shown};
+
+impl Passing<'_> {
+    /// Makes the answer of what came.
+    pub(super) fn answer(self, request: &mut Request, protocol: &dyn Protocol, arrived: Arrived) -> Next<'static> {
+        let Arrived { head, link, lease } = arrived;
+        let exchange = self.plan.exchange;
+        let mut response = Response::default();
+        let mut carried = Vec::new();
+        let status = head.status();
+        let redirect = head.field_bytes(Field::AccelRedirect).filter(|to| !to.is_empty());
+        let redirect = redirect.filter(|_| exchange.ignored.heed(Ignorable::AccelRedirect));
+        let is_intercepted =
+            redirect.is_none() && status >= 300 && *exchange.intercept_errors && request.has_error_page(status);
+        self.headers(request, protocol, &head, &mut response);
+        if redirect.is_some() {
+            carried = response.headers.split_off(0);
+            carried.retain(|(name, _)| Field::from_name(name).is_some_and(survives_redirect));
+        } else if is_intercepted {
+            carried = response.headers.split_off(0);
+            carried.retain(|(name, _)| status == 401 && Field::from_name(name) == Some(Field::WwwAuthenticate));
+        }
+        if let Some(to) = redirect {
+            self.record.borrow_mut().carry(response.content_type.take(), carried);
+            self.leave(request, &head, protocol, link, lease);
+            self.record.borrow_mut().head = Some(*head);
+            return accel_redirect(request, to);
+        }
+        if is_intercepted {
+            self.record.borrow_mut().carry(None, carried);
+            self.leave(request, &head, protocol, link, lease);
+            self.record.borrow_mut().head = Some(*head);
+            return Next::Status(status);
+        }
+        response.status = status;
+        response.disable_not_modified = true;
+        if head.version() == 9 {
+            response.headless = true;
+        } else {
+            response.status_line = Some(head.status_line());
+        }
+        if status == 101 && request.head.known(crate::http::wire::header::Known::Upgrade).is_some() {
+            self.record.borrow_mut().head = Some(*head);
+            response.body = Body::Tunnel(Box::new(super::tunnel::Tunnel::new(self, link, lease)));
+            return Next::Answer(response);
+        }
+        let decoder = protocol.decoder(&head);
+        response.content_length = head.content_length();
+        let closes = head.closes();
+        self.record.borrow_mut().head = Some(*head);
+        self.content(request, &mut response, decoder, closes, link, lease);
+        Next::Answer(response)
+    }
+
+    /// Takes over the headers that go on to the client.
+    fn headers(&self, request: &Request, protocol: &dyn Protocol, head: &UpstreamHead, response: &mut Response) {
+        let exchange = self.plan.exchange;
+        for (name, value, field) in head.shared_headers() {
+            let is_hidden = match field {
+                Some(
+                    Field::Date
+                    | Field::Server
+                    | Field::AccelExpires
+                    | Field::AccelRedirect
+                    | Field::AccelLimitRate
+                    | Field::AccelBuffering
+                    | Field::AccelCharset,
+                ) => true,
+                None => name.eq_ignore_ascii_case(b"X-Pad"),
+                Some(_) => false,
+            };
+            if (is_hidden || exchange.hide.contain(&name)) && !exchange.pass.contain(&name) {
+                continue;
+            }
+            let value = match field {
+                Some(Field::ContentLength | Field::TransferEncoding | Field::Connection | Field::KeepAlive) => continue,
+                Some(Field::ContentType) => {
+                    put_type(response, value);
+                    continue;
+                }
+                Some(Field::Location) => match protocol.rewrite(request, Field::Location, &value) {
+                    // What became a path of this server is completed to a URL where nginx does so.
+                    Some(path) if path.first() == Some(&b'/') => {
+                        response.location = Some(path);
+                        continue;
+                    }
+                    rewritten => rewritten.unwrap_or(value),
+                },
+                Some(field @ (Field::Refresh | Field::SetCookie)) => {
+                    protocol.rewrite(request, field, &value).unwrap_or(value)
+                }
+                Some(Field::Date) => {
+                    response.own_date = true;
+                    value
+                }
+                Some(Field::Server) => {
+                    response.own_server = true;
+                    value
+                }
+                _ => value,
+            };
+            response.headers.push((name, value));
+        }
+        // nginx makes up an empty one of these where the upstream sent none.
+        for (field, name) in [(Field::Server, &b"Server"[..]), (Field::Date, b"Date")] {
+            if exchange.pass.contain(name) && head.field(field).is_none() && head.version() != 9 {
+                response.own_server |= field == Field::Server;
+                response.own_date |= field == Field::Date;
+                response.headers.push((Bytes::from_static(name), Bytes::new()));
+            }
+        }
+        let charset = head.field_bytes(Field::AccelCharset).filter(|_| exchange.ignored.heed(Ignorable::AccelCharset));
+        if let Some(charset) = charset {
+            response.charset = Some(charset);
+            response.whole_type = None;
+        }
+    }
+
+    /// Ends with an answer whose body nobody wants.
+    fn leave(
+        &self,
+        request: &Request,
+        head: &UpstreamHead,
+        protocol: &dyn Protocol,
+        mut link: super::stream::Link,
+        lease: super::Lease,
+    ) {
+        let mut decoder = protocol.decoder(head);
+        let is_whole = matches!(decoder.cut(&mut link.buffer), Cut::End);
+        if is_whole && decoder.leaves_connection() && !head.closes() {
+            self.keep(request, &lease, link);
+        }
+        self.note(|_| {});
+    }
+
+    /// Keeps a connection whose answer was read.
+    fn keep(&self, _: &Request, lease: &super::Lease, link: super::stream::Link) {
+        if let Some(keepalive) = &self.plan.upstream.keepalive {
+            pool::put(&self.plan.upstream.name, keepalive, &lease.chosen.target.address, 0, link);
+        }
+    }
+
+    /// Gives the response its body: in memory if all of it came with the head, else as it comes.
+    fn content(
+        self,
+        request: &Request,
+        response: &mut Response,
+        mut decoder: Decoder,
+        closes: bool,
+        mut link: super::stream::Link,
+        lease: super::Lease,
+    ) {
+        let mut first = Bytes::new();
+        let mut more: Option<BytesMut> = None;
+        loop {
+            match decoder.cut(&mut link.buffer) {
+                Cut::Data(data) if first.is_empty() => first = data,
+                Cut::Data(data) => more.get_or_insert_with(|| BytesMut::from(&first[..])).extend_from_slice(&data),
+                Cut::End => {
+                    let body = more.map_or(first, BytesMut::freeze);
+                    let length = body.len() as u64;
+                    self.note(|last| (last.length, last.received) = (length, link.received));
+                    if !link.buffer.is_empty() {
+                        warn_of_excess(request, &decoder);
+                    } else if decoder.leaves_connection() && !closes {
+                        self.keep(request, &lease, link);
+                    }
+                    response.hides_length = response.content_length.is_none();
+                    response.body = if body.is_empty() { Body::Empty } else { Body::Full(body) };
+                    return;
+                }
+                Cut::More => break,
+                Cut::Bad => {
+                    request.log(Level::Error, "upstream sent invalid chunked response while reading upstream");
+                    response.body = Body::Stream(Box::new(super::reading::Broken));
+                    return;
+                }
+            }
+        }
+        let begun = more.map_or(first, BytesMut::freeze);
+        let patience = Patience { read: *self.plan.exchange.read_timeout };
+        let log = request.later_log();
+        response.body = Body::Stream(Box::new(Reading::new(self, begun, decoder, closes, link, lease, patience, log)));
+    }
+}
+
+/// Says that more came than the body was to have.
+pub(super) fn excess(decoder: &Decoder) -> &'static str {
+    match decoder {
+        Decoder::Chunked(_) => "upstream sent data after final chunk",
+        _ => "upstream sent more data than specified in \"Content-Length\" header",
+    }
+}
+
+fn warn_of_excess(request: &Request, decoder: &Decoder) {
+    request.log(Level::Warn, &format!("{} while reading upstream", excess(decoder)));
+}
+
+/// Whether a header goes with what is answered after `X-Accel-Redirect`.
+fn survives_redirect(field: Field) -> bool {
+    matches!(
+        field,
+        Field::SetCookie | Field::ContentDisposition | Field::CacheControl | Field::Expires | Field::AcceptRanges
+    )
+}
+
+/// Cuts a charset off a content type, and keeps the whole where they would not be put together as they were.
+fn put_type(response: &mut Response, value: Bytes) {
+    let Some((name, charset)) = split_type(&value) else {
+        response.content_type = Some(value);
+        return;
+    };
+    let is_plain = value.len() == name.len() + b"; charset=".len() + charset.len()
+        && value[name.len()..].starts_with(b"; charset=");
+    response.content_type = Some(value.slice_ref(name));
+    response.charset = Some(value.slice_ref(charset));
+    response.whole_type = (!is_plain).then_some(value);
+}
+
+/// A content type and its charset.
+fn split_type(value: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut at = 0;
+    while let Some(semicolon) = memchr::memchr(b';', &value[at..]) {
+        let end = at + semicolon;
+        at = end + 1;
+        while value.get(at) == Some(&b' ') {
+            at += 1;
+        }
+        let parameter = &value[at..];
+        if parameter.len() >= 8 && parameter[..8].eq_ignore_ascii_case(b"charset=") {
+            let charset = &parameter[8..];
+            let charset = charset.strip_prefix(b"\"").unwrap_or(charset);
+            return Some((&value[..end], charset.strip_suffix(b"\"").unwrap_or(charset)));
+        }
+    }
+    None
+}
+
+/// Goes on where `X-Accel-Redirect` says.
+fn accel_redirect(request: &mut Request, to: Bytes) -> Next<'static> {
+    if to.first() == Some(&b'@') {
+        return Next::Jump(Jump::Named(to));
+    }
+    let Ok(found) = parse_unsafe(&to) else {
+        request.log(Level::Error, &format!("unsafe URI \"{}\" was detected", shown(&to)));
+        return Next::Status(404);
+    };
+    let (uri, args) = (Bytes::copy_from_slice(&found.path), Bytes::copy_from_slice(found.args));
+    if request.method != Method::Head {
+        request.method = Method::Get;
+        request.method_name = Bytes::from_static(b"GET");
+    }
+    Next::Jump(Jump::Redirect { uri, args })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types() {
+        let check = |value: &'static str, name: &str, charset: Option<&str>, is_whole: bool| {
+            let mut response = Response::default();
+            put_type(&mut response, Bytes::from_static(value.as_bytes()));
+            assert_eq!(response.content_type.as_deref(), Some(name.as_bytes()), "{value}");
+            assert_eq!(response.charset.as_deref(), charset.map(str::as_bytes), "{value}");
+            assert_eq!(response.whole_type.is_some(), is_whole, "{value}");
+        };
+        check("text/html", "text/html", None, false);
+        check("text/html; charset=utf-8", "text/html", Some("utf-8"), false);
+        check("text/html;charset=utf-8", "text/html", Some("utf-8"), true);
+        check("text/html; Charset=\"utf-8\"", "text/html", Some("utf-8"), true);
+        check("text/plain; a=b; charset=x", "text/plain; a=b", Some("x"), false);
+        check("text/plain; a=b", "text/plain; a=b", None, false);
+    }
+}

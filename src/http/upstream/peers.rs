@@ -1,0 +1,363 @@
+//! The servers of an upstream, and which of them a request is sent to next.
+//!
+//! Nothing here reads the clock or opens a connection: `now` is an argument, and a choice is a value. A balancer is a
+//! [`Balancer`]; what it does not decide itself it leaves to [`Level::round_robin`]. The process shares one [`Group`]
+//! for each upstream, behind a short lock ([`super::Upstream`]).
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::config::ListenAddress;
+use crate::http::Request;
+
+/// Where a server is, and how it is called in logs and `$upstream_addr`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The address to connect to.
+    pub address: ListenAddress,
+    /// Its text.
+    pub name: Bytes,
+}
+
+impl Target {
+    /// A server at an address.
+    pub fn new(address: ListenAddress) -> Self {
+        Self { name: address.to_string().into(), address }
+    }
+}
+
+/// A server as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Where it is.
+    pub target: Arc<Target>,
+    /// What was written in the configuration; consistent hashing counts on it.
+    pub written: String,
+    /// Its share of the requests.
+    pub weight: i64,
+    /// How many connections it may have at once; 0: any number.
+    pub max_conns: u64,
+    /// After how many failures within `fail_timeout` it is left out; 0: never.
+    pub max_fails: u64,
+    /// For how long it is left out, and how long failures count.
+    pub fail_timeout: Duration,
+    /// Whether it is left out for good.
+    pub down: bool,
+    /// Whether it is used only when all others are out.
+    pub backup: bool,
+}
+
+/// A server with what is known of it.
+#[derive(Debug)]
+pub struct Peer {
+    /// The number that it keeps while the group lives.
+    pub id: u32,
+    /// How it is configured.
+    pub server: Server,
+    /// How many requests it has.
+    pub conns: u64,
+    current_weight: i64,
+    effective_weight: i64,
+    fails: u64,
+    accessed: Duration,
+    checked: Duration,
+}
+
+impl Peer {
+    /// Whether it may be given a request now.
+    pub fn is_up(&self, now: Duration) -> bool {
+        let server = &self.server;
+        let rests = server.max_fails > 0
+            && self.fails >= server.max_fails
+            && now.saturating_sub(self.checked) <= server.fail_timeout;
+        let is_full = server.max_conns > 0 && self.conns >= server.max_conns;
+        !server.down && !rests && !is_full
+    }
+
+    /// Notes that it was chosen: after its rest one request tries it, not all.
+    pub fn chosen(&mut self, now: Duration) {
+        if now.saturating_sub(self.checked) > self.server.fail_timeout {
+            self.checked = now;
+        }
+    }
+}
+
+/// The servers of one rank: the usual ones, or the backups.
+#[derive(Debug, Default)]
+pub struct Level {
+    /// The servers, in the order of the file.
+    pub peers: Vec<Peer>,
+    /// Whether there is but one server in the whole group: it is never left out for its failures.
+    pub is_single: bool,
+}
+
+impl Level {
+    /// Chooses by nginx's smooth weighted round robin; says its place.
+    pub fn round_robin(&mut self, selection: &mut Selection, now: Duration) -> Option<usize> {
+        if self.is_single {
+            let server = &self.peers.first()?.server;
+            let is_full = server.max_conns > 0 && self.peers[0].conns >= server.max_conns;
+            return (!server.down && !is_full).then_some(0);
+        }
+        let mut total = 0;
+        let mut best: Option<usize> = None;
+        for at in 0..self.peers.len() {
+            let peer = &mut self.peers[at];
+            if selection.has_tried(peer.id) || !peer.is_up(now) {
+                continue;
+            }
+            peer.current_weight += peer.effective_weight;
+            total += peer.effective_weight;
+            if peer.effective_weight < peer.server.weight {
+                peer.effective_weight += 1;
+            }
+            let weight = peer.current_weight;
+            if best.is_none_or(|best| weight > self.peers[best].current_weight) {
+                best = Some(at);
+            }
+        }
+        let best = best?;
+        self.peers[best].current_weight -= total;
+        self.peers[best].chosen(now);
+        Some(best)
+    }
+}
+
+/// A request's way through the servers of a group.
+#[derive(Debug, Default)]
+pub struct Selection {
+    tried: SmallVec<[u32; 4]>,
+    in_backup: bool,
+    /// What of the request the choice depends on ([`Balancer::key`]).
+    pub key: Bytes,
+    /// For the balancer: what it has come to in choices before.
+    pub state: u64,
+}
+
+impl Selection {
+    /// The beginning, for a request with this key.
+    pub fn new(key: Bytes) -> Self {
+        Self { key, ..Self::default() }
+    }
+
+    /// Whether a server had this request already.
+    pub fn has_tried(&self, id: u32) -> bool {
+        self.tried.contains(&id)
+    }
+}
+
+/// A way to choose servers, other than round robin.
+pub trait Balancer: fmt::Debug + Send + Sync {
+    /// What of a request the choice depends on.
+    fn key(&self, _: &Request) -> Bytes {
+        Bytes::new()
+    }
+
+    /// Chooses among the servers; says the place. `None`: all are out, so that a backup has to do.
+    fn choose(&self, level: &mut Level, selection: &mut Selection, now: Duration) -> Option<usize>;
+}
+
+/// nginx's default.
+#[derive(Debug)]
+pub struct RoundRobin;
+
+impl Balancer for RoundRobin {
+    fn choose(&self, level: &mut Level, selection: &mut Selection, now: Duration) -> Option<usize> {
+        level.round_robin(selection, now)
+    }
+}
+
+/// A server that was chosen for a request.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// Its number.
+    pub id: u32,
+    /// Where it is.
+    pub target: Arc<Target>,
+}
+
+/// How a server did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It answered.
+    Good,
+    /// It did not, or badly: this counts against it.
+    Failed,
+}
+
+/// What all workers know of an upstream's servers.
+#[derive(Debug, Default)]
+pub struct Group {
+    primary: Level,
+    backup: Level,
+}
+
+impl Group {
+    /// A group of servers.
+    pub fn new(servers: &[Server]) -> Self {
+        let mut group = Self::default();
+        for (id, server) in (0..).zip(servers) {
+            let level = if server.backup { &mut group.backup } else { &mut group.primary };
+            level.peers.push(Peer {
+                id,
+                server: server.clone(),
+                conns: 0,
+                current_weight: 0,
+                effective_weight: server.weight,
+                fails: 0,
+                accessed: Duration::ZERO,
+                checked: Duration::ZERO,
+            });
+        }
+        group.primary.is_single = group.primary.peers.len() == 1 && group.backup.peers.is_empty();
+        group
+    }
+
+    /// How many servers a request may try.
+    pub fn tries(&self) -> usize {
+        self.peers().filter(|peer| !peer.server.down).count()
+    }
+
+    /// Chooses a server, and counts it in.
+    pub fn next(&mut self, balancer: &dyn Balancer, selection: &mut Selection, now: Duration) -> Option<Chosen> {
+        let mut chosen = None;
+        if !selection.in_backup {
+            chosen = balancer.choose(&mut self.primary, selection, now);
+        }
+        if chosen.is_none() && !self.backup.peers.is_empty() {
+            selection.in_backup = true;
+            chosen = self.backup.round_robin(selection, now);
+        }
+        let level = if selection.in_backup { &mut self.backup } else { &mut self.primary };
+        let peer = level.peers.get_mut(chosen?)?;
+        peer.conns += 1;
+        selection.tried.push(peer.id);
+        Some(Chosen { id: peer.id, target: Arc::clone(&peer.server.target) })
+    }
+
+    /// Counts a server out; `true`: it has failed too often and is left out for a while.
+    pub fn done(&mut self, id: u32, verdict: Verdict, now: Duration) -> bool {
+        let is_single = self.primary.is_single;
+        let Some(peer) = self.primary.peers.iter_mut().chain(&mut self.backup.peers).find(|peer| peer.id == id) else {
+            return false;
+        };
+        peer.conns = peer.conns.saturating_sub(1);
+        if is_single {
+            peer.fails = 0;
+            return false;
+        }
+        if verdict == Verdict::Good {
+            if peer.accessed < peer.checked {
+                peer.fails = 0;
+            }
+            return false;
+        }
+        peer.fails += 1;
+        (peer.accessed, peer.checked) = (now, now);
+        let max_fails = peer.server.max_fails;
+        if max_fails == 0 {
+            return false;
+        }
+        let loss = peer.server.weight / i64::try_from(max_fails).unwrap_or(i64::MAX);
+        peer.effective_weight = (peer.effective_weight - loss).max(0);
+        peer.fails >= max_fails
+    }
+
+    /// The servers, backups last.
+    pub fn peers(&self) -> impl Iterator<Item = &Peer> {
+        self.primary.peers.iter().chain(&self.backup.peers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Servers of one letter each: `a*3` has weight 3, `b!` is down, `c+` a backup, `d<1` has at most one connection.
+    fn group(words: &str) -> Group {
+        let server = |word: &str| {
+            let number = |mark| word.split_once(mark).and_then(|(_, number)| number.parse().ok());
+            let name = word[..1].to_owned();
+            let address = ListenAddress::Unix(name.clone().into());
+            Server {
+                target: Arc::new(Target { address, name: name.clone().into() }),
+                written: name,
+                weight: number('*').unwrap_or(1),
+                max_conns: number('<').and_then(|most| u64::try_from(most).ok()).unwrap_or(0),
+                max_fails: 1,
+                fail_timeout: Duration::from_secs(10),
+                down: word.contains('!'),
+                backup: word.contains('+'),
+            }
+        };
+        Group::new(&words.split(' ').map(server).collect::<Vec<_>>())
+    }
+
+    fn pick(group: &mut Group, selection: &mut Selection, now: u64) -> Option<(u32, String)> {
+        let chosen = group.next(&RoundRobin, selection, Duration::from_secs(now))?;
+        Some((chosen.id, String::from_utf8_lossy(&chosen.target.name).into_owned()))
+    }
+
+    /// The servers that so many requests come to, each answered at once.
+    fn turns(group: &mut Group, count: usize, now: u64) -> String {
+        let turn = |_| match pick(group, &mut Selection::default(), now) {
+            None => "-".to_owned(),
+            Some((id, name)) => {
+                group.done(id, Verdict::Good, Duration::from_secs(now));
+                name
+            }
+        };
+        (0..count).map(turn).collect()
+    }
+
+    #[test]
+    fn weights_are_spread_smoothly() {
+        assert_eq!(turns(&mut group("a b c"), 6, 0), "abcabc");
+        assert_eq!(turns(&mut group("a*5 b c"), 7, 0), "aabacaa");
+        assert_eq!(turns(&mut group("a b! c"), 4, 0), "acac");
+        assert_eq!(turns(&mut group("a! b+"), 2, 0), "bb");
+        assert_eq!(turns(&mut group("a!"), 1, 0), "-");
+    }
+
+    #[test]
+    fn one_that_fails_rests() {
+        let mut group = group("a b c+");
+        let mut selection = Selection::default();
+        let (a, _) = pick(&mut group, &mut selection, 100).expect("the first");
+        assert!(group.done(a, Verdict::Failed, Duration::from_secs(100)), "one failure is enough");
+        let (b, _) = pick(&mut group, &mut selection, 100).expect("the second");
+        assert!(group.done(b, Verdict::Failed, Duration::from_secs(100)));
+        assert_eq!(pick(&mut group, &mut selection, 100).expect("the backup").1, "c");
+        assert_eq!(pick(&mut group, &mut selection, 100), None);
+        assert_eq!(turns(&mut group, 2, 105), "cc");
+        // Later each is tried by one request, and is back when that went well.
+        let mut after = turns(&mut group, 4, 111);
+        assert_eq!(after.len(), 4);
+        after.retain(|name| name == 'c');
+        assert_eq!(after, "");
+    }
+
+    #[test]
+    fn a_lone_server_is_never_left_out() {
+        let mut group = group("a");
+        for now in 0..3 {
+            let (a, _) = pick(&mut group, &mut Selection::default(), now).expect("the only one");
+            assert!(!group.done(a, Verdict::Failed, Duration::from_secs(now)));
+        }
+        assert_eq!(group.tries(), 1);
+    }
+
+    #[test]
+    fn connections_are_counted() {
+        let mut group = group("a<1 b");
+        let mut held = Selection::default();
+        let (a, _) = pick(&mut group, &mut held, 0).expect("a");
+        assert_eq!(turns(&mut group, 3, 0), "bbb");
+        group.done(a, Verdict::Good, Duration::ZERO);
+        assert!(turns(&mut group, 2, 0).contains('a'));
+    }
+}

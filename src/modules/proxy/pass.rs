@@ -1,0 +1,243 @@
+//! `proxy_pass`: the URL.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::redirect::Redirects;
+use crate::config::value::Template;
+use crate::config::{
+    Args, Call, Contexts, Cx, Diagnostic, Directive, Fault, LocationKind, Merge, Position, ScopeId, Section, Slot,
+};
+use crate::http::Request;
+use crate::http::content::Content;
+use crate::http::upstream::Upstream;
+use crate::modules::upstream::{self, Url};
+use crate::server::log::{Level, shown};
+
+/// The row that this file brings.
+pub(super) const COMMANDS: [Directive; 1] = [Directive {
+    name: "proxy_pass",
+    contexts: Contexts::LOCATION.union(Contexts::IF_LOCATION).union(Contexts::LIMIT_EXCEPT),
+    args: Args::ONE,
+    syntax: "URL",
+    doc: "Passes a location's requests to an HTTP server, or to those of an `upstream`. A path in the URL takes the place \
+          of the part of the request's path that is the location's name; without one the path goes as it came. With \
+          variables, a path is the whole path.\n\nExamples: `proxy_pass http://127.0.0.1:8080;`, \
+          `proxy_pass http://app/api/;`, `proxy_pass http://unix:/run/app.sock;`",
+    file: file!(),
+    apply: proxy_pass,
+    ..Directive::BASE
+}];
+
+/// Where a location's requests go.
+#[derive(Clone, Debug)]
+pub(super) struct Pass {
+    pub(super) to: Option<To>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum To {
+    /// A URL without variables.
+    Fixed(Arc<Fixed>),
+    /// One with variables.
+    Variable(Template),
+}
+
+/// A URL without variables, with all that follows from it.
+#[derive(Debug)]
+pub(super) struct Fixed {
+    pub(super) servers: Servers,
+    pub(super) place: Place,
+    /// The location's name, which the URL's path takes the place of.
+    pub(super) location: Bytes,
+}
+
+/// What a URL says.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) is_tls: bool,
+    /// `$proxy_host`
+    pub(super) host: Bytes,
+    /// `$proxy_port`
+    pub(super) port: Bytes,
+    pub(super) uri: Bytes,
+}
+
+/// The servers behind a URL.
+#[derive(Clone, Debug)]
+pub(super) enum Servers {
+    /// Those of an `upstream` block.
+    Block(ScopeId),
+    /// Those of an address.
+    Plain(Arc<Upstream>),
+    /// A name that was not found; said already.
+    Unknown,
+}
+
+/// What a block says.
+#[derive(Debug, Default)]
+pub(super) struct RawPass {
+    to: Option<Written>,
+}
+
+#[derive(Debug)]
+enum Written {
+    Fixed { url: Url, is_tls: bool, location: Bytes, at: Position },
+    Variable(Template),
+}
+
+impl Section for Pass {
+    type Raw = RawPass;
+    const ALWAYS: bool = true;
+
+    fn merge(raw: &RawPass, parent: Option<&Self>, cx: &mut Merge<'_>) -> Self {
+        let to = match &raw.to {
+            Some(Written::Variable(template)) => Some(To::Variable(template.clone())),
+            Some(Written::Fixed { url, is_tls, location, at }) => {
+                let servers = servers(url, *at, cx);
+                let place = Place::new(url, *is_tls);
+                Some(To::Fixed(Arc::new(Fixed { servers, place, location: location.clone() })))
+            }
+            None => {
+                let inside = Contexts::IF_LOCATION | Contexts::LIMIT_EXCEPT;
+                parent.filter(|_| inside.contains(cx.context)).and_then(|parent| parent.to.clone())
+            }
+        };
+        Self { to }
+    }
+
+    fn slot() -> &'static Slot {
+        static SLOT: Slot = Slot::new();
+        &SLOT
+    }
+}
+
+fn servers(url: &Url, at: Position, cx: &mut Merge<'_>) -> Servers {
+    if let Some((_, upstream)) = cx.model.upstream(&url.host) {
+        let scope = upstream.scope;
+        if url.has_port {
+            let message = format!("upstream \"{}\" may not have port {}", url.host, url.port);
+            cx.report(Diagnostic::emerg("upstream-port", message).at(at));
+        }
+        return Servers::Block(scope);
+    }
+    let name = if url.host.starts_with("unix:") { url.host.clone() } else { format!("{}:{}", url.host, url.port) };
+    match upstream::plain(&name, &url.host, url.port, cx) {
+        Some(upstream) => Servers::Plain(upstream),
+        None => {
+            let message = format!("host not found in upstream \"{}\"", url.host);
+            cx.report(Diagnostic::emerg("unknown-host", message).at(at));
+            Servers::Unknown
+        }
+    }
+}
+
+impl Place {
+    fn new(url: &Url, is_tls: bool) -> Self {
+        let port = if is_tls { 443 } else { 80 };
+        Self {
+            is_tls,
+            host: url.host_header(port).into(),
+            port: url.port_text().into(),
+            uri: Bytes::copy_from_slice(url.uri.as_bytes()),
+        }
+    }
+}
+
+/// Cuts the scheme off; says whether it is TLS.
+fn scheme(text: &str) -> Option<(bool, &str)> {
+    let is = |prefix: &str| text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    if is("http://") {
+        Some((false, &text["http://".len()..]))
+    } else if is("https://") {
+        Some((true, &text["https://".len()..]))
+    } else {
+        None
+    }
+}
+
+fn proxy_pass(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
+    if cx.edit::<Pass>().to.is_some() {
+        return Err(call.duplicate());
+    }
+    let (name, kind) = cx.location().map(|location| (location.name.clone(), location.kind.clone())).unzip();
+    let ends_with_slash = name.as_ref().is_some_and(|name| name.ends_with('/'));
+    let content = cx.edit::<Content>();
+    content.handler = Some(super::request::handle);
+    content.auto_redirect = ends_with_slash;
+    if memchr::memchr(b'$', call.bytes(0)).is_some() {
+        let template = Template::word(call, 0, cx)?;
+        cx.edit::<Pass>().to = Some(Written::Variable(template));
+        cx.edit::<Redirects>().url = Some(None);
+        return Ok(());
+    }
+    let text = call.text(0).into_owned();
+    let Some((is_tls, rest)) = scheme(&text) else { return Err(Fault::new("invalid URL prefix").word(0)) };
+    let url = Url::parse(rest, if is_tls { 443 } else { 80 })
+        .map_err(|fault| Fault::new(format!("{} in upstream \"{rest}\"", fault.0)).word(0))?;
+    let has_path = matches!(kind, Some(LocationKind::Prefix { .. } | LocationKind::Exact(_)));
+    if !has_path && !url.uri.is_empty() {
+        return Err(Fault::new(
+            "\"proxy_pass\" cannot have URI part in location given by regular expression, or inside named location, or \
+             inside \"if\" statement, or inside \"limit_except\" block",
+        )
+        .word(0));
+    }
+    let location = match kind {
+        Some(LocationKind::Prefix { path, .. } | LocationKind::Exact(path)) => Bytes::from(path),
+        _ => Bytes::new(),
+    };
+    let back = match url.uri.is_empty() {
+        true => (format!("{text}/").into_bytes(), Bytes::from_static(b"/")),
+        false => (text.clone().into_bytes(), location.clone()),
+    };
+    cx.edit::<Redirects>().url = Some(Some((back.0.into(), back.1)));
+    cx.edit::<Pass>().to = Some(Written::Fixed { url, is_tls, location, at: call.at() });
+    Ok(())
+}
+
+/// Where a request goes; an error is the status for it.
+pub(super) fn find(request: &Request) -> Result<(Arc<Upstream>, Place, Bytes), u16> {
+    match &request.settings::<Pass>().to {
+        None => Err(500),
+        Some(To::Fixed(fixed)) => {
+            let config = &request.compiled.config;
+            let upstream = match &fixed.servers {
+                Servers::Plain(upstream) => Some(upstream),
+                Servers::Block(scope) => config.settings(*scope).get::<upstream::Block>().0.as_ref(),
+                Servers::Unknown => None,
+            };
+            let Some(upstream) = upstream else {
+                request.log(Level::Error, &format!("no port in upstream \"{}\"", shown(&fixed.place.host)));
+                return Err(500);
+            };
+            Ok((Arc::clone(upstream), fixed.place.clone(), fixed.location.clone()))
+        }
+        Some(To::Variable(template)) => variable(request, template),
+    }
+}
+
+fn variable(request: &Request, template: &Template) -> Result<(Arc<Upstream>, Place, Bytes), u16> {
+    let text = request.eval(template);
+    let text = String::from_utf8_lossy(&text);
+    let Some((is_tls, rest)) = scheme(&text) else {
+        request.log(Level::Error, &format!("invalid URL prefix in \"{text}\""));
+        return Err(500);
+    };
+    let url = Url::parse(rest, if is_tls { 443 } else { 80 }).map_err(|fault| {
+        request.log(Level::Error, &format!("{} in upstream \"{rest}\"", fault.0));
+        500u16
+    })?;
+    let place = Place::new(&url, is_tls);
+    if let Some(upstream) = upstream::find(&request.compiled.config, &url.host) {
+        return Ok((Arc::clone(upstream), place, Bytes::new()));
+    }
+    match upstream::literal(&url) {
+        Some(upstream) => Ok((Arc::new(upstream), place, Bytes::new())),
+        None => {
+            request.log(Level::Error, &format!("no resolver defined to resolve {}", url.host));
+            Err(502)
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The handler: makes the request for the upstream and has it passed on.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::answer::Http;
+use super::headers::{Headers, Length, length};
+use super::{Buffering, Exchange, HttpVersion, Settings, pass, uri};
+use crate::http::upstream::{Plan, pass as pass_on};
+use crate::http::{Next, Request};
+use crate::server::log::Level;
+
+/// Answers a location's requests.
+pub(super) fn handle(request: &mut Request) -> Next<'_> {
+    Next::later(run(request))
+}
+
+async fn run(request: &mut Request) -> Next<'static> {
+    let compiled = Arc::clone(&request.compiled);
+    let settings = compiled.settings(request.location_id);
+    let (exchange, own) = (&settings.get::<Exchange>().0, settings.get::<Settings>());
+    let (upstream, place, location) = match pass::find(request) {
+        Ok(found) => found,
+        Err(status) => return Next::Status(status),
+    };
+    if place.is_tls {
+        request.log(Level::Error, "TLS to upstreams is not supported yet");
+        return Next::Status(502);
+    }
+    let body = match request.read_body().await {
+        Ok(body) => body,
+        Err(status) => return Next::Status(status),
+    };
+    {
+        let mut record = request.upstream_record_mut().borrow_mut();
+        (record.host, record.port) = (place.host.clone(), place.port.clone());
+    }
+    let is_variable = matches!(settings.get::<pass::Pass>().to, Some(pass::To::Variable(_)));
+    let uri = uri::make(request, uri::Replacement { uri: &place.uri, location: &location, is_variable });
+    if uri.is_empty() {
+        request.log(Level::Error, "zero length URI to proxy");
+        return Next::Status(500);
+    }
+    let (body, length) = match &own.body {
+        Some(template) => {
+            let body = request.eval(template);
+            let length = Length::Known(body.len() as u64);
+            (body, length)
+        }
+        None => {
+            let length = length(request, &body);
+            (if *exchange.pass_body { body } else { Bytes::new() }, length)
+        }
+    };
+    let method = match &own.method {
+        Some(template) => request.eval(template),
+        None => request.method_name.clone(),
+    };
+    let mut head = Vec::with_capacity(512);
+    head.extend_from_slice(&method);
+    head.push(b' ');
+    head.extend_from_slice(&uri);
+    head.extend_from_slice(match own.http_version {
+        HttpVersion::V10 => b" HTTP/1.0\r\n",
+        HttpVersion::V11 => b" HTTP/1.1\r\n",
+    });
+    settings.get::<Headers>().write(request, &place.host, length, *exchange.pass_headers, &mut head);
+    let mut protocol = Http::new(request, method.eq_ignore_ascii_case(b"HEAD"));
+    let plan = Plan {
+        upstream,
+        exchange,
+        buffering: &settings.get::<Buffering>().0,
+        schema: if place.is_tls { "https://" } else { "http://" },
+        uri,
+        head: head.into(),
+        body,
+    };
+    pass_on(request, plan, &mut protocol).await
+}
