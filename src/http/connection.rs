@@ -296,6 +296,12 @@ impl Connection {
         Ok(())
     }
 
+    /// Says that nothing more will be sent.
+    pub(super) fn shutdown_write(&self) -> io::Result<()> {
+        let stream = self.stream()?;
+        socket2::SockRef::from(&*stream.borrow()).shutdown(std::net::Shutdown::Write)
+    }
+
     /// Gives the socket away, with what was read from it ahead.
     pub(super) fn detach(&self) -> io::Result<(OwnedFd, Bytes)> {
         let stream = self.stream.take().and_then(Rc::into_inner).ok_or(io::ErrorKind::NotConnected)?;

@@ -229,7 +229,7 @@ impl Body {
     /// The next bytes, [`PIECE`] of them at most where they are there already; `None` is the end.
     pub async fn next(&mut self) -> Option<io::Result<Bytes>> {
         match self {
-            Self::Empty | Self::Takeover(_) => None,
+            Self::Empty | Self::Tunnel(_) | Self::Takeover(_) => None,
             Self::Full(bytes) => cut(bytes),
             Self::File(file) => read_piece(&file.file, &mut file.range),
             Self::Pieces(pieces) => {

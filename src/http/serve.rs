@@ -254,7 +254,7 @@ async fn send(site: &Site, request: &mut Request, response: &mut Response, keepa
     match send::response(site, request, response, keepalive).await {
         Ok(true) => After::Next(request.settings::<Keepalive>().timeout.wait),
         Ok(false) => {
-            let length = request.head.content_length().filter(|_| has_unread && !request.head.is_chunked());
+            let length = request.head.content_length().filter(|length| *length > 0 && has_unread);
             After::Close { linger: lingers(request, has_unread), left: length }
         }
         Err(error) => {
@@ -334,6 +334,10 @@ async fn take_over(
 async fn discard(connection: &Connection, compiled: &Compiled, server: ServerId, mut left: Option<u64>) {
     let settings = compiled.settings(compiled.server_location(server)).get::<Sending>();
     let until = clock::now().after(*settings.lingering_time);
+    // One that still has to send a body is left in peace, as by nginx; any other is told at once that this is the end.
+    if left.is_none() && connection.shutdown_write().is_err() {
+        return;
+    }
     loop {
         let length = connection.buffered().len();
         connection.consume(length);

@@ -18,6 +18,7 @@ const OURS: &str = "nginx and its modules have nothing of the kind";
 
 /// Defaults that can't be written out, and why.
 const NOT_WRITTEN: &[(&str, &str)] = &[
+    ("proxy_redirect", "stands after a proxy_pass"),
     ("log_format", "the format that is there already can't be defined again"),
     ("push_stream_subscriber", "it needs push_stream_channels_path beside it"),
 ];
