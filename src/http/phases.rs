@@ -58,6 +58,9 @@ impl Request {
             response.status = status;
         }
         self.carry_over(&mut response, is_page);
+        for challenge in self.challenges.drain(..) {
+            response.header("WWW-Authenticate", challenge);
+        }
         super::sent::before_filters(self, &response);
         for module in crate::modules::MODULES.iter().rev() {
             if let Some(filter) = module.filter {
@@ -144,7 +147,10 @@ impl Request {
         for handler in Phases::get().of(Phase::Access) {
             match settle(handler(self)).await {
                 Settled::Declined => {}
-                Settled::Granted if any => return None,
+                Settled::Granted if any => {
+                    self.challenges.clear();
+                    return None;
+                }
                 Settled::Granted => {}
                 // Under `any`, a refusal waits for another handler to grant.
                 Settled::Ended(Outcome::Status(status @ (401 | 403))) if any => {

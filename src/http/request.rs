@@ -62,6 +62,8 @@ pub struct Request {
     /// Whether the path still begins with its location's name: `rewrite ... break` changes that.
     pub is_in_location: bool,
     pub(super) body: Option<Bytes>,
+    /// How the client may prove who it is: `WWW-Authenticate` of whatever it is answered.
+    pub(super) challenges: Vec<Bytes>,
     pub(super) uri_changes: u8,
     pub(super) is_error_page: bool,
     pub(super) must_close: bool,
@@ -141,6 +143,7 @@ impl Request {
             is_uri_as_sent: head.has_valid_request_uri(),
             is_in_location: true,
             body: None,
+            challenges: Vec::new(),
             uri_changes: MAX_URI_CHANGES,
             is_error_page: false,
             must_close: false,
@@ -176,6 +179,7 @@ impl Request {
             is_uri_as_sent: false,
             is_in_location: true,
             body: self.body.clone(),
+            challenges: Vec::new(),
             uri_changes: MAX_URI_CHANGES,
             is_error_page: false,
             must_close: false,
@@ -197,6 +201,17 @@ impl Request {
         self.method_name = Bytes::from_static(b"POST");
         self.body = Some(body);
         self
+    }
+
+    /// Leaves the body out.
+    pub fn without_body(mut self) -> Self {
+        self.body = Some(Bytes::new());
+        self
+    }
+
+    /// Tells the client, whatever it is answered, how it may prove who it is.
+    pub fn challenge(&mut self, how: Bytes) {
+        self.challenges.push(how);
     }
 
     /// The location.

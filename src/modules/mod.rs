@@ -4,6 +4,7 @@
 //! beginning, as in nginx.
 
 pub mod access;
+pub mod auth_request;
 pub mod autoindex;
 pub mod charset;
 pub mod core;
@@ -45,6 +46,7 @@ pub static MODULES: &[Module] = &[
     autoindex::MODULE,
     index::MODULE,
     try_files::MODULE,
+    auth_request::MODULE,
     access::MODULE,
     realip::MODULE,
     geo::MODULE,

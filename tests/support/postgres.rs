@@ -130,7 +130,12 @@ impl Postgres {
 
     /// A session of the role `test` in the database `test`.
     pub(crate) fn session(&self) -> Session {
-        let target = format!("host=127.0.0.1 port={} dbname=test user=test password=test", self.port());
+        self.session_of("test")
+    }
+
+    /// The same in another database.
+    pub(crate) fn session_of(&self, database: &str) -> Session {
+        let target = format!("host=127.0.0.1 port={} dbname={database} user=test password=test", self.port());
         Session::connect(&target).unwrap_or_else(|e| panic!("cannot connect to PostgreSQL: {e}"))
     }
 

@@ -4,6 +4,7 @@
 //! request side accepts and refuses exactly what nginx 1.28 does, with the words of its error log; the response side
 //! lays out heads and pages byte for byte as nginx would.
 
+pub mod authorization;
 pub mod body;
 pub mod conditional;
 pub mod date;

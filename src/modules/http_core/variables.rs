@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::config::{Value, VariableRow};
+use crate::http::wire::authorization::Basic;
 use crate::http::wire::header::Known;
 use crate::http::wire::lookup;
 use crate::http::{Peer, Request, root, sent_header};
@@ -51,7 +52,7 @@ pub(super) const VARIABLES: &[VariableRow] = &[
     VariableRow::new("remote_addr", |r, _| Some(r.peer.text().into()), "The client's address.").volatile(),
     VariableRow::new("remote_port", remote_port, "The client's port.").volatile(),
     VariableRow::new("binary_remote_addr", binary_address, "The client's address in binary form.").volatile(),
-    VariableRow::new("remote_user", |_, _| None, "The user of basic authentication."),
+    VariableRow::new("remote_user", remote_user, "The user of basic authentication, whether or not it was asked for."),
     VariableRow::new(
         "connection",
         |r, _| Some(r.connection.number.to_string().into()),
@@ -139,6 +140,10 @@ fn host(request: &Request, _: &str) -> Value {
         b"" => Some(request.server().name.clone()),
         host => text(host),
     }
+}
+
+fn remote_user(request: &Request, _: &str) -> Value {
+    Basic::parse(request.head.known(Known::Authorization)?).map(|basic| basic.user.into())
 }
 
 fn remote_port(request: &Request, _: &str) -> Value {

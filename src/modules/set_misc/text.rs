@@ -2,10 +2,10 @@
 
 use base64::Engine;
 use base64::alphabet::{self, Alphabet};
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 
 use super::step::{In, Outcome};
+use crate::http::wire::authorization;
 
 /// `set_if_empty`
 pub(super) fn if_empty(given: In<'_>) -> Outcome {
@@ -56,13 +56,8 @@ pub(super) fn decode_base64url(given: In<'_>) -> Outcome {
     decode(given.text(), &alphabet::URL_SAFE).ok_or_else(|| "set_decode_base64url: invalid value".to_owned())
 }
 
-/// nginx's decoder: the text ends at the first `=`, wherever that stands, and bits left over mean nothing.
 fn decode(text: &[u8], alphabet: &Alphabet) -> Option<Bytes> {
-    let end = memchr::memchr(b'=', text).unwrap_or(text.len());
-    let config = GeneralPurposeConfig::new()
-        .with_decode_allow_trailing_bits(true)
-        .with_decode_padding_mode(DecodePaddingMode::RequireNone);
-    GeneralPurpose::new(alphabet, config).decode(&text[..end]).ok().map(Bytes::from)
+    authorization::decode_base64(text, alphabet).map(Bytes::from)
 }
 
 /// `set_escape_uri`
