@@ -233,6 +233,11 @@ fn statistics_tell_of_many_channels_by_one_word() {
         let told: Vec<_> = body.split("\"channel\": \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
         assert_eq!(told, names, "{path}");
     }
+    // The sums name two workers, and lists may be empty: each format divides them in its way.
+    let told = |path, accept| http::request(port, "GET", path, &format!("Accept: text/{accept}\r\n"), "").body;
+    assert_eq!(told("/stats", "plain").matches("\r\n  uptime: ").count(), 2);
+    assert_eq!(told("/stats", "plain").matches(",\r\n  pid: ").count(), 1);
+    assert!(told("/stats?id=none*", "x-yaml").ends_with("infos: \r\n\r\n"));
     let long = http::get(port, "/stats?id=123456789");
     assert_eq!((long.status, long.header("X-Nginx-PushStream-Explain")), (400, Some("Channel id is too large.")));
 }
@@ -252,4 +257,37 @@ fn what_is_dropped_is_counted_by_reason() {
     }
     let dropped = http::get(port, "/dropped").body;
     assert_eq!(dropped.split_whitespace().collect::<Vec<_>>(), ["3", "0", "0", "2", "0", "0"]);
+}
+
+#[test]
+fn a_long_polling_location_waits_whatever_a_client_asks_for() {
+    let server = Pushgate::start(&config("", ""), &[]);
+    let mut stream = http::connect(server.port());
+    stream
+        .write_all(b"GET /poll/?id=w HTTP/1.1\r\nHost: localhost\r\nX-Nginx-PushStream-Mode: polling\r\n\r\n")
+        .unwrap();
+    let waits = || http::get(server.port(), "/pub?id=w").body.contains("\"subscribers\": 1");
+    wait::until("the client waits", waits);
+    publish(&server, "w", "at last");
+    until_read(&mut stream, "at last");
+}
+
+#[test]
+fn refusals_are_in_the_log_in_the_originals_words() {
+    let limits = "push_stream_max_channel_id_length 8; push_stream_max_number_of_channels 1;
+        push_stream_events_channel_id e;";
+    let server = Pushgate::start(&config(limits, ""), &[]);
+    for (path, status) in [("/sub/", 400), ("/sub/?id=123456789", 400), ("/sub/?id=e", 403), ("/sub/?id=x", 403)] {
+        assert_eq!(http::get(server.port(), path).status, status, "{path}");
+    }
+    assert_eq!(http::post(server.port(), "/pub?id=e", "x").status, 403);
+    for (level, text) in [
+        ("[warn]", "push stream module: the push_stream_channels_path is required but is not set"),
+        ("[warn]", "push stream module: channel id is larger than allowed"),
+        ("[error]", "push stream module: subscription to events channel is not allowed"),
+        ("[error]", "push stream module: number of channels were exceeded"),
+        ("[error]", "push stream module: only internal routines can change events channel"),
+    ] {
+        server.until_logged(&[level, text]);
+    }
 }

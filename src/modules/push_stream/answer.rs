@@ -68,8 +68,9 @@ fn lists(allowed: &[u8], origin: &[u8]) -> bool {
     words.into_iter().any(|word| word == b"*" || word.eq_ignore_ascii_case(origin))
 }
 
-/// An answer that says nothing but its status, and why.
-pub(super) fn refuse(response: &mut Response, refusal: Refusal) {
+/// An answer that says nothing but its status, and why; the log may say it too.
+pub(super) fn refuse(request: &Request, response: &mut Response, refusal: Refusal) {
+    refusal.log(request);
     response.status = refusal.status;
     explain(response, refusal.explain);
 }

@@ -8,6 +8,7 @@ use crate::config::{Builder, ScopeId};
 use crate::http::Request;
 use crate::hub::Hub;
 use crate::hub::limits::Refused;
+use crate::server::log::Level;
 use crate::settings;
 
 settings! {
@@ -58,27 +59,51 @@ pub(super) struct Refusal {
     pub(super) status: u16,
     /// In `X-Nginx-PushStream-Explain`, or in the close frame.
     pub(super) explain: &'static str,
+    /// What the log says of it, if anything, in the original's words.
+    pub(super) logged: Option<(Level, &'static str)>,
 }
 
 const fn refusal(status: u16, explain: &'static str) -> Refusal {
-    Refusal { status, explain }
+    Refusal { status, explain, logged: None }
+}
+
+impl Refusal {
+    /// The same, with a line for the log.
+    pub(super) const fn logged(self, level: Level, text: &'static str) -> Self {
+        Self { logged: Some((level, text)), ..self }
+    }
+
+    /// Writes the line.
+    pub(super) fn log(&self, request: &Request) {
+        if let Some((level, text)) = self.logged {
+            request.log(level, &format!("push stream module: {text}"));
+        }
+    }
 }
 
 /// No channel is named.
-pub(super) const NO_ID: Refusal = refusal(400, "No channel id provided.");
+pub(super) const NO_ID: Refusal = refusal(400, "No channel id provided.")
+    .logged(Level::Warn, "the push_stream_channels_path is required but is not set");
 const NOT_AUTHORIZED: Refusal = refusal(403, "Channel id not authorized for this method.");
-const EVENTS_CHANGED: Refusal = refusal(403, "Only internal routines can change events channel.");
-const EVENTS_CLOSED: Refusal = refusal(403, "Subscription to events channel is not allowed.");
+const EVENTS_CHANGED: Refusal = refusal(403, "Only internal routines can change events channel.")
+    .logged(Level::Error, "only internal routines can change events channel");
+const EVENTS_CLOSED: Refusal = refusal(403, "Subscription to events channel is not allowed.")
+    .logged(Level::Error, "subscription to events channel is not allowed");
 const NOT_CREATED: Refusal = refusal(403, "Subscriber could not create channels.");
-const TOO_MANY_WILDCARDS: Refusal = refusal(403, "Subscribed too much wildcard channels.");
+const TOO_MANY_WILDCARDS: Refusal = refusal(403, "Subscribed too much wildcard channels.")
+    .logged(Level::Error, "max subscribed wildcard channels exceeded");
 
 impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::IdTooLong => refusal(400, "Channel id is too large."),
-            Refused::TooManyChannels => refusal(403, "Number of channels were exceeded."),
+            Refused::IdTooLong => {
+                refusal(400, "Channel id is too large.").logged(Level::Warn, "channel id is larger than allowed")
+            }
+            Refused::TooManyChannels => refusal(403, "Number of channels were exceeded.")
+                .logged(Level::Error, "number of channels were exceeded"),
             Refused::TooManySubscribers => refusal(403, "Subscribers limit per channel has been exceeded."),
-            Refused::NoMemory => refusal(500, "No memory left for channels."),
+            Refused::NoMemory => refusal(500, "No memory left for channels.")
+                .logged(Level::Error, "unable to allocate memory for new channel"),
             Refused::NoSuchChannel => NOT_CREATED,
         }
     }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::config::value::Text;
+use crate::http::wire::escape::{JsonDigits, push_json};
 use crate::hub::PublishOptions;
 use crate::hub::message::Draft;
 use crate::server::clock;
@@ -45,7 +46,7 @@ pub(super) fn announce(live: &Live, event: Event, channel: &[u8]) {
         return;
     }
     let mut text = format!("{{\"type\": \"{}\", \"channel\": \"", event.name()).into_bytes();
-    super::info::push_json(&mut text, channel);
+    push_json(&mut text, channel, JsonDigits::Upper);
     text.extend_from_slice(b"\"}");
     let options = PublishOptions { store: true, create: true };
     // Where a limit refuses the events channel it is counted there.

@@ -5,10 +5,11 @@ use std::fmt::Write;
 use bytes::Bytes;
 
 use crate::http::wire::date::time_iso8601;
+use crate::http::wire::escape::{JsonDigits, escape_html, push_json};
 use crate::http::{Request, Response};
 use crate::hub::statistics::{Channel, Summary};
+use crate::server::clock;
 use crate::server::live::Live;
-use crate::server::{clock, local_time};
 
 /// A format, with the content type by which it was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,9 +48,8 @@ struct Stamp {
 
 impl Stamp {
     fn now(live: &Live) -> Self {
-        let time = local_time::now(clock::unix_seconds());
-        let text = time_iso8601(time.unix(), time.zone_minutes());
-        // The module's time has no zone.
+        let text = time_iso8601(clock::unix_seconds(), 0);
+        // The module's time is that of Greenwich, and does not say so.
         let time = String::from_utf8_lossy(&text[..19]).into_owned();
         Self { host: crate::sys::host_name(), time, uptime: clock::now().since(live.started).as_secs() }
     }
@@ -108,6 +108,7 @@ impl Format {
             Kind::Json if channels.is_empty() => b"]}\r\n",
             Kind::Json => b"\r\n]}\r\n",
             Kind::Plain => b"\r\n",
+            Kind::Yaml if channels.is_empty() => b"\r\n",
             Kind::Yaml => b"",
             Kind::Xml => b"  </infos>\r\n</root>\r\n",
         });
@@ -180,11 +181,11 @@ impl Format {
     /// Differs from the original: an id cannot break out of the format.
     fn id(self, out: &mut Vec<u8>, id: &[u8]) {
         match self.kind {
-            Kind::Json => push_json(out, id),
-            Kind::Xml => out.extend_from_slice(&crate::http::wire::escape::escape_html(id)),
+            Kind::Json => push_json(out, id, JsonDigits::Upper),
+            Kind::Xml => out.extend_from_slice(&escape_html(id)),
             Kind::Yaml if !is_plain_yaml(id) => {
                 out.push(b'"');
-                push_json(out, id);
+                push_json(out, id, JsonDigits::Upper);
                 out.push(b'"');
             }
             Kind::Yaml | Kind::Plain => out.extend_from_slice(id),
@@ -240,7 +241,10 @@ impl Format {
                     let comma = if number > 0 { ",\r\n" } else { "" };
                     write!(out, "{comma}{{\"pid\": \"{pid}\", \"subscribers\": {subscribers}, \"uptime\": {uptime}}}")
                 }
-                Kind::Plain => write!(out, "  pid: {pid}\r\n  subscribers: {subscribers}\r\n  uptime: {uptime}\r\n"),
+                Kind::Plain => {
+                    let comma = if number + 1 < summary.by_worker.len() { "," } else { "" };
+                    write!(out, "  pid: {pid}\r\n  subscribers: {subscribers}\r\n  uptime: {uptime}{comma}\r\n")
+                }
                 Kind::Yaml => {
                     write!(out, "   -\r\n    pid: {pid}\r\n    subscribers: {subscribers}\r\n    uptime: {uptime}\r\n")
                 }
@@ -258,20 +262,6 @@ impl Format {
             Kind::Xml => "</by_worker>\r\n</infos>\r\n",
         });
         out
-    }
-}
-
-/// Appends a text as the inside of a JSON string; bytes that are no UTF-8 stay as they are.
-pub(super) fn push_json(out: &mut Vec<u8>, text: &[u8]) {
-    for byte in text {
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            control @ ..0x20 => out.extend_from_slice(format!("\\u{control:04x}").as_bytes()),
-            byte => out.push(*byte),
-        }
     }
 }
 

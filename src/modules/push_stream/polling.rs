@@ -75,7 +75,7 @@ pub(super) fn handle<'r>(
 ) -> Next<'r> {
     let position = Position::of(request);
     match look(request, live, &wanted, &position) {
-        Err(refusal) => answer::refuse(&mut response, refusal),
+        Err(refusal) => answer::refuse(request, &mut response, refusal),
         Ok(harvest) => tell(request, &mut response, harvest, &position, false),
     }
     Next::Answer(response)
@@ -93,7 +93,7 @@ pub(super) async fn wait(
     let waits = found.as_ref().is_ok_and(|harvest| harvest.messages.is_empty());
     let harvest = if waits { wait_for_mail(request, live, &wanted).await } else { found.map(Some) };
     match harvest {
-        Err(refusal) => answer::refuse(&mut response, refusal),
+        Err(refusal) => answer::refuse(request, &mut response, refusal),
         Ok(None) => response.silent = true,
         Ok(Some(harvest)) if harvest.messages.is_empty() => time_out(request, &mut response),
         Ok(Some(harvest)) => tell(request, &mut response, harvest, &position, waits),

@@ -17,6 +17,7 @@ use crate::hub::limits::Refused;
 use crate::hub::message::Draft;
 use crate::server::clock;
 use crate::server::live::Live;
+use crate::server::log::Level;
 use crate::settings;
 
 settings! {
@@ -81,7 +82,7 @@ fn handle(request: &mut Request) -> Next<'_> {
     };
     let channels = channels::requested(request);
     if let Err(refusal) = prepare(request, live, &channels, changes) {
-        answer::refuse(&mut response, refusal);
+        answer::refuse(request, &mut response, refusal);
         return Next::Answer(response);
     }
     match request.method {
@@ -109,6 +110,12 @@ fn prepare(request: &Request, live: &Live, channels: &[Requested], changes: bool
     Ok(())
 }
 
+const EMPTY: Refusal = Refusal {
+    status: 400,
+    explain: "Empty post requests are not allowed.",
+    logged: Some((Level::Error, "Post request was sent with no message")),
+};
+
 async fn publish(
     request: &mut Request,
     live: &'static Live,
@@ -120,8 +127,7 @@ async fn publish(
         Err(status) => return Next::Status(status),
     };
     if text.is_empty() {
-        response.status = 400;
-        answer::explain(&mut response, "Empty post requests are not allowed.");
+        answer::refuse(request, &mut response, EMPTY);
         return Next::Answer(response);
     }
     let settings = request.settings::<Publishing>();
@@ -137,7 +143,7 @@ async fn publish(
         match live.hub.publish(&channel.id, draft.clone(), clock::unix_time().as_secs(), options) {
             Ok(done) => published.push(done.channel),
             Err(refused) => {
-                answer::refuse(&mut response, refused.into());
+                answer::refuse(request, &mut response, refused.into());
                 return Next::Answer(response);
             }
         }

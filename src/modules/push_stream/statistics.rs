@@ -44,7 +44,7 @@ fn handle(request: &mut Request) -> Next<'_> {
     let limits = live.hub.limits();
     for channel in &requested {
         if let Err(refused) = limits.check_id(&channel.id) {
-            answer::refuse(&mut response, refused.into());
+            answer::refuse(request, &mut response, refused.into());
             return Next::Answer(response);
         }
         // The first that stands for many is all that is told of.

@@ -34,7 +34,7 @@ pub(super) fn handle(request: &mut Request, mode: Mode) -> Next<'_> {
     let wanted = match subscriber::wanted(request, live) {
         Ok(wanted) => wanted,
         Err(refusal) => {
-            answer::refuse(&mut response, refusal);
+            answer::refuse(request, &mut response, refusal);
             return Next::Answer(response);
         }
     };
@@ -48,8 +48,11 @@ pub(super) fn handle(request: &mut Request, mode: Mode) -> Next<'_> {
     }
 }
 
-/// The mode of the location, unless the client asks for another one.
+/// The mode of the location, unless the client asks for another one: a long-polling location stays one.
 fn chosen(request: &Request, mode: Mode) -> Mode {
+    if mode == Mode::LongPolling {
+        return mode;
+    }
     match request.head.all(b"x-nginx-pushstream-mode").next() {
         Some(asked) if asked.eq_ignore_ascii_case(b"polling") => Mode::Polling,
         Some(asked) if asked.eq_ignore_ascii_case(b"long-polling") => Mode::LongPolling,
@@ -82,7 +85,7 @@ fn stream<'r>(
     match subscriber::join(request, live, &audience, wanted, audience.manner().header.clone()) {
         Err(refusal) => {
             (response.content_type, response.hides_length) = (None, false);
-            answer::refuse(&mut response, refusal);
+            answer::refuse(request, &mut response, refusal);
         }
         Ok(seat) => {
             response.gives_head = true;

@@ -376,7 +376,7 @@ pub(super) fn join_as(
     around: impl FnOnce(Rc<dyn SubscriberEvents>) -> Rc<dyn SubscriberEvents>,
 ) -> Result<Seat, Refusal> {
     let Some(local) = worker::local() else {
-        return Err(Refusal { status: 503, explain: "This thread has no subscribers." });
+        return Err(Refusal { status: 503, explain: "This thread has no subscribers.", logged: None });
     };
     let position = Position::of(request);
     let channels: Vec<(&[u8], Start)> =

@@ -16,6 +16,7 @@ use crate::http::wire::method::Method;
 use crate::http::{Body, Next, Request, Response};
 use crate::server::delivery::subscriber::Farewell;
 use crate::server::live::Live;
+use crate::server::log::Level;
 use crate::settings;
 
 settings! {
@@ -48,16 +49,16 @@ pub(super) fn handle(request: &mut Request) -> Next<'_> {
     }
     answer::forbid_caching(&mut response);
     let Some(key) = key(request) else {
-        answer::refuse(&mut response, MISSING_HEADERS);
+        answer::refuse(request, &mut response, MISSING_HEADERS);
         return Next::Answer(response);
     };
     if !is_known_version(request) {
         response.header("Sec-WebSocket-Version", &b"8, 13"[..]);
-        answer::refuse(&mut response, UNKNOWN_VERSION);
+        answer::refuse(request, &mut response, UNKNOWN_VERSION);
         return Next::Answer(response);
     }
     if !answer::is_origin_allowed(request) {
-        answer::refuse(&mut response, FOREIGN_ORIGIN);
+        answer::refuse(request, &mut response, FOREIGN_ORIGIN);
         return Next::Answer(response);
     }
     let Some(live) = Live::get() else { return Next::Status(503) };
@@ -85,8 +86,13 @@ fn subscribe(request: &Request, live: &'static Live, framing: Framing) -> Body {
     match joined {
         Ok(seat) => Body::Takeover(Box::new(move |detached, request| seat.take(request, detached))),
         // As recorded: the connection ends without a word.
-        Err(NO_ID) => Body::Takeover(Box::new(|detached, _| drop(detached))),
-        Err(Refusal { status, explain }) => {
+        Err(NO_ID) => {
+            NO_ID.log(request);
+            Body::Takeover(Box::new(|detached, _| drop(detached)))
+        }
+        Err(refusal) => {
+            refusal.log(request);
+            let Refusal { status, explain, .. } = refusal;
             let reason = format!("{{\"http_status\": {status}, \"explain\":\"{explain}\"}}");
             let Some(seat) = subscriber::nowhere(&audience) else { return Body::Empty };
             Body::Takeover(Box::new(move |detached, request| {
@@ -132,13 +138,12 @@ fn is_offer(offer: &[u8]) -> bool {
         })
 }
 
-const MISSING_HEADERS: Refusal = Refusal {
-    status: 400,
-    explain: "Don't have at least one of the mandatory headers: Connection, Upgrade, Sec-WebSocket-Key and \
-              Sec-WebSocket-Version",
-};
-const UNKNOWN_VERSION: Refusal = Refusal { status: 400, explain: "Version not supported. Supported versions: 8, 13" };
-const FOREIGN_ORIGIN: Refusal = Refusal { status: 403, explain: "Origin is not allowed." };
+const MISSING_HEADERS: Refusal = Refusal { status: 400, explain: NO_HEADERS, logged: Some((Level::Error, NO_HEADERS)) };
+const NO_HEADERS: &str = "Don't have at least one of the mandatory headers: Connection, Upgrade, Sec-WebSocket-Key and Sec-WebSocket-Version";
+const UNKNOWN_VERSION: Refusal = Refusal { status: 400, explain: NO_VERSION, logged: Some((Level::Error, NO_VERSION)) };
+const NO_VERSION: &str = "Version not supported. Supported versions: 8, 13";
+const FOREIGN_ORIGIN: Refusal =
+    Refusal { status: 403, explain: "Origin is not allowed.", logged: Some((Level::Warn, "origin is not allowed")) };
 
 /// The key of a handshake that has all it needs.
 fn key(request: &Request) -> Option<&[u8]> {
