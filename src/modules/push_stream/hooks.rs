@@ -2,6 +2,7 @@
 //! client sends goes to one.
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 
 use crate::config::value::Template;
@@ -17,7 +18,8 @@ settings! {
         "push_stream_channel_created_request" SERVER_IF = "" => pub(super) channel_created: Option<Template>,
         /// Asked when a channel is deleted by a publisher.
         "push_stream_channel_destroyed_request" SERVER_IF = "" => pub(super) channel_destroyed: Option<Template>,
-        /// Asked when a client has subscribed. Nobody waits for the answer: what it says does not refuse the client.
+        /// Asked when a client has subscribed. What it answers does not refuse the client, and a slow one does not keep it
+        /// waiting: 100 ms after its beginning, at the latest, the client has its own answer.
         ///
         /// Example: `push_stream_client_subscribed_request /subscribe;`
         "push_stream_client_subscribed_request" SERVER_IF = "" => pub(super) client_subscribed: Option<Template>,
@@ -78,13 +80,16 @@ impl Hook {
         spawn_local(async move { drop(self.ask().await) });
     }
 
-    /// Asks, and hands on the refusal of the client, if there is one.
-    pub(super) fn spawn_then(self, refused: impl FnOnce(Refusal) + 'static) {
+    /// Asks, and hands on the refusal of the client, if there is one. Says when that is done.
+    pub(super) fn spawn_then(self, refused: impl FnOnce(Refusal) + 'static) -> oneshot::Receiver<()> {
+        let (done, asked) = oneshot::channel::<()>();
         spawn_local(async move {
             if let Err(Some(refusal)) = self.ask().await {
                 refused(refusal);
             }
+            drop(done);
         });
+        asked
     }
 
     /// Asks, and waits for the answer's body. What fails is logged.

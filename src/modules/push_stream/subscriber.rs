@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use super::channels::{self, Channels, Refusal, Requested};
 use super::check::{Findings, nearest};
@@ -22,7 +23,7 @@ use crate::compile::{Compiled, LocationId};
 use crate::config::value::{Flag, Msec, Size, Text};
 use crate::config::{Args, Builder, Call, Contexts, Cx, Directive, Fault, ListenAddress, ScopeId, Section, Severity};
 use crate::http::settings::{Bodies, Sending};
-use crate::http::{Next, Request};
+use crate::http::{Body, Next, Request, Response};
 use crate::hub::channel::{ChannelId, Start};
 use crate::hub::message::{Draft, Message};
 use crate::server::clock;
@@ -302,9 +303,28 @@ pub(super) fn notice(id: i64, text: Bytes) -> Message {
 pub(super) struct Seat {
     local: Rc<Local>,
     id: Option<SubscriberId>,
+    /// Says when its subscribe request has ended.
+    asked: Option<oneshot::Receiver<()>>,
 }
 
+/// So long a client's answer waits for its subscribe request.
+const LONGEST_ASKING: Duration = Duration::from_millis(100);
+
 impl Seat {
+    /// Answers once the subscribe request has ended, or soon anyway: a slow one refuses nobody. So what is notified as soon
+    /// as a client knows that it is in reaches it.
+    pub(super) fn answer<'r>(mut self, mut response: Response) -> Next<'r> {
+        let asked = self.asked.take();
+        response.body = Body::Takeover(Box::new(move |detached, request| self.take(request, detached)));
+        match asked {
+            None => Next::Answer(response),
+            Some(asked) => Next::later(async move {
+                clock::timeout(LONGEST_ASKING, asked).await;
+                Next::Answer(response)
+            }),
+        }
+    }
+
     /// Gives the subscriber its connection.
     pub(super) fn take(mut self, request: &Request, detached: crate::http::Detached) {
         let Some(id) = self.id.take() else { return };
@@ -398,13 +418,13 @@ pub(super) fn join_as(
     let names: Vec<String> = subscription.channels.iter().map(|channel| channel.channel.to_string()).collect();
     let template = request.settings::<Hooks>().client_subscribed.as_ref();
     let hook = Hook::of("push_stream_client_subscribed_request", template, request, names.join("/"));
-    if let Some(hook) = hook {
+    let asked = hook.map(|hook| {
         let (local, id) = (Rc::clone(&local), subscription.id);
         hook.spawn_then(move |refusal| {
             local.delivery.close(id, Farewell::Code(refusal.close_code, &refusal.reason));
-        });
-    }
-    Ok(Seat { local, id: Some(subscription.id) })
+        })
+    });
+    Ok(Seat { local, id: Some(subscription.id), asked })
 }
 
 /// A place in no channel, for a client that is told goodbye at once.
@@ -414,7 +434,7 @@ pub(super) fn nowhere(audience: &Rc<Audience>) -> Option<Seat> {
     let events = Rc::clone(audience) as Rc<_>;
     let new = NewSubscriber { channels: &[], create: false, settings, greeting: Bytes::new(), events };
     let subscription = local.delivery.subscribe(new).ok()?;
-    Some(Seat { local, id: Some(subscription.id) })
+    Some(Seat { local, id: Some(subscription.id), asked: None })
 }
 
 /// How long a long-polling request waits.

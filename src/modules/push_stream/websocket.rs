@@ -72,34 +72,34 @@ pub(super) fn handle(request: &mut Request) -> Next<'_> {
         Framing::Websocket
     };
     response.bare_head = true;
-    response.body = subscribe(request, live, framing);
-    Next::Answer(response)
+    subscribe(request, live, framing, response)
 }
 
 /// Subscribes, and says what is done with the connection once the handshake is answered.
-fn subscribe(request: &Request, live: &'static Live, framing: Framing) -> Body {
+fn subscribe<'r>(request: &Request, live: &'static Live, framing: Framing, mut response: Response) -> Next<'r> {
     let way = Way { framing, is_event_source: false, padding: Padding::default() };
     let audience = Audience::of(request, way);
     let header = audience.manner().header.clone();
     let wanted = subscriber::wanted(request, live);
     let joined = wanted.and_then(|wanted| subscriber::join(request, live, &audience, &wanted, header));
-    match joined {
-        Ok(seat) => Body::Takeover(Box::new(move |detached, request| seat.take(request, detached))),
-        // As recorded: the connection ends without a word.
-        Err(NO_ID) => {
-            NO_ID.log(request);
-            Body::Takeover(Box::new(|detached, _| drop(detached)))
-        }
-        Err(refusal) => {
-            refusal.log(request);
-            let Refusal { status, explain, .. } = refusal;
-            let reason = format!("{{\"http_status\": {status}, \"explain\":\"{explain}\"}}");
-            let Some(seat) = subscriber::nowhere(&audience) else { return Body::Empty };
-            Body::Takeover(Box::new(move |detached, request| {
+    let refusal = match joined {
+        Ok(seat) => return seat.answer(response),
+        Err(refusal) => refusal,
+    };
+    refusal.log(request);
+    let nowhere = subscriber::nowhere(&audience).filter(|_| refusal != NO_ID);
+    response.body = Body::Takeover(Box::new(move |detached, request| {
+        let Refusal { status, explain, .. } = refusal;
+        match nowhere {
+            Some(seat) => {
+                let reason = format!("{{\"http_status\": {status}, \"explain\":\"{explain}\"}}");
                 seat.dismiss(request, detached, Farewell::Code(POLICY_VIOLATION, &reason));
-            }))
+            }
+            // As recorded: the connection ends without a word.
+            None => drop(detached),
         }
-    }
+    }));
+    Next::Answer(response)
 }
 
 /// What is agreed on compression: nobody keeps anything from one message to the next.
