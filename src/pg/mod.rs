@@ -16,7 +16,7 @@ pub mod listener;
 pub mod pool;
 pub mod sql;
 mod statements;
-mod stream;
+pub(crate) mod stream;
 #[cfg(test)]
 mod testing;
 mod wire;

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -173,7 +174,7 @@ async fn client_config(options: &ConnectOptions) -> Result<ClientConfig, String>
         None => None,
     };
     let check_name = options.sslmode == SslMode::VerifyFull;
-    let verifier = Verifier { chain, check_name, provider: Arc::clone(&provider) };
+    let verifier = Verifier { chain, check_name, pinned: Vec::new(), provider: Arc::clone(&provider) };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
@@ -223,10 +224,15 @@ async fn read(file: &std::path::Path) -> Result<Vec<u8>, String> {
 
 /// Checks as much as the mode asks for; the signature of the handshake always.
 #[derive(Debug)]
-struct Verifier {
-    chain: Option<Arc<WebPkiServerVerifier>>,
-    check_name: bool,
-    provider: Arc<CryptoProvider>,
+pub(crate) struct Verifier {
+    /// Checks the chain of certificates; `None`: nobody does.
+    pub(crate) chain: Option<Arc<WebPkiServerVerifier>>,
+    /// Whether the name counts.
+    pub(crate) check_name: bool,
+    /// Certificates that are trusted as they are, though they could also sign others.
+    pub(crate) pinned: Vec<CertificateDer<'static>>,
+    /// What signatures are checked with.
+    pub(crate) provider: Arc<CryptoProvider>,
 }
 
 impl ServerCertVerifier for Verifier {
@@ -247,6 +253,15 @@ impl ServerCertVerifier for Verifier {
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if !self.check_name => Ok(ServerCertVerified::assertion()),
+            // OpenSSL takes a certificate that is itself among the trusted ones; webpki wants another one above it.
+            Err(rustls::Error::InvalidCertificate(CertificateError::Other(why)))
+                if why.to_string() == "CaUsedAsEndEntity" && self.pinned.contains(end_entity) =>
+            {
+                if self.check_name {
+                    verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                }
+                Ok(ServerCertVerified::assertion())
+            }
             verdict => verdict,
         }
     }

@@ -13,7 +13,7 @@ pub use mime::MimeTypes;
 pub use number::{Flag, Msec, Number, Sec, Size, parse_msec, parse_number, parse_sec, parse_size};
 pub use regex::{Captures, Regex};
 pub use template::{Part, Template};
-pub use text::{Path, Text};
+pub use text::{ConfPath, Path, Text};
 
 use super::builder::Cx;
 use super::call::Call;

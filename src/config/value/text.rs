@@ -55,3 +55,27 @@ impl Value for Path {
         Self(PathBuf::from(text).into())
     }
 }
+
+/// A path; a relative one hangs on the folder of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfPath(pub Arc<std::path::Path>);
+
+impl Deref for ConfPath {
+    type Target = std::path::Path;
+
+    fn deref(&self) -> &std::path::Path {
+        &self.0
+    }
+}
+
+impl Value for ConfPath {
+    const SYNTAX: &'static str = "file";
+
+    fn parse(call: &Call<'_>, cx: &mut Cx<'_>) -> Result<Self, Fault> {
+        Ok(Self(cx.options().conf_path(&call.text(0)).into()))
+    }
+
+    fn from_default(text: &'static str) -> Self {
+        Self(PathBuf::from(text).into())
+    }
+}

@@ -149,7 +149,7 @@ impl Passing<'_> {
     /// Keeps a connection whose answer was read.
     fn keep(&self, _: &Request, lease: &super::Lease, link: super::stream::Link) {
         if let Some(keepalive) = &self.plan.upstream.keepalive {
-            pool::put(&self.plan.upstream.name, keepalive, &lease.chosen.target.address, 0, link);
+            pool::put(&self.plan.upstream.name, keepalive, &lease.chosen.target.address, link);
         }
     }
 

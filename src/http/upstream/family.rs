@@ -16,7 +16,7 @@ macro_rules! shared_settings {
     (
         ($d:tt) $make:ident
         $(#[doc = $section_doc:literal])*
-        pub struct $section:ident / $raw:ident {
+        pub struct $section:ident / $raw:ident $(+ $extra:ident: $extra_kind:ty)? {
             $(
                 $(#[doc = $doc:literal])*
                 $(@$status:expr;)?
@@ -28,6 +28,10 @@ macro_rules! shared_settings {
         #[derive(Clone, Debug)]
         pub struct $section {
             $($(#[doc = $doc])* pub $field: $kind,)*
+            $(
+                /// What is made of them when it is first needed.
+                pub $extra: $extra_kind,
+            )?
         }
 
         /// What one block says of them.
@@ -45,6 +49,7 @@ macro_rules! shared_settings {
                         (None, Some(parent)) => parent.$field.clone(),
                         (None, None) => <$kind as Value>::from_default($default),
                     },)*
+                    $($extra: <$extra_kind>::default(),)?
                 }
             }
         }
@@ -166,6 +171,38 @@ shared_settings! {
         @crate::config::Status::Ignored("answers are read as fast as they come"); "_limit_rate" = "0" => limit_rate: crate::config::value::Template,
         /// Whether ranges are served of answers that do not offer them.
         @crate::config::Status::Ignored("ranges are the upstream's"); "_force_ranges" = "off" => force_ranges: crate::config::value::Flag,
+    }
+}
+
+shared_settings! {
+    ($) tls_settings
+    /// TLS to upstreams, for URLs that begin with `https://`.
+    pub struct Tls / RawTls + ready: crate::http::upstream::tls::Ready {
+        /// The name that the upstream's certificate is held against, and that is sent with `_ssl_server_name`. It may
+        /// have variables; where none is given it is the host of the URL.
+        "_ssl_name" = "" => name: Option<crate::config::value::Template>,
+        /// Whether the name is sent to the upstream (SNI).
+        "_ssl_server_name" = "off" => server_name: crate::config::value::Flag,
+        /// Whether the upstream's certificate is checked.
+        "_ssl_verify" = "off" => verify: crate::config::value::Flag,
+        /// How many certificates may stand between the upstream's and a trusted one in nginx.
+        @crate::config::Status::Ignored("a chain may have any reasonable length"); "_ssl_verify_depth" = "1" => verify_depth: crate::config::value::Number,
+        /// The certificates that are trusted, in a file.
+        "_ssl_trusted_certificate" = "" => trusted: Option<crate::config::value::ConfPath>,
+        /// Certificates that are not good any more, in a file.
+        "_ssl_crl" = "" => crl: Option<crate::config::value::ConfPath>,
+        /// The certificate that we show to the upstream, in a file.
+        "_ssl_certificate" = "" => certificate: Option<crate::config::value::ConfPath>,
+        /// The key of that certificate, in a file.
+        "_ssl_certificate_key" = "" => key: Option<crate::config::value::ConfPath>,
+        /// The passwords of keys, in a file.
+        @crate::config::Status::Ignored("keys with a password can't be read"); "_ssl_password_file" = "" => passwords: Option<crate::config::value::ConfPath>,
+        /// The versions of TLS that may be spoken. Those before 1.2 are not to be had.
+        "_ssl_protocols" = "TLSv1.2 TLSv1.3" => protocols: crate::http::upstream::tls::Protocols,
+        /// The ciphers that may be used, in OpenSSL's words.
+        @crate::config::Status::Ignored("rustls has good ones only"); "_ssl_ciphers" = "DEFAULT" => ciphers: crate::config::value::Text,
+        /// Whether sessions are gone on with.
+        "_ssl_session_reuse" = "on" => session_reuse: crate::config::value::Flag,
     }
 }
 

@@ -13,6 +13,7 @@ pub mod pool;
 mod reading;
 pub mod record;
 pub mod stream;
+pub mod tls;
 pub mod tunnel;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

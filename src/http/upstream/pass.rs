@@ -14,6 +14,7 @@ use super::family::{Bind, Buffering, Exchange, NextUpstream, bind_address};
 use super::peers::{Selection, Verdict};
 use super::record::{Place, Shared, Try};
 use super::stream::{Link, Opening, Plain, Stream};
+use super::tls::Securing;
 use super::{Lease, Upstream, pool};
 use crate::http::wire::method::Method;
 use crate::http::wire::upstream_head::{Field, UpstreamHead};
@@ -39,6 +40,8 @@ pub struct Plan<'p> {
     pub head: Bytes,
     /// The request's body.
     pub body: Bytes,
+    /// How the connection is made safe; `None`: it is not.
+    pub tls: Option<Securing>,
 }
 
 /// What a handler knows of the protocol.
@@ -209,9 +212,10 @@ impl Passing<'_> {
             let condition = NextUpstream::empty();
             return Err(Trouble { condition, status: 502, was_sent: false, was_kept: false });
         };
+        let tls = self.plan.tls.as_ref().map_or(0, Securing::number);
         let keeps = self.plan.upstream.keepalive.is_some();
         let target = &lease.chosen.target;
-        let kept = if keeps { pool::take(&self.plan.upstream.name, &target.address, 0) } else { None };
+        let kept = if keeps { pool::take(&self.plan.upstream.name, &target.address, tls) } else { None };
         let was_kept = kept.is_some();
         let asked = match kept {
             Some(link) => Ok(link),
@@ -256,12 +260,32 @@ impl Passing<'_> {
                     .log(Level::Error, &format!("connect() failed ({}) while connecting to upstream", reason(&error)));
                 Err(Trouble::error())
             }
-            Some(Ok(plain)) => self.secure(request, lease, plain).await,
+            Some(Ok(plain)) => self.secure(request, plain).await,
         }
     }
 
-    async fn secure(&self, _: &Request, _: &Lease, plain: Plain) -> Result<Link, Trouble> {
-        Ok(Link::new(Stream::Plain(plain), clock::now()))
+    async fn secure(&self, request: &Request, plain: Plain) -> Result<Link, Trouble> {
+        const SHAKING: &str = "SSL handshaking to upstream";
+        let Some(tls) = &self.plan.tls else { return Ok(Link::new(Stream::Plain(plain), clock::now())) };
+        let connector = tokio_rustls::TlsConnector::from(Arc::clone(&tls.config));
+        let shaking = Box::pin(connector.connect(tls.name.clone(), plain));
+        match clock::timeout(*self.plan.exchange.connect_timeout, shaking).await {
+            None => Err(self.timed_out(request, SHAKING)),
+            Some(Err(error)) => {
+                let message = match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+                    Some(rustls::Error::InvalidCertificate(why)) => {
+                        format!("upstream SSL certificate verify error: ({why}) while {SHAKING}")
+                    }
+                    _ => format!("SSL_do_handshake() failed ({}) while {SHAKING}", reason(&error)),
+                };
+                request.log(Level::Error, &message);
+                Err(Trouble::error())
+            }
+            Some(Ok(stream)) => {
+                let link = Link::new(Stream::Tls(Box::new(stream)), clock::now());
+                Ok(Link { tls: tls.number(), ..link })
+            }
+        }
     }
 
     fn bind(&self, request: &Request, bind: &Bind) -> Option<std::net::SocketAddr> {

@@ -24,8 +24,6 @@ pub struct Keepalive {
 /// An idle connection.
 struct Idle {
     address: ListenAddress,
-    /// The TLS settings it was opened with; 0: none.
-    tls: usize,
     until: Moment,
     link: Link,
 }
@@ -44,7 +42,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub(super) fn take(upstream: &str, address: &ListenAddress, tls: usize) -> Option<Link> {
     IDLE.with_borrow_mut(|idle| {
         let idle = idle.get_mut(upstream)?;
-        while let Some(at) = idle.iter().rposition(|one| one.address == *address && one.tls == tls) {
+        while let Some(at) = idle.iter().rposition(|one| one.address == *address && one.link.tls == tls) {
             let mut one = idle.remove(at);
             if !one.link.is_stale() {
                 return Some(one.link);
@@ -55,7 +53,7 @@ pub(super) fn take(upstream: &str, address: &ListenAddress, tls: usize) -> Optio
 }
 
 /// Keeps a connection, unless it has had its time.
-pub(super) fn put(upstream: &str, keepalive: &Keepalive, address: &ListenAddress, tls: usize, mut link: Link) {
+pub(super) fn put(upstream: &str, keepalive: &Keepalive, address: &ListenAddress, mut link: Link) {
     let now = clock::now();
     link.requests += 1;
     if keepalive.max == 0
@@ -66,7 +64,7 @@ pub(super) fn put(upstream: &str, keepalive: &Keepalive, address: &ListenAddress
     {
         return;
     }
-    let one = Idle { address: address.clone(), tls, until: now.after(keepalive.timeout), link };
+    let one = Idle { address: address.clone(), until: now.after(keepalive.timeout), link };
     IDLE.with_borrow_mut(|all| {
         if !all.contains_key(upstream) {
             all.insert(upstream.into(), Vec::new());

@@ -113,7 +113,7 @@ impl Reading {
         } else if let (true, false, Some(keepalive)) =
             (source.decoder.leaves_connection(), source.closes, &source.upstream.keepalive)
         {
-            pool::put(&source.upstream.name, keepalive, &source.lease.chosen.target.address, 0, source.link);
+            pool::put(&source.upstream.name, keepalive, &source.lease.chosen.target.address, source.link);
         }
     }
 

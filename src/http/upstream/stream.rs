@@ -38,6 +38,8 @@ pub struct Link {
     pub stream: Stream,
     /// What was read and not yet used.
     pub buffer: BytesMut,
+    /// The number of the TLS settings that it was made with; 0: none.
+    pub tls: usize,
     /// How many requests it has carried.
     pub requests: u64,
     /// When it was opened.
@@ -85,7 +87,7 @@ impl Opening {
 impl Link {
     /// A connection that was just opened.
     pub fn new(stream: Stream, opened: Moment) -> Self {
-        Self { stream, buffer: BytesMut::new(), requests: 0, opened, sent: 0, received: 0 }
+        Self { stream, buffer: BytesMut::new(), tls: 0, requests: 0, opened, sent: 0, received: 0 }
     }
 
     /// Whether an idle connection has been closed by its other end, or has got what nobody asked for. It costs no system
@@ -112,7 +114,11 @@ impl Link {
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let read = match &mut self.stream {
             Stream::Plain(plain) => poll_read_buf(Pin::new(plain), cx, &mut self.buffer),
-            Stream::Tls(tls) => poll_read_buf(Pin::new(&mut **tls), cx, &mut self.buffer),
+            // One that hangs up without TLS's own farewell has ended all the same.
+            Stream::Tls(tls) => match poll_read_buf(Pin::new(&mut **tls), cx, &mut self.buffer) {
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(0)),
+                read => read,
+            },
         };
         if let Poll::Ready(Ok(length)) = &read {
             self.received += *length as u64;

@@ -4,18 +4,20 @@
 //! and what becomes of a path on its way, the head of the request, and what is changed in answers. Nothing is cached.
 
 mod answer;
+mod cache;
 mod cookie;
 mod headers;
 mod pass;
 mod redirect;
 mod request;
+mod ssl;
 mod uri;
 
 use bytes::Bytes;
 
 use crate::config::value::{Flag, Number, Size, Template};
 use crate::config::{Declarations, SectionRow, Status, Value, VariableRow};
-use crate::http::upstream::family::{buffering_settings, exchange_settings};
+use crate::http::upstream::family::{buffering_settings, exchange_settings, tls_settings};
 use crate::http::wire::header::Known;
 use crate::http::{Module, Request};
 use crate::{choice, settings};
@@ -27,6 +29,8 @@ pub static MODULE: Module = Module {
         sections: &[
             Exchange::ROW,
             Buffering::ROW,
+            Tls::ROW,
+            cache::Cache::ROW,
             Settings::ROW,
             SectionRow::of::<pass::Pass>(&[]),
             SectionRow::of::<headers::Headers>(&[]),
@@ -40,15 +44,23 @@ pub static MODULE: Module = Module {
             cookie::COMMANDS[0],
             cookie::COMMANDS[1],
             cookie::COMMANDS[2],
+            cache::COMMANDS[0],
+            ssl::COMMANDS[0],
+            ssl::COMMANDS[1],
         ],
         variables: VARIABLES,
     },
-    finish: Some(|builder| crate::modules::upstream::check_sizes::<Exchange, Buffering>(builder, "proxy")),
+    finish: Some(|builder| {
+        crate::modules::upstream::check_sizes::<Exchange, Buffering>(builder, "proxy");
+        ssl::finish(builder);
+    }),
+    apply: Some(ssl::apply),
     ..Module::EMPTY
 };
 
 exchange_settings!(Exchange "proxy");
 buffering_settings!(Buffering "proxy");
+tls_settings!(Tls "proxy");
 
 settings! {
     /// What is particular to HTTP.

@@ -6,7 +6,9 @@ use bytes::Bytes;
 
 use super::answer::Http;
 use super::headers::{Headers, Length, length};
-use super::{Buffering, Exchange, HttpVersion, Settings, pass, uri};
+use super::{Buffering, Exchange, HttpVersion, Settings, Tls, pass, uri};
+use crate::http::upstream::family;
+use crate::http::upstream::tls::Securing;
 use crate::http::upstream::{Plan, pass as pass_on};
 use crate::http::{Next, Request};
 use crate::server::log::Level;
@@ -24,10 +26,13 @@ async fn run(request: &mut Request) -> Next<'static> {
         Ok(found) => found,
         Err(status) => return Next::Status(status),
     };
-    if place.is_tls {
-        request.log(Level::Error, "TLS to upstreams is not supported yet");
-        return Next::Status(502);
-    }
+    let tls = match place.is_tls.then(|| securing(request, &settings.get::<Tls>().0, &place.host)).transpose() {
+        Ok(tls) => tls,
+        Err(message) => {
+            request.log(Level::Error, &format!("{message} while SSL handshaking to upstream"));
+            return Next::Status(502);
+        }
+    };
     let body = match request.read_body().await {
         Ok(body) => body,
         Err(status) => return Next::Status(status),
@@ -75,6 +80,13 @@ async fn run(request: &mut Request) -> Next<'static> {
         uri,
         head: head.into(),
         body,
+        tls,
     };
     pass_on(request, plan, &mut protocol).await
+}
+
+/// How a connection to a URL with `https` is made safe.
+fn securing(request: &Request, tls: &family::Tls, host: &Bytes) -> Result<Securing, String> {
+    let name = tls.name.as_ref().map_or_else(|| host.clone(), |name| request.eval(name));
+    Ok(Securing { config: tls.config()?, name: tls.name(&name)? })
 }

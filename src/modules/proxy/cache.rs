@@ -1,0 +1,210 @@
+//! `proxy_cache...` and `proxy_store`: read and checked, so that a configuration loads; nothing is cached or stored.
+
+use crate::config::value::{Flag, Msec, Number, Size, Template, Value, parse_number, parse_sec, parse_size};
+use crate::config::{Args, Call, Contexts, Cx, Directive, Fault, Status};
+use crate::http::upstream::family::NextUpstream;
+use crate::settings;
+
+const NOT_CACHED: Status = Status::Ignored("nothing is cached: each request goes to the upstream");
+const NOT_STORED: Status = Status::Ignored("nothing is stored: each request goes to the upstream");
+
+settings! {
+    /// What is said of a cache.
+    pub(super) struct Cache {
+        /// The zone in which answers are kept in nginx.
+        @NOT_CACHED; "proxy_cache" HTTP_ALL = "off" => pub zone: Template,
+        /// Whether an expired answer is refreshed beside the request in nginx.
+        @NOT_CACHED; "proxy_cache_background_update" HTTP_ALL = "off" => pub background_update: Flag,
+        /// When an answer is not taken from the cache in nginx.
+        @NOT_CACHED; "proxy_cache_bypass" HTTP_ALL = "" => pub bypass: Texts,
+        /// Whether HEAD becomes GET for the cache in nginx.
+        @NOT_CACHED; "proxy_cache_convert_head" HTTP_ALL = "on" => pub convert_head: Flag,
+        /// What tells answers apart in nginx's cache.
+        @NOT_CACHED; "proxy_cache_key" HTTP_ALL = "$scheme$proxy_host$request_uri" => pub key: Template,
+        /// Whether one request at a time fetches an answer in nginx.
+        @NOT_CACHED; "proxy_cache_lock" HTTP_ALL = "off" => pub lock: Flag,
+        /// For how long one request does so alone in nginx.
+        @NOT_CACHED; "proxy_cache_lock_age" HTTP_ALL = "5s" => pub lock_age: Msec,
+        /// For how long others wait for it in nginx.
+        @NOT_CACHED; "proxy_cache_lock_timeout" HTTP_ALL = "5s" => pub lock_timeout: Msec,
+        /// Up to where ranges are answered from the cache in nginx.
+        @NOT_CACHED; "proxy_cache_max_range_offset" HTTP_ALL = "0" => pub max_range_offset: Size,
+        /// The methods whose answers are kept in nginx.
+        @NOT_CACHED; "proxy_cache_methods" HTTP_ALL = "GET HEAD" => pub methods: Methods,
+        /// After how many requests an answer is kept in nginx.
+        @NOT_CACHED; "proxy_cache_min_uses" HTTP_ALL = "1" => pub min_uses: Number,
+        /// Whether an expired answer is asked for by its date in nginx.
+        @NOT_CACHED; "proxy_cache_revalidate" HTTP_ALL = "off" => pub revalidate: Flag,
+        /// When an expired answer does in nginx.
+        @NOT_CACHED; "proxy_cache_use_stale" HTTP_ALL = "off" => pub use_stale: NextUpstream,
+        /// For how long answers of some statuses are kept in nginx.
+        @NOT_CACHED; "proxy_cache_valid" HTTP_ALL = "" => pub valid: Valid,
+        /// When an answer is not kept in nginx.
+        @NOT_CACHED; "proxy_no_cache" HTTP_ALL = "" => pub no_cache: Texts,
+        /// The file that an answer is written to in nginx.
+        @NOT_STORED; "proxy_store" HTTP_ALL = "off" => pub store: Template,
+        /// The rights of such files in nginx.
+        @NOT_STORED; "proxy_store_access" HTTP_ALL = "user:rw" => pub store_access: Access,
+    }
+}
+
+/// The row that this file brings beside.
+pub(super) const COMMANDS: [Directive; 1] = [Directive {
+    name: "proxy_cache_path",
+    contexts: Contexts::HTTP,
+    args: Args::at_least(2),
+    syntax: "path [levels=levels] keys_zone=name:size [inactive=time] [max_size=size] ...",
+    status: NOT_CACHED,
+    doc: "A zone of nginx's cache.",
+    file: file!(),
+    apply: path,
+    ..Directive::BASE
+}];
+
+fn path(_: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
+    let mut has_zone = false;
+    for index in 1..call.len() {
+        let word = call.text(index);
+        let is_valid = match word.split_once('=') {
+            Some(("keys_zone", zone)) => {
+                has_zone = true;
+                let size = zone.split_once(':').and_then(|(_, size)| parse_size(size.as_bytes()));
+                if size.is_none_or(|size| size < 8192) {
+                    return Err(Fault::new(format!("invalid keys zone size \"{word}\"")).word(index));
+                }
+                true
+            }
+            Some(("levels", levels)) => levels.split(':').all(|level| matches!(level, "1" | "2")),
+            Some(("inactive", time)) => parse_sec(time.as_bytes()).is_some(),
+            Some(("max_size" | "min_free", size)) => parse_size(size.as_bytes()).is_some(),
+            Some(("use_temp_path" | "purger", flag)) => matches!(flag, "on" | "off"),
+            Some((name, _)) => {
+                name.starts_with("manager_") || name.starts_with("loader_") || name.starts_with("purger_")
+            }
+            None => false,
+        };
+        if !is_valid {
+            return Err(Fault::new(format!("invalid parameter \"{word}\"")).word(index));
+        }
+    }
+    match has_zone {
+        true => Ok(()),
+        false => Err(Fault::new("\"proxy_cache_path\" must have \"keys_zone\" parameter")),
+    }
+}
+
+/// A list of texts with variables.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Texts;
+
+impl Value for Texts {
+    const ARGS: Args = Args::SOME;
+    const ONCE: bool = false;
+    const SYNTAX: &'static str = "string ...";
+
+    fn parse(call: &Call<'_>, cx: &mut Cx<'_>) -> Result<Self, Fault> {
+        for index in 0..call.len() {
+            Template::word(call, index, cx)?;
+        }
+        Ok(Self)
+    }
+
+    fn from_default(_: &'static str) -> Self {
+        Self
+    }
+}
+
+/// `GET`, `HEAD`, `POST`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Methods;
+
+impl Value for Methods {
+    const ARGS: Args = Args::SOME;
+    const SYNTAX: &'static str = "GET | HEAD | POST ...";
+
+    fn parse(call: &Call<'_>, _: &mut Cx<'_>) -> Result<Self, Fault> {
+        let is_known =
+            |word: &[u8]| [&b"GET"[..], b"HEAD", b"POST"].iter().any(|known| word.eq_ignore_ascii_case(known));
+        match call.words().position(|word| !is_known(word)) {
+            Some(index) => Err(Fault::new(format!("invalid value \"{}\"", call.text(index))).word(index)),
+            None => Ok(Self),
+        }
+    }
+
+    fn from_default(_: &'static str) -> Self {
+        Self
+    }
+}
+
+/// Statuses and a time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Valid;
+
+impl Value for Valid {
+    const ARGS: Args = Args::SOME;
+    const ONCE: bool = false;
+    const SYNTAX: &'static str = "[code ...] time";
+
+    fn parse(call: &Call<'_>, _: &mut Cx<'_>) -> Result<Self, Fault> {
+        let last = call.len() - 1;
+        if parse_sec(call.bytes(last)).is_none() {
+            return Err(Fault::new(format!("invalid time value \"{}\"", call.text(last))).word(last));
+        }
+        for index in 0..last {
+            let is_status = parse_number(call.bytes(index)).is_some_and(|status| (100..=599).contains(&status));
+            if !is_status && call.bytes(index) != b"any" {
+                return Err(Fault::new(format!("invalid status \"{}\"", call.text(index))).word(index));
+            }
+        }
+        Ok(Self)
+    }
+
+    fn from_default(_: &'static str) -> Self {
+        Self
+    }
+}
+
+/// Who may read and write a file.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Access;
+
+impl Value for Access {
+    const ARGS: Args = Args::between(1, 3);
+    const SYNTAX: &'static str = "users:permissions ...";
+
+    fn parse(call: &Call<'_>, _: &mut Cx<'_>) -> Result<Self, Fault> {
+        for index in 0..call.len() {
+            let word = call.text(index);
+            let is_valid = word
+                .split_once(':')
+                .is_some_and(|(who, rights)| matches!(who, "user" | "group" | "all") && matches!(rights, "rw" | "r"));
+            if !is_valid {
+                return Err(Fault::new(format!("invalid value \"{word}\"")).word(index));
+            }
+        }
+        Ok(Self)
+    }
+
+    fn from_default(_: &'static str) -> Self {
+        Self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::testing::findings;
+
+    #[test]
+    fn words() {
+        let check = |directives: &str, expected: &[&str]| assert_eq!(findings(directives), expected, "{directives}");
+        check("proxy_cache_path /c levels=1:2 keys_zone=z:10m max_size=1g inactive=60m use_temp_path=off;", &[]);
+        check("proxy_cache_path /c levels=1:2;", &["\"proxy_cache_path\" must have \"keys_zone\" parameter"]);
+        check("proxy_cache_path /c keys_zone=z:1;", &["invalid keys zone size \"keys_zone=z:1\""]);
+        check("proxy_cache_path /c keys_zone=z:1m color=red;", &["invalid parameter \"color=red\""]);
+        check("proxy_cache z; proxy_cache_valid 200 302 10m; proxy_cache_valid any 1m;", &[]);
+        check("proxy_cache_valid 200 soon;", &["invalid time value \"soon\""]);
+        check("proxy_cache_use_stale error timeout updating http_500;", &[]);
+        check("proxy_cache_methods GET PUT;", &["invalid value \"PUT\""]);
+        check("proxy_cache_bypass $http_a $cookie_b; proxy_no_cache $nosuch;", &["unknown \"nosuch\" variable"]);
+    }
+}
