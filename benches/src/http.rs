@@ -37,6 +37,9 @@ impl Answer {
         for (name, value) in lines.filter_map(|line| line.split_once(':')) {
             if name.eq_ignore_ascii_case("content-length") {
                 body = Some(value.trim().parse::<usize>()?);
+            } else if name.eq_ignore_ascii_case("transfer-encoding") {
+                let Some(len) = chunks(&bytes[end + 4..])? else { return Ok(None) };
+                body = Some(len);
             } else if name.eq_ignore_ascii_case("connection") && value.trim().eq_ignore_ascii_case("close") {
                 return Err(format!("the server closes a keep-alive connection ({status_line})").into());
             }
@@ -44,6 +47,22 @@ impl Answer {
         let body = body.ok_or_else(|| format!("no content-length ({status_line})"))?;
         let len = end + 4 + body;
         Ok((len <= bytes.len()).then_some(Self { status, head: end + 4, len }))
+    }
+}
+
+/// The length of a body in chunks, all of its lines included; `None` if more bytes are to come.
+fn chunks(body: &[u8]) -> Result<Option<usize>, Box<dyn Error>> {
+    let mut at = 0;
+    loop {
+        let Some(line) = body.get(at..).and_then(|rest| memmem::find(rest, b"\r\n")) else {
+            return Ok(None);
+        };
+        let size = usize::from_str_radix(str::from_utf8(&body[at..at + line])?, 16)?;
+        // The line of its size, the chunk, and its line feed.
+        at += line + 2 + size + 2;
+        if size == 0 {
+            return Ok((at <= body.len()).then_some(at));
+        }
     }
 }
 
@@ -78,6 +97,12 @@ impl Publisher {
         Ok(self.stream.write_all(&requests)?)
     }
 
+    /// Asks for these paths, pipelined, and waits for nothing.
+    pub(crate) fn ask(&mut self, paths: impl Iterator<Item = String>) -> Result<(), Box<dyn Error>> {
+        let requests: String = paths.map(|path| format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n")).collect();
+        Ok(self.stream.write_all(requests.as_bytes())?)
+    }
+
     /// Reads that many answers; any but a 2xx is an error.
     pub(crate) fn answers(&mut self, count: u64) -> Result<(), Box<dyn Error>> {
         for _ in 0..count {
@@ -86,7 +111,7 @@ impl Publisher {
                     break answer;
                 }
                 let mut piece = [0; 4096];
-                let n = self.stream.read(&mut piece).map_err(|error| format!("no answer to a publication: {error}"))?;
+                let n = self.stream.read(&mut piece).map_err(|error| format!("no answer to a request: {error}"))?;
                 if n == 0 {
                     return Err("the server closed the publisher's connection".into());
                 }
@@ -94,7 +119,7 @@ impl Publisher {
             };
             if !(200..300).contains(&answer.status) {
                 let text = String::from_utf8_lossy(&self.answers[answer.head..answer.len]).into_owned();
-                return Err(format!("a publication was answered {} {text:?}", answer.status).into());
+                return Err(format!("a request was answered {} {text:?}", answer.status).into());
             }
             self.answers.drain(..answer.len);
         }
@@ -120,6 +145,10 @@ mod tests {
         check("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1", "200 38 40");
         check("HTTP/1.1 200 OK\r\ncontent-length:2\r\n\r\no", "more");
         check("HTTP/1.1 200 OK\r\nContent-Le", "more");
+        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n0\r\n";
+        check(&format!("{chunked}0\r\n\r\nHTTP"), "200 47 58");
+        check(&format!("{chunked}0\r\n"), "more");
+        check(&format!("{chunked}a\r\n"), "more");
         check("HTTP/1.1 204 No Content\r\n\r\n", "204 27 27");
         check("HTTP/1.1 101 Switching Protocols\r\n\r\n\u{1}", "101 36 36");
     }

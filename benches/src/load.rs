@@ -345,11 +345,18 @@ impl SlowReader {
     }
 }
 
-/// Sends `total` requests for `/ok` over `connections` keep-alive connections, one at a time on each, and checks each answer.
-pub(crate) fn request(server: SocketAddr, connections: usize, total: u64) -> Result<(), Box<dyn Error>> {
-    const REQUEST: &[u8] = b"GET /ok HTTP/1.1\r\nHost: bench\r\n\r\n";
+/// Sends `total` requests over `connections` keep-alive connections, one at a time on each, and checks that each is answered
+/// with 200 and `body` (as it is on the wire). `path` is given the request's number.
+pub(crate) fn request(
+    server: SocketAddr,
+    connections: usize,
+    total: u64,
+    path: impl Fn(u64) -> String,
+    body: &[u8],
+) -> Result<(), Box<dyn Error>> {
+    let text = |number| format!("GET {} HTTP/1.1\r\nHost: bench\r\n\r\n", path(number)).into_bytes();
     let mut reactor = Reactor::new()?;
-    let connect = |token| Ok((reactor.connect(server, REQUEST, token)?, Vec::new()));
+    let connect = |token| Ok((reactor.connect(server, &text(token as u64), token)?, Vec::new()));
     let mut streams = (0..connections).map(connect).collect::<io::Result<Vec<_>>>()?;
     let mut sent = connections as u64;
     let mut answered = 0;
@@ -369,20 +376,49 @@ pub(crate) fn request(server: SocketAddr, connections: usize, total: u64) -> Res
             let Some(Answer { status, head, len }) = Answer::parse(answer)? else {
                 continue;
             };
-            if status != 200 || &answer[head..] != b"ok" || len != answer.len() {
-                return Err(format!("/ok was answered {:?}", String::from_utf8_lossy(answer)).into());
+            if status != 200 || &answer[head..] != body || len != answer.len() {
+                return Err(format!("{} was answered {:?}", path(0), String::from_utf8_lossy(answer)).into());
             }
             answer.clear();
             answered += 1;
             last = Instant::now();
             if sent < total {
                 // One small request on an idle connection always fits.
-                stream.write_all(REQUEST)?;
+                stream.write_all(&text(sent))?;
                 sent += 1;
             }
         }
     }
     Ok(())
+}
+
+/// Fetches an answer of any length, which ends with the connection; how often `mark` is in it.
+pub(crate) fn fetch(server: SocketAddr, path: &str, mark: u8) -> Result<u64, Box<dyn Error>> {
+    let mut stream = std::net::TcpStream::connect(server)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
+    let mut buffer = vec![0; 256 * 1024];
+    let mut head = Vec::new();
+    let rest = loop {
+        let n = stream.read(&mut buffer)?;
+        head.extend_from_slice(&buffer[..n]);
+        match memmem::find(&head, b"\r\n\r\n") {
+            Some(end) => break head.split_off(end + 4),
+            None if n == 0 => return Err(format!("no answer to {path}").into()),
+            None => {}
+        }
+    };
+    if !head.starts_with(b"HTTP/1.1 200 ") {
+        let first = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
+        return Err(format!("{path} was answered {:?}", String::from_utf8_lossy(first)).into());
+    }
+    let mut marks = memchr::memchr_iter(mark, &rest).count();
+    loop {
+        match stream.read(&mut buffer)? {
+            0 => return Ok(marks as u64),
+            n => marks += memchr::memchr_iter(mark, &buffer[..n]).count(),
+        }
+    }
 }
 
 #[cfg(test)]

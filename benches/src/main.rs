@@ -1,15 +1,18 @@
 //! Pushgate's numbers beside those of Debian's nginx with nchan, in one run on one machine. See `README.md` beside this crate.
 
+mod database;
 mod frames;
 mod http;
 mod load;
 mod options;
+mod postgres;
 mod process;
 mod report;
 mod rows;
 mod server;
 mod work;
 
+use std::cell::OnceCell;
 use std::error::Error;
 use std::fs;
 use std::io::{self, Write};
@@ -44,7 +47,7 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     if files < options.subscribers as u64 + 100 {
         return Err(format!("{} subscribers need more open files than the {files} allowed", options.subscribers).into());
     }
-    let bench = Bench { options, cores: Cores::divide()?, perf: Perf::is_supported() };
+    let bench = Bench { options, cores: Cores::divide()?, perf: Perf::is_supported(), cluster: OnceCell::new() };
     let mut report =
         Report { rows: options.rows.clone(), subscribers: options.subscribers, perf: bench.perf, ..Report::default() };
     report.conditions = conditions(&bench);
@@ -107,7 +110,9 @@ fn conditions(bench: &Bench<'_>) -> Vec<String> {
 }
 
 fn help() -> String {
-    let rows = ROWS.iter().map(|row| format!("  {:<14}{}\n", row.name, row.work.replace("{n}", "N")));
+    let rows = ROWS
+        .iter()
+        .map(|row| format!("  {:<14}{}\n", row.name, row.work.replace("{n}", "N").replace("{tenth}", "N/10")));
     format!("{USAGE}\nrows:\n{}", rows.collect::<String>())
 }
 

@@ -49,8 +49,22 @@ impl Tree {
     pub(crate) fn memory(self) -> u64 {
         self.pids()
             .into_iter()
-            .filter_map(|pid| pss(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?))
+            .filter_map(|pid| kilobytes(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?, "Pss:"))
             .sum()
+    }
+
+    /// Resident bytes of the first process.
+    pub(crate) fn resident(self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// The most that this has been.
+    pub(crate) fn peak(self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    fn status(self, name: &str) -> u64 {
+        fs::read_to_string(format!("/proc/{}/status", self.0)).ok().and_then(|text| kilobytes(&text, name)).unwrap_or(0)
     }
 
     /// Waits until the server has nothing left to do.
@@ -214,7 +228,8 @@ fn threads(pid: u32) -> Vec<u32> {
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-fn signal(pid: u32, signal: Signal) {
+/// Sends a signal.
+pub(crate) fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         // Gone already: that is what a signal here is for.
         kill_process(pid, signal).ok();
@@ -243,9 +258,9 @@ fn field(stat: &str, number: usize) -> Option<&str> {
     rest.split_whitespace().nth(number.checked_sub(3)?)
 }
 
-/// Bytes of the `Pss:` line.
-fn pss(rollup: &str) -> Option<u64> {
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+/// Bytes of a line such as `Pss: 319 kB`.
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
@@ -264,10 +279,10 @@ mod tests {
     #[test]
     fn the_rollup_gives_bytes() {
         assert_eq!(
-            pss("5627-7ffc ---p 0 00:00 0 [rollup]\nRss:    1724 kB\nPss:     319 kB\nPss_Dirty: 1 kB\n"),
+            kilobytes("5627-7ffc 0 [rollup]\nRss:    1724 kB\nPss:     319 kB\nPss_Dirty: 1 kB\n", "Pss:"),
             Some(319 * 1024)
         );
-        assert_eq!(pss("Rss: 1 kB\n"), None);
+        assert_eq!(kilobytes("Rss: 1 kB\n", "Pss:"), None);
     }
 
     #[test]
@@ -286,5 +301,6 @@ mod tests {
             assert!(start.elapsed() < Duration::from_secs(20), "busy, and no CPU time seen");
         }
         assert!(tree.memory() > 100_000);
+        assert!(tree.peak() >= 100_000 && tree.resident() > 0);
     }
 }

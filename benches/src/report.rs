@@ -68,14 +68,18 @@ impl Unit {
             Self::Us => "us",
             Self::Ms => "ms",
             Self::Bytes => "B",
+            Self::Mb => "MB",
+            Self::PerSecond => "/s",
             Self::Instructions | Self::Times => "",
         }
     }
 
     fn number(self, number: f64) -> String {
         match self {
-            Self::Us | Self::Ms | Self::Times if number < 100.0 => format!("{number:.2}"),
-            Self::Us | Self::Ms | Self::Bytes | Self::Instructions | Self::Times => format!("{number:.0}"),
+            Self::Us | Self::Ms | Self::Mb | Self::Times if number < 100.0 => format!("{number:.2}"),
+            Self::Us | Self::Ms | Self::Mb | Self::Bytes | Self::Instructions | Self::Times | Self::PerSecond => {
+                format!("{number:.0}")
+            }
         }
     }
 }
@@ -85,6 +89,7 @@ impl Target {
         let (words, limit) = match self {
             Self::None => return String::new(),
             Self::Ratio(limit) => return format!("ratio at most {limit:.2}"),
+            Self::RatioAtLeast(limit) => return format!("ratio at least {limit:.2}"),
             Self::AtMost(limit) => ("at most", limit),
             Self::Below(limit) => ("under", limit),
         };
@@ -96,6 +101,7 @@ impl Target {
         match self {
             Self::None => None,
             Self::Ratio(limit) => ratio.map(|ratio| ratio <= limit),
+            Self::RatioAtLeast(limit) => ratio.map(|ratio| ratio >= limit),
             Self::AtMost(limit) => pushgate.map(|number| number <= limit),
             Self::Below(limit) => pushgate.map(|number| number < limit),
         }
@@ -120,7 +126,7 @@ impl Report {
     /// The table, with the conditions above and the failures below.
     pub(crate) fn markdown(&self) -> String {
         let mut text = self.conditions.join("  \n");
-        text += "\n\n| work | Pushgate | nginx + nchan | ratio | target | reached |\n|---|---|---|---|---|---|\n";
+        text += "\n\n| work | Pushgate | peer | ratio | target | reached |\n|---|---|---|---|---|---|\n";
         for line in self.lines() {
             let unit = line.row.unit;
             let cell = |side: Option<(Summary, &[f64])>| {
@@ -221,7 +227,9 @@ impl Report {
     }
 
     fn work(&self, row: &Row) -> String {
-        row.work.replace("{n}", &thousands(self.subscribers))
+        row.work
+            .replace("{n}", &thousands(self.subscribers))
+            .replace("{tenth}", &thousands(self.subscribers.div_ceil(10)))
     }
 }
 
@@ -291,6 +299,8 @@ mod tests {
         check("memory", &[1000.0, 1500.0], &[], "1250 B (1000-1500) | - | - | at most 300 B | **no** |");
         check("check", &[100.0], &[1.0], "100 ms | 1.00 ms | 100.00 | under 100 ms | **no** |");
         check("fanout", &[7.0], &[], "7.00 us | - | - | ratio at most 0.85 | - |");
+        check("select", &[5000.0], &[10_000.0], "5000 /s | 10000 /s | 0.50 | ratio at least 0.60 | **no** |");
+        check("select", &[7000.0], &[10_000.0], "7000 /s | 10000 /s | 0.70 | ratio at least 0.60 | yes |");
         check("burst", &[3.0], &[9.0], "3.00 us | 9.00 us | 0.33 | ratio at most 0.35 | yes |");
     }
 

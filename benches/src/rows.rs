@@ -5,11 +5,11 @@
 pub(crate) struct Row {
     /// On the command line.
     pub(crate) name: &'static str,
-    /// In the table; `{n}` stands for the number of subscribers.
+    /// In the table; `{n}` stands for the number of subscribers, `{tenth}` for a tenth of it.
     pub(crate) work: &'static str,
     /// Of its numbers.
     pub(crate) unit: Unit,
-    /// What is asked for: by issue 3, for requests by issue 5, for the rest by issue 2.
+    /// What is asked for: by issue 3, with a database by issue 4, for requests by issue 5, for the rest by issue 2.
     pub(crate) target: Target,
     /// The work that gives it.
     pub(crate) session: Session,
@@ -24,6 +24,10 @@ pub(crate) enum Unit {
     Ms,
     /// Bytes.
     Bytes,
+    /// Millions of bytes.
+    Mb,
+    /// So many each second.
+    PerSecond,
     /// User-space instructions.
     Instructions,
     /// One measurement against another on the same side.
@@ -37,6 +41,8 @@ pub(crate) enum Target {
     None,
     /// At most so many times the peer's number.
     Ratio(f64),
+    /// At least so many times the peer's number.
+    RatioAtLeast(f64),
     /// At most that.
     AtMost(f64),
     /// Less than that.
@@ -64,11 +70,19 @@ pub(crate) enum Session {
     Return,
     /// No server: `check`.
     Check,
+    /// A row of a table for each request.
+    Select,
+    /// Websocket subscribers of a channel of PostgreSQL's.
+    Notify,
+    /// Results of a million rows.
+    Rows,
+    /// Many channels of PostgreSQL's with one subscriber each.
+    Listen,
 }
 
 impl Session {
     /// In the order of the run.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Fanout,
         Self::Events,
         Self::Streams,
@@ -78,11 +92,15 @@ impl Session {
         Self::Connect,
         Self::Return,
         Self::Check,
+        Self::Select,
+        Self::Notify,
+        Self::Rows,
+        Self::Listen,
     ];
 
     /// Whether messages are counted in it.
     pub(crate) fn has_messages(self) -> bool {
-        !matches!(self, Self::Connect | Self::Return | Self::Check)
+        !matches!(self, Self::Connect | Self::Return | Self::Check | Self::Select | Self::Rows)
     }
 }
 
@@ -206,5 +224,61 @@ pub(crate) const ROWS: &[Row] = &[
         unit: Unit::Us,
         target: Target::None,
         session: Session::Fanout,
+    },
+    Row {
+        name: "select",
+        work: "a row by primary key, 32 connections (peer: `pgbench -M prepared -S`): rate",
+        unit: Unit::PerSecond,
+        target: Target::RatioAtLeast(0.6),
+        session: Session::Select,
+    },
+    Row {
+        name: "notify",
+        work: "NOTIFY to {tenth} websockets, 100 B (peer: an HTTP publish): CPU per delivery",
+        unit: Unit::Us,
+        target: Target::Ratio(1.10),
+        session: Session::Notify,
+    },
+    Row {
+        name: "notify-time",
+        work: "NOTIFY to the last of {tenth} websockets, 10 a second (peer: an HTTP publish): p99",
+        unit: Unit::Ms,
+        target: Target::Ratio(1.3),
+        session: Session::Notify,
+    },
+    Row {
+        name: "json",
+        work: "a million rows as JSON (peer: psql's `\\copy`): time",
+        unit: Unit::Ms,
+        target: Target::Ratio(1.5),
+        session: Session::Rows,
+    },
+    Row {
+        name: "json-memory",
+        work: "the same: peak of memory above idle",
+        unit: Unit::Mb,
+        target: Target::AtMost(30.0),
+        session: Session::Rows,
+    },
+    Row {
+        name: "csv",
+        work: "a million rows as CSV (peer: psql's `\\copy`): time",
+        unit: Unit::Ms,
+        target: Target::Ratio(1.5),
+        session: Session::Rows,
+    },
+    Row {
+        name: "csv-memory",
+        work: "the same: peak of memory above idle",
+        unit: Unit::Mb,
+        target: Target::AtMost(30.0),
+        session: Session::Rows,
+    },
+    Row {
+        name: "listen",
+        work: "{n} channels, each a websocket's, that PostgreSQL is listened to for: time until all are",
+        unit: Unit::Ms,
+        target: Target::AtMost(10_000.0),
+        session: Session::Listen,
     },
 ];

@@ -23,7 +23,7 @@ pub(crate) const CONNECTIONS: u64 = 20_000;
 pub(crate) enum Side {
     /// Ours.
     Pushgate,
-    /// Debian's nginx, with nchan where channels are needed.
+    /// Debian's nginx, with nchan where channels are needed; in a row with a database what the row names.
     Peer,
 }
 
@@ -35,7 +35,7 @@ impl Side {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Pushgate => "Pushgate",
-            Self::Peer => "nginx + nchan",
+            Self::Peer => "the peer",
         }
     }
 }
@@ -71,11 +71,33 @@ impl Server {
         workers: usize,
         everywhere: bool,
     ) -> Result<Self, Box<dyn Error>> {
+        let text = |prefix: &Path, address| configuration(side, programs, prefix, address, workers);
+        Self::launch(program(side, programs)?, cores, everywhere, text)
+    }
+
+    /// Starts a fresh Pushgate over a PostgreSQL: one worker on a core of its own, or one for each core.
+    pub(crate) fn over(
+        postgres: SocketAddr,
+        programs: &Programs,
+        cores: &Cores,
+        everywhere: bool,
+    ) -> Result<Self, Box<dyn Error>> {
+        let workers = if everywhere { cores.count() } else { 1 };
+        let text = |prefix: &Path, address| database_configuration(postgres, prefix, address, workers);
+        Self::launch(program(Side::Pushgate, programs)?, cores, everywhere, text)
+    }
+
+    fn launch(
+        program: &Path,
+        cores: &Cores,
+        everywhere: bool,
+        configuration: impl FnOnce(&Path, SocketAddr) -> String,
+    ) -> Result<Self, Box<dyn Error>> {
         let folder = tempfile::Builder::new().prefix("pushgate-bench-").tempdir()?;
         let address = free_address()?;
         let prefix = folder.path();
-        fs::write(prefix.join("nginx.conf"), configuration(side, programs, prefix, address, workers))?;
-        let mut command = Command::new(program(side, programs)?);
+        fs::write(prefix.join("nginx.conf"), configuration(prefix, address))?;
+        let mut command = Command::new(program);
         command.arg("-p").arg(prefix).arg("-c").arg(prefix.join("nginx.conf")).arg("-e").arg(prefix.join("error.log"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(prefix.join("stderr"))?);
         let child = cores.spawn(&mut command, everywhere)?;
@@ -152,7 +174,7 @@ fn program(side: Side, programs: &Programs) -> Result<&Path, Box<dyn Error>> {
 }
 
 /// A port that the kernel chose, free again for the server.
-fn free_address() -> Result<SocketAddr, Box<dyn Error>> {
+pub(crate) fn free_address() -> Result<SocketAddr, Box<dyn Error>> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
@@ -214,6 +236,51 @@ impl Channels {
             },
         }
     }
+}
+
+/// Pushgate over a PostgreSQL, with the rows' queries. Who subscribes lets PostgreSQL listen to the channel.
+fn database_configuration(postgres: SocketAddr, prefix: &Path, listen: SocketAddr, workers: u32) -> String {
+    let (user, prefix) = (user(), prefix.display());
+    let (host, port) = (postgres.ip(), postgres.port());
+    format!(
+        r#"{user}
+worker_processes {workers};
+worker_rlimit_nofile {CONNECTIONS};
+daemon off;
+pid {prefix}/server.pid;
+error_log {prefix}/error.log error;
+events {{ worker_connections {CONNECTIONS}; }}
+http {{
+    push_stream_shared_memory_size 64m;
+    access_log off;
+    keepalive_requests 1000000000;
+    keepalive_timeout 600s;
+    upstream db {{
+        postgres_server host={host} port={port} user=postgres dbname=postgres;
+        postgres_keepalive 32;
+    }}
+    map $request_uri $channel {{ ~^/(ws|listen)/(?<name>.*)$ $name; }}
+    server {{
+        listen {listen};
+        location = /account {{
+            postgres_pass db;
+            postgres_query "SELECT abalance FROM pgbench_accounts WHERE aid = $arg_id::int";
+            postgres_output value;
+        }}
+        location = /json {{ postgres_pass db; postgres_query "select * from goods"; postgres_output json; }}
+        location = /csv {{ postgres_pass db; postgres_query "select * from goods"; postgres_output csv; }}
+        location ~ ^/listen {{ postgres_pass db; postgres_query "listen $channel"; }}
+        location ~ ^/ws/(.*) {{
+            push_stream_subscriber websocket;
+            push_stream_channels_path $1;
+            push_stream_message_template "~text~";
+            push_stream_client_subscribed_request /listen;
+        }}
+        location = /pub {{ push_stream_publisher; push_stream_channels_path $arg_id; push_stream_channel_info_on_publish off; }}
+    }}
+}}
+"#
+    )
 }
 
 /// EventSource and streaming subscribers of channel `$1`. Pushgate, as the original, sends their head with what comes first:

@@ -1,12 +1,14 @@
 //! How the rows are measured.
 
+use std::cell::OnceCell;
 use std::error::Error;
 use std::time::Duration;
 
-use crate::frames::{Faults, HEAD, Kind};
+use crate::frames::{Faults, HEAD, Kind, payload};
 use crate::http::Publisher;
 use crate::load::{Naming, SlowReader, Subscribers, request};
 use crate::options::Options;
+use crate::postgres::{Cluster, Session as Database};
 use crate::process::{Cores, Perf};
 use crate::rows::Session;
 use crate::server::{self, Server, Side};
@@ -19,6 +21,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) cores: Cores,
     /// Whether instructions can be counted here.
     pub(crate) perf: bool,
+    /// Once it is needed.
+    pub(crate) cluster: OnceCell<Cluster>,
 }
 
 /// The numbers of one session, by the row's name.
@@ -37,15 +41,19 @@ impl Bench<'_> {
             Session::Connect => self.connect(side),
             Session::Return => self.requests(side),
             Session::Check => self.check(side),
+            Session::Select => self.select(side),
+            Session::Notify => self.notify(side, faults),
+            Session::Rows => self.rows(side),
+            Session::Listen => self.listen(side, faults),
         }
     }
 
-    fn wants(&self, name: &str) -> bool {
+    pub(crate) fn wants(&self, name: &str) -> bool {
         self.options.rows.iter().any(|row| row.name == name)
     }
 
     /// `quick` or the full amount.
-    fn amount(&self, quick: u64, full: u64) -> u64 {
+    pub(crate) fn amount(&self, quick: u64, full: u64) -> u64 {
         if self.options.quick { quick } else { full }
     }
 
@@ -206,58 +214,107 @@ impl Bench<'_> {
 
     fn requests(&self, side: Side) -> Result<Numbers, Box<dyn Error>> {
         let server = self.start(side)?;
-        request(server.address, 64, 1000)?;
+        let ok = |total| request(server.address, 64, total, |_| "/ok".to_owned(), b"ok");
+        ok(1000)?;
         server.tree.settle();
         let total = self.amount(5_000, 100_000);
         let before = server.tree.cpu();
-        request(server.address, 64, total)?;
+        ok(total)?;
         let cpu = server.tree.cpu().since(&before);
         Ok(vec![("return", micros(cpu) / total as f64)])
     }
 
     /// One check is soon done: several in each run.
     fn check(&self, side: Side) -> Result<Numbers, Box<dyn Error>> {
-        let check =
-            |_| server::check(side, &self.options.programs, &self.cores).map(|took| ("check", micros(took) / 1000.0));
+        let check = |_| server::check(side, &self.options.programs, &self.cores).map(|took| ("check", millis(took)));
         (0..self.amount(1, 5)).map(check).collect()
     }
 }
 
 /// CPU in microseconds for one delivery.
-struct PerDelivery {
-    all: f64,
+pub(crate) struct PerDelivery {
+    /// User and system.
+    pub(crate) all: f64,
     user: f64,
 }
 
-/// Channel `bench` of a server: its publisher and its subscribers.
-struct Channel<'a> {
+/// The way in for messages.
+pub(crate) enum Source {
+    /// Requests to the server.
+    Http(Publisher),
+    /// NOTIFY, to a PostgreSQL that the server listens to.
+    Notify(Database),
+}
+
+impl Source {
+    /// Publishes messages of these channels and numbers, and waits for nothing.
+    pub(crate) fn publish(
+        &mut self,
+        messages: impl Iterator<Item = (String, u64)>,
+        size: usize,
+    ) -> Result<(), Box<dyn Error>> {
+        match self {
+            Self::Http(publisher) => publisher.publish(messages, size),
+            Self::Notify(database) => {
+                for (channel, number) in messages {
+                    let payload = String::from_utf8(payload(number, size))?;
+                    database.send(&format!("NOTIFY {channel}, '{payload}'"))?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits until that many are published.
+    pub(crate) fn answers(&mut self, count: u64) -> Result<(), Box<dyn Error>> {
+        match self {
+            Self::Http(publisher) => publisher.answers(count),
+            Self::Notify(database) => (0..count).try_for_each(|_| database.ready()),
+        }
+    }
+}
+
+/// Channel `bench` of a server: the way in, and its subscribers.
+pub(crate) struct Channel<'a> {
     server: &'a Server,
-    publisher: Publisher,
+    source: Source,
     subscribers: Subscribers,
     count: usize,
     next: u64,
 }
 
 impl<'a> Channel<'a> {
-    const NAMING: Naming = |_| "bench".to_owned();
+    /// One channel for all.
+    pub(crate) const NAMING: Naming = |_| "bench".to_owned();
 
     fn open(server: &'a Server, kind: Kind) -> Result<Self, Box<dyn Error>> {
-        let publisher = Publisher::connect(server.address)?;
-        let subscribers = Subscribers::new(server.address, kind, Self::NAMING)?;
-        Ok(Self { server, publisher, subscribers, count: 0, next: 0 })
+        Self::with_source(server, kind, Source::Http(Publisher::connect(server.address)?))
     }
 
-    fn subscribe(&mut self, count: usize) -> Result<(), Box<dyn Error>> {
+    /// Nobody is subscribed yet.
+    pub(crate) fn with_source(server: &'a Server, kind: Kind, source: Source) -> Result<Self, Box<dyn Error>> {
+        let subscribers = Subscribers::new(server.address, kind, Self::NAMING)?;
+        Ok(Self { server, source, subscribers, count: 0, next: 0 })
+    }
+
+    /// Adds subscribers.
+    pub(crate) fn subscribe(&mut self, count: usize) -> Result<(), Box<dyn Error>> {
         self.count += count;
         self.subscribers.open(count, self.next)
     }
 
     /// Publishes `bursts` times `burst` messages, each burst when all have the one before; returns the number of deliveries.
-    fn send(&mut self, bursts: u64, burst: u64, size: usize, faults: &mut Faults) -> Result<f64, Box<dyn Error>> {
+    pub(crate) fn send(
+        &mut self,
+        bursts: u64,
+        burst: u64,
+        size: usize,
+        faults: &mut Faults,
+    ) -> Result<f64, Box<dyn Error>> {
         assert!(size >= HEAD, "a message has room for its number");
         for _ in 0..bursts {
             let end = self.next + burst;
-            self.publisher.publish((self.next..end).map(|number| ((Self::NAMING)(0), number)), size)?;
+            self.source.publish((self.next..end).map(|number| ((Self::NAMING)(0), number)), size)?;
             self.next = end;
             if !self.subscribers.receive(burst * self.count as u64)? {
                 // The subscribers are of no use any more: take the account of them now.
@@ -267,12 +324,13 @@ impl<'a> Channel<'a> {
                     format!("messages don't arrive: {} lost, {} disconnected", seen.lost, seen.disconnected).into()
                 );
             }
-            self.publisher.answers(burst)?;
+            self.source.answers(burst)?;
         }
         Ok((bursts * burst) as f64 * self.count as f64)
     }
 
-    fn measure(
+    /// What [`send`](Self::send) costs the server.
+    pub(crate) fn measure(
         &mut self,
         bursts: u64,
         burst: u64,
@@ -297,9 +355,15 @@ impl<'a> Channel<'a> {
         Ok(self.subscribers.stop_watch())
     }
 
-    fn finish(self) -> Result<Faults, Box<dyn Error>> {
+    /// The faults of all subscribers.
+    pub(crate) fn finish(self) -> Result<Faults, Box<dyn Error>> {
         self.subscribers.finish(self.next)
     }
+}
+
+/// In milliseconds.
+pub(crate) fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 fn micros(time: Duration) -> f64 {
@@ -307,7 +371,7 @@ fn micros(time: Duration) -> f64 {
 }
 
 /// The time that 99 of 100 do not exceed, in microseconds.
-fn p99(mut times: Vec<Duration>) -> f64 {
+pub(crate) fn p99(mut times: Vec<Duration>) -> f64 {
     times.sort_unstable();
     times.get(times.len() * 99 / 100).map_or(f64::NAN, |time| micros(*time))
 }
