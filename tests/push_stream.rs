@@ -60,14 +60,37 @@ fn publish(server: &Pushgate, id: &str, text: &str) {
     assert_eq!(http::post(server.port(), &format!("/pub?id={id}"), text).status, 200);
 }
 
-/// Reads from an endless answer until a text has come.
-fn until_read(stream: &mut std::net::TcpStream, text: &str) {
+/// Reads from an endless answer until a text has come; says what came.
+fn until_read(stream: &mut std::net::TcpStream, text: &str) -> String {
     let (mut got, mut buffer) = (String::new(), [0; 4096]);
     while !got.contains(text) {
         let count = stream.read(&mut buffer).unwrap();
         assert!(count > 0, "the answer ended: {got:?}");
         got.push_str(&String::from_utf8_lossy(&buffer[..count]));
     }
+    got
+}
+
+#[test]
+fn pipelined_answers_come_in_order_and_do_not_wait_for_a_later_one_that_does() {
+    let server = Pushgate::start(&config("", ""), &[]);
+    let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut stream = http::connect(server.port());
+    let requests = [get("/none/1"), get("/dropped"), get("/poll/?id=pipe")].concat();
+    stream.write_all(requests.as_bytes()).unwrap();
+    let seen = until_read(&mut stream, "0 0");
+    assert!(seen.find("404 Not Found").unwrap() < seen.find("200 OK").unwrap(), "{seen}");
+    publish(&server, "pipe", "to the poll");
+    until_read(&mut stream, "to the poll");
+    // The last of them gives the connection away.
+    let requests = [get("/none/2"), get("/dropped"), get("/sub/?id=pipe")].concat();
+    stream.write_all(requests.as_bytes()).unwrap();
+    wait::until("the event source is there", || {
+        http::get(server.port(), "/stats?id=pipe").body.contains("\"subscribers\": 1")
+    });
+    publish(&server, "pipe", "to the event source");
+    let seen = until_read(&mut stream, "to the event source");
+    assert!(seen.find("404 Not Found").unwrap() < seen.find("200 OK").unwrap(), "{seen}");
 }
 
 #[test]

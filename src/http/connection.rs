@@ -23,6 +23,9 @@ const READ_SIZE: usize = 4096;
 /// How many pieces leave in one system call.
 const MAX_SLICES: usize = 8;
 
+/// So much of answers is kept back to leave together.
+const MAX_HELD: usize = 16 * 1024;
+
 /// So much is read ahead while a handler works.
 const MAX_READ_AHEAD: usize = 64 * 1024;
 
@@ -45,6 +48,8 @@ pub struct Connection {
     pub(super) waits_until: Cell<Option<Moment>>,
     stream: RefCell<Option<Rc<RefCell<Stream>>>>,
     buffer: RefCell<BytesMut>,
+    /// Answers that leave together with the next: the client has sent that request already.
+    held: RefCell<Vec<u8>>,
 }
 
 /// Who a client is.
@@ -184,6 +189,7 @@ impl Connection {
             waits_until: Cell::new(None),
             stream: RefCell::default(),
             buffer: RefCell::default(),
+            held: RefCell::default(),
         }
     }
 
@@ -218,6 +224,7 @@ impl Connection {
 
     /// Makes room only when there is something to read: an idle connection has no buffer.
     fn poll_fill(&self, stream: &RefCell<Stream>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.poll_held(cx)?;
         let mut stream = stream.borrow_mut();
         ready!(stream.poll_readable(cx))?;
         let mut buffer = self.buffer.borrow_mut();
@@ -263,6 +270,40 @@ impl Connection {
         Poll::Ready(Ok(written))
     }
 
+    /// Keeps an answer back, to leave with the next one.
+    pub(super) fn hold(&self, answer: &[u8]) {
+        self.held.borrow_mut().extend_from_slice(answer);
+    }
+
+    /// Whether answers are kept back.
+    pub(super) fn is_holding(&self) -> bool {
+        !self.held.borrow().is_empty()
+    }
+
+    /// Whether an answer may wait for the next one: that one's request is there already.
+    pub(super) fn may_hold(&self) -> bool {
+        !self.buffer.borrow().is_empty() && self.held.borrow().len() < MAX_HELD
+    }
+
+    /// The answers that were kept back.
+    pub(super) fn take_held(&self) -> Vec<u8> {
+        self.held.take()
+    }
+
+    /// Sends what was kept back, as far as the socket takes it; the task is woken for the rest.
+    pub(super) fn poll_held(&self, cx: &mut Context<'_>) -> io::Result<()> {
+        while !self.held.borrow().is_empty() {
+            let mut rest = Bytes::from(self.take_held());
+            let sent = self.poll_send(cx, &mut rest);
+            self.held.replace(rest.into());
+            match sent {
+                Poll::Ready(sent) => drop(sent?),
+                Poll::Pending => break,
+            }
+        }
+        Ok(())
+    }
+
     /// What was read and not yet used.
     pub(super) fn buffered(&self) -> std::cell::Ref<'_, BytesMut> {
         self.buffer.borrow()
@@ -288,6 +329,14 @@ impl Connection {
 
     /// Writes all of the pieces, in as few system calls as the socket allows.
     pub(super) async fn write(&self, pieces: &mut [Bytes], timeout: Duration) -> io::Result<()> {
+        let held = self.take_held();
+        if !held.is_empty() {
+            self.write_all(&mut [held.into()], timeout).await?;
+        }
+        self.write_all(pieces, timeout).await
+    }
+
+    async fn write_all(&self, pieces: &mut [Bytes], timeout: Duration) -> io::Result<()> {
         let stream = self.stream()?;
         while !stream.borrow().try_write_all(pieces)? {
             let writable = poll_fn(|cx| stream.borrow().poll_writable(cx));

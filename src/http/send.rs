@@ -63,6 +63,15 @@ pub(super) async fn response(
         }
         body => Some(body),
     };
+    if body.is_none() && (request.connection.is_holding() || (keepalive && request.connection.may_hold())) {
+        request.sent.bytes += out.len() as u64;
+        request.connection.hold(&out);
+        site.scratch.replace(out);
+        if !keepalive || !request.connection.may_hold() {
+            Box::pin(request.connection.write(&mut [], timeout)).await?;
+        }
+        return Ok(keepalive);
+    }
     let sent = if body.is_none() { request.connection.try_send(&out)? } else { 0 };
     request.sent.bytes += sent as u64;
     if body.is_none() && sent == out.len() {

@@ -1,7 +1,9 @@
 //! The life of a connection: heads in, answers out, one request after another.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -188,7 +190,7 @@ pub(super) fn begin(
 async fn answer(site: &Site, mut request: Box<Request>, refused: Option<u16>) -> After {
     let mut response = match refused {
         Some(status) => refuse(&mut request, status),
-        None => request.run().await,
+        None => run(&mut request).await,
     };
     // What came with the head is looked at before the answer leaves, as in nginx; the rest of a body nobody read is not.
     if request.has_bad_chunks() {
@@ -200,6 +202,21 @@ async fn answer(site: &Site, mut request: Box<Request>, refused: Option<u16>) ->
         handler(&mut request);
     }
     after
+}
+
+/// Makes the answer. What was kept back for the client leaves if that takes longer.
+async fn run(request: &mut Request) -> Response {
+    let connection = Rc::clone(&request.connection);
+    let mut answer = pin!(request.run());
+    poll_fn(|cx| {
+        let answer = answer.as_mut().poll(cx);
+        if answer.is_pending() {
+            // A broken connection is found by whoever writes the answer.
+            drop(connection.poll_held(cx));
+        }
+        answer
+    })
+    .await
 }
 
 /// The page for a request that is not carried out; the connection ends with it.
@@ -318,6 +335,8 @@ async fn take_over(
     let Ok(head) = send::head(site, request, response, keepalive).await else {
         return After::CLOSE;
     };
+    let held = request.connection.take_held();
+    let head = if held.is_empty() { head } else { Bytes::from([&held[..], &head[..]].concat()) };
     match request.connection.detach() {
         Ok((socket, leftover)) => {
             take(Detached { socket, leftover, head }, request);
