@@ -1,6 +1,9 @@
 //! Reading a request's body, when a handler asks for it.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
+use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 
@@ -10,15 +13,121 @@ use super::wire::body::{BodyStep, Chunked, InvalidChunk};
 use super::wire::header::Known;
 use crate::server::log::Level;
 
+/// A body that was read.
+#[derive(Clone, Debug)]
+pub enum Received {
+    /// In memory.
+    Memory(Bytes),
+    /// In a file, with its length.
+    File(Rc<File>, u64),
+}
+
+impl Received {
+    /// How long it is.
+    pub fn length(&self) -> u64 {
+        match self {
+            Self::Memory(bytes) => bytes.len() as u64,
+            Self::File(_, length) => *length,
+        }
+    }
+}
+
+fn from_file(file: &File, length: u64) -> io::Result<Bytes> {
+    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes.into())
+}
+
 impl Request {
     /// The whole body. An error is the status to answer with.
     pub async fn read_body(&mut self) -> Result<Bytes, u16> {
         if let Some(body) = &self.body {
             return Ok(body.clone());
         }
-        let body = self.read_unread_body().await?;
+        let body = match &self.body_file {
+            Some((file, length)) => from_file(file, *length).map_err(|error| self.file_failed(&error))?,
+            None => self.read_unread_body().await?,
+        };
         self.body = Some(body.clone());
         Ok(body)
+    }
+
+    /// The whole body, in a temporary file if it is longer than `client_body_buffer_size`. An error is the status to
+    /// answer with.
+    pub async fn receive_body(&mut self) -> Result<Received, u16> {
+        if self.body.is_none() && self.body_file.is_none() && self.has_unread_body() {
+            let room = *self.settings::<Bodies>().buffer_size;
+            let length = self.head.content_length().filter(|_| !self.head.is_chunked());
+            if length.is_none_or(|length| length > room) {
+                self.send_continue().await?;
+                self.store_body(length, room).await?;
+            }
+        }
+        match &self.body_file {
+            Some((file, length)) if self.body.is_none() => Ok(Received::File(Rc::clone(file), *length)),
+            _ => self.read_body().await.map(Received::Memory),
+        }
+    }
+
+    /// Reads the body, and moves it into a file as soon as it is longer than memory has room for.
+    async fn store_body(&mut self, length: Option<u64>, room: u64) -> Result<(), u16> {
+        let max = self.max_body_size();
+        let mut decoder = Chunked::default();
+        let mut in_memory = BytesMut::new();
+        let mut file: Option<File> = None;
+        let mut got = 0;
+        loop {
+            let mut piece = BytesMut::new();
+            let is_done = match length {
+                Some(length) => {
+                    let buffered = self.connection.buffered().len();
+                    let step = usize::try_from(length - got).map_or(buffered, |left| left.min(buffered));
+                    piece.extend_from_slice(&self.connection.take(step));
+                    got + step as u64 == length
+                }
+                None => {
+                    let decoded =
+                        decode(&mut decoder, &self.connection.buffered(), |data| piece.extend_from_slice(data));
+                    let (consumed, is_done) = decoded.map_err(|error| self.bad_chunk(&error))?;
+                    self.connection.consume(consumed);
+                    is_done
+                }
+            };
+            if max.is_some_and(|max| got + piece.len() as u64 > max) {
+                self.log(Level::Error, "client intended to send too large chunked body");
+                return Err(413);
+            }
+            if file.is_none() && got + piece.len() as u64 > room {
+                let folder = self.settings::<Bodies>().temp_path.as_ref().map(|path| path.0.as_path());
+                let made = super::temp_file::create(folder).and_then(|file| {
+                    file.write_all_at(&in_memory, 0)?;
+                    Ok(file)
+                });
+                file = Some(made.map_err(|error| self.file_failed(&error))?);
+                self.log(Level::Warn, "a client request body is buffered to a temporary file");
+                in_memory = BytesMut::new();
+            }
+            match &file {
+                Some(file) => file.write_all_at(&piece, got).map_err(|error| self.file_failed(&error))?,
+                None => in_memory.extend_from_slice(&piece),
+            }
+            got += piece.len() as u64;
+            if is_done {
+                break;
+            }
+            self.fill_body().await?;
+        }
+        match file {
+            Some(file) => self.body_file = Some((Rc::new(file), got)),
+            None => self.body = Some(in_memory.freeze()),
+        }
+        Ok(())
+    }
+
+    fn file_failed(&self, error: &io::Error) -> u16 {
+        let reason = crate::server::sockets::reason(error);
+        self.log(Level::Crit, &format!("a temporary file of a client request body failed ({reason})"));
+        500
     }
 
     /// The body, if it was read.
@@ -28,7 +137,9 @@ impl Request {
 
     /// Whether a body of the client's is still to be read.
     pub fn has_unread_body(&self) -> bool {
-        self.body.is_none() && (self.head.is_chunked() || self.head.content_length().is_some_and(|length| length > 0))
+        self.body.is_none()
+            && self.body_file.is_none()
+            && (self.head.is_chunked() || self.head.content_length().is_some_and(|length| length > 0))
     }
 
     /// Whether what has come of an unread body can't be one.
@@ -37,6 +148,7 @@ impl Request {
         self.is_main()
             && !self.must_close
             && self.body.is_none()
+            && self.body_file.is_none()
             && self.head.is_chunked()
             && decode(&mut Chunked::default(), &buffered, |_| {}).is_err()
     }
@@ -61,6 +173,15 @@ impl Request {
         if !self.has_unread_body() {
             return Ok(Bytes::new());
         }
+        self.send_continue().await?;
+        match self.head.content_length() {
+            Some(length) if !self.head.is_chunked() => self.read_counted(length).await,
+            _ => self.read_chunked().await,
+        }
+    }
+
+    /// Lets a client go on that waits to be told so.
+    async fn send_continue(&self) -> Result<(), u16> {
         let is_waiting =
             self.head.known(Known::Expect).is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
         if is_waiting && self.head.version() >= 1001 && self.connection.buffered().is_empty() {
@@ -68,10 +189,7 @@ impl Request {
             let mut pieces = [Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n")];
             self.connection.write(&mut pieces, timeout).await.map_err(|_| 400u16)?;
         }
-        match self.head.content_length() {
-            Some(length) if !self.head.is_chunked() => self.read_counted(length).await,
-            _ => self.read_chunked().await,
-        }
+        Ok(())
     }
 
     async fn read_counted(&mut self, length: u64) -> Result<Bytes, u16> {

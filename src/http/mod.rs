@@ -25,10 +25,12 @@ mod send;
 mod sent;
 mod serve;
 pub mod settings;
+mod temp_file;
 mod template;
 pub mod upstream;
 pub mod wire;
 
+pub use body::Received;
 pub use connection::{Connection, Peer, Stream};
 pub use module::{Filter, Handler, Jump, Module, Next, Phase};
 pub use remembered::Remembered;

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::fs::File;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -62,6 +63,8 @@ pub struct Request {
     /// Whether the path still begins with its location's name: `rewrite ... break` changes that.
     pub is_in_location: bool,
     pub(super) body: Option<Bytes>,
+    /// The body, where it was too long for memory.
+    pub(super) body_file: Option<(Rc<File>, u64)>,
     /// How the client may prove who it is: `WWW-Authenticate` of whatever it is answered.
     pub(super) challenges: Vec<Bytes>,
     pub(super) uri_changes: u8,
@@ -143,6 +146,7 @@ impl Request {
             is_uri_as_sent: head.has_valid_request_uri(),
             is_in_location: true,
             body: None,
+            body_file: None,
             challenges: Vec::new(),
             uri_changes: MAX_URI_CHANGES,
             is_error_page: false,
@@ -179,6 +183,7 @@ impl Request {
             is_uri_as_sent: false,
             is_in_location: true,
             body: self.body.clone(),
+            body_file: self.body_file.clone(),
             challenges: Vec::new(),
             uri_changes: MAX_URI_CHANGES,
             is_error_page: false,
@@ -200,12 +205,14 @@ impl Request {
         self.method = Method::Post;
         self.method_name = Bytes::from_static(b"POST");
         self.body = Some(body);
+        self.body_file = None;
         self
     }
 
     /// Leaves the body out.
     pub fn without_body(mut self) -> Self {
         self.body = Some(Bytes::new());
+        self.body_file = None;
         self
     }
 

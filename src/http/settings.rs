@@ -34,8 +34,10 @@ settings! {
     pub struct Bodies {
         /// The longest body that is read; a longer one is answered with 413. 0: no bound.
         "client_max_body_size" HTTP_ALL = "1m" => pub max_size: Size,
-        /// How much of a body is kept in memory before it goes to a temporary file.
-        @Status::Partly("bodies are kept in memory up to client_max_body_size"); "client_body_buffer_size" HTTP_ALL = "16k" => pub buffer_size: Size,
+        /// How much of a body that is passed on is kept in memory; a longer one goes to a temporary file.
+        @Status::Partly("bodies that are not passed on to an upstream are kept in memory up to client_max_body_size"); "client_body_buffer_size" HTTP_ALL = "16k" => pub buffer_size: Size,
+        /// Where temporary files of bodies are; the system's own folder if this one is not there.
+        "client_body_temp_path" HTTP_ALL = "" => pub temp_path: Option<TempPath>,
         /// How long a client may pause between two pieces of a body; then it is answered with 408.
         "client_body_timeout" HTTP_ALL = "60s" => pub timeout: Msec,
         /// Whether nginx keeps the body in one buffer.

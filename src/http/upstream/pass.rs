@@ -1,10 +1,14 @@
 //! The way of a request through upstreams: a server, a connection, the request out, the head in, and again where that
 //! is allowed.
 
+use std::fs::File;
 use std::future::poll_fn;
 use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -18,7 +22,7 @@ use super::tls::Securing;
 use super::{Lease, Upstream, pool};
 use crate::http::wire::method::Method;
 use crate::http::wire::upstream_head::{Field, UpstreamHead};
-use crate::http::{Next, Request};
+use crate::http::{Next, Received, Request};
 use crate::server::clock::{self, Moment};
 use crate::server::log::Level;
 use crate::server::sockets::reason;
@@ -39,7 +43,7 @@ pub struct Plan<'p> {
     /// What is sent before the request's body.
     pub head: Bytes,
     /// The request's body.
-    pub body: Bytes,
+    pub body: Received,
     /// How the connection is made safe; `None`: it is not.
     pub tls: Option<Securing>,
 }
@@ -314,7 +318,7 @@ impl Passing<'_> {
         const SENDING: &str = "sending request to upstream";
         let exchange = self.plan.exchange;
         let room = usize::try_from(*exchange.buffer_size).unwrap_or(usize::MAX);
-        let mut pieces = [self.plan.head.clone(), self.plan.body.clone()];
+        let mut outgoing = Outgoing::new(&self.plan);
         let mut is_sending = true;
         link.buffer.reserve(room.min(MAX_RESERVE));
         loop {
@@ -323,7 +327,7 @@ impl Passing<'_> {
                 false => (*exchange.read_timeout, READING),
             };
             let step = poll_fn(|cx| {
-                if is_sending && let Poll::Ready(sent) = link.poll_send(cx, &mut pieces) {
+                if is_sending && let Poll::Ready(sent) = outgoing.poll(cx, link) {
                     return Poll::Ready(sent.map(|()| Step::Sent).map_err(|error| ("writev", error)));
                 }
                 link.poll_fill(cx).map(|read| read.map(Step::Read).map_err(|error| ("recv", error)))
@@ -355,6 +359,46 @@ impl Passing<'_> {
                 }
             }
             link.buffer.reserve(1024);
+        }
+    }
+}
+
+/// What is still to be sent of a request.
+struct Outgoing {
+    pieces: [Bytes; 2],
+    file: Option<(Rc<File>, Range<u64>)>,
+}
+
+/// How much of a file is sent at once.
+const FILE_PIECE: u64 = 64 * 1024;
+
+impl Outgoing {
+    fn new(plan: &Plan<'_>) -> Self {
+        let head = plan.head.clone();
+        match &plan.body {
+            Received::Memory(body) => Self { pieces: [head, body.clone()], file: None },
+            Received::File(file, length) => {
+                Self { pieces: [head, Bytes::new()], file: Some((Rc::clone(file), 0..*length)) }
+            }
+        }
+    }
+
+    /// Sends what can be sent; ready when all is out.
+    fn poll(&mut self, cx: &mut Context<'_>, link: &mut Link) -> Poll<io::Result<()>> {
+        loop {
+            if self.pieces[1].is_empty()
+                && let Some((file, left)) = self.file.as_mut().filter(|(_, left)| !left.is_empty())
+            {
+                let step = usize::try_from((left.end - left.start).min(FILE_PIECE)).expect("at most FILE_PIECE");
+                let mut piece = vec![0; step];
+                file.read_exact_at(&mut piece, left.start)?;
+                left.start += step as u64;
+                self.pieces[1] = piece.into();
+            }
+            ready!(link.poll_send(cx, &mut self.pieces))?;
+            if self.file.as_ref().is_none_or(|(_, left)| left.is_empty()) {
+                return Poll::Ready(Ok(()));
+            }
         }
     }
 }

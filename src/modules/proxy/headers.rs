@@ -139,11 +139,11 @@ fn put_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 /// How the body of a client's request is announced to the upstream.
-pub(super) fn length(request: &Request, body: &Bytes) -> Length {
+pub(super) fn length(request: &Request, body: u64) -> Length {
     let head = &request.head;
     let was_announced = head.is_chunked() || head.known(Known::ContentLength).is_some();
-    if body.is_empty() && !(request.is_main() && was_announced) {
+    if body == 0 && !(request.is_main() && was_announced) {
         return Length::None;
     }
-    Length::Known(body.len() as u64)
+    Length::Known(body)
 }

@@ -10,7 +10,7 @@ use super::{Buffering, Exchange, HttpVersion, Settings, Tls, pass, uri};
 use crate::http::upstream::family;
 use crate::http::upstream::tls::Securing;
 use crate::http::upstream::{Plan, pass as pass_on};
-use crate::http::{Next, Request};
+use crate::http::{Next, Received, Request};
 use crate::server::log::Level;
 
 /// Answers a location's requests.
@@ -33,7 +33,7 @@ async fn run(request: &mut Request) -> Next<'static> {
             return Next::Status(502);
         }
     };
-    let body = match request.read_body().await {
+    let body = match request.receive_body().await {
         Ok(body) => body,
         Err(status) => return Next::Status(status),
     };
@@ -51,11 +51,11 @@ async fn run(request: &mut Request) -> Next<'static> {
         Some(template) => {
             let body = request.eval(template);
             let length = Length::Known(body.len() as u64);
-            (body, length)
+            (Received::Memory(body), length)
         }
         None => {
-            let length = length(request, &body);
-            (if *exchange.pass_body { body } else { Bytes::new() }, length)
+            let length = length(request, body.length());
+            (if *exchange.pass_body { body } else { Received::Memory(Bytes::new()) }, length)
         }
     };
     let method = match &own.method {
