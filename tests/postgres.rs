@@ -218,6 +218,42 @@ fn templates_of_2018_are_prepared() {
 }
 
 #[test]
+fn pieces_of_2018_come_from_a_variable() {
+    let server = start(
+        Postgres::shared(),
+        r#"location = /piece { postgres_pass old; set $id $arg_id; set $table pg_class;
+               set $meta '{"cols":"relname, :i:id","from":"from $table\u000Awhere oid = 1259"}';
+               postgres_query ":select :@:cols :@:from"; }
+           location = /named { postgres_pass old; set $id $arg_id; set $action x; set $sql "select :@:what";
+               set $meta '{"what": ":id || :action"}'; postgres_query ":index"; }
+           location = /none { postgres_pass old; set $meta '{}'; postgres_query ":select :@:what"; }
+           location = /ok { postgres_pass old; postgres_query "select 1"; }"#,
+    );
+    check(&server, "/piece?id=5", 200, "pg_class\n5");
+    check(&server, "/piece?id=5;drop", 500, "");
+    check(&server, "/named?id=a'", 200, "a'index");
+    check(&server, "/none", 500, "");
+    server.until_logged(&["[error]", "no \"what\" in $meta"]);
+    check(&server, "/ok", 200, "1");
+}
+
+#[test]
+fn a_statement_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("one.sql"), "-- A comment; and $arg_v::int4\nselect $arg_v::int4 + 1;\n")
+        .unwrap();
+    std::fs::write(folder.path().join("old.sql"), "select '$arg_v'\n").unwrap();
+    let server = start(
+        Postgres::shared(),
+        &r#"location = /one { postgres_pass new; postgres_query GET file://FOLDER/one.sql; postgres_output value; }
+            location = /old { postgres_pass old; postgres_query file:FOLDER/old.sql; }"#
+            .replace("FOLDER", &folder.path().display().to_string()),
+    );
+    check(&server, "/one?v=41", 200, "42");
+    check(&server, "/old?v=it's", 200, "it's");
+}
+
+#[test]
 fn splicing_can_be_switched_on() {
     let server = start(
         Postgres::shared(),

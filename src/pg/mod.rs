@@ -12,6 +12,7 @@
 pub mod connection;
 pub mod conninfo;
 pub mod error;
+pub mod journal;
 pub mod listener;
 pub mod pool;
 pub mod sql;

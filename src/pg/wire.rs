@@ -2,13 +2,16 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, BytesMut};
 use postgres_protocol::message::backend::{Header, Message};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::journal::{From, trace};
 use super::stream::Stream;
+use crate::server::log::LogSettings;
 
 /// Room for one read.
 const READ_SIZE: usize = 16 * 1024;
@@ -22,11 +25,20 @@ pub(crate) struct Wire {
     incoming: BytesMut,
     /// What is to be sent at the next [`flush`](Wire::flush).
     pub(crate) outgoing: BytesMut,
+    /// Where whole messages are written, too.
+    trace: Option<Arc<LogSettings>>,
+    /// How much of what is to be sent was written there already.
+    traced: usize,
 }
 
 impl Wire {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, incoming: BytesMut::new(), outgoing: BytesMut::new() }
+        Self { stream, incoming: BytesMut::new(), outgoing: BytesMut::new(), trace: None, traced: 0 }
+    }
+
+    /// Writes all further messages to a trace.
+    pub(crate) fn trace(&mut self, to: Option<Arc<LogSettings>>) {
+        self.trace = to;
     }
 
     pub(crate) fn is_tls(&self) -> bool {
@@ -39,8 +51,10 @@ impl Wire {
 
     /// Sends all that is waiting.
     pub(crate) async fn flush(&mut self) -> io::Result<()> {
+        self.trace_outgoing();
         while self.outgoing.has_remaining() {
-            self.stream.write_buf(&mut self.outgoing).await?;
+            let written = self.stream.write_buf(&mut self.outgoing).await?;
+            self.traced = self.traced.saturating_sub(written);
         }
         self.stream.flush().await
     }
@@ -69,9 +83,17 @@ impl Wire {
 
     /// Sends what the socket takes at once; for a farewell.
     pub(crate) fn flush_now(&mut self) {
+        self.trace_outgoing();
         let mut context = Context::from_waker(Waker::noop());
         if let Poll::Ready(Ok(_)) = Pin::new(&mut self.stream).poll_write(&mut context, &self.outgoing) {
             drop(Pin::new(&mut self.stream).poll_flush(&mut context));
+        }
+    }
+
+    fn trace_outgoing(&mut self) {
+        if let Some(to) = &self.trace {
+            trace(to, From::Us, self.outgoing.get(self.traced..).unwrap_or_default());
+            self.traced = self.outgoing.len();
         }
     }
 
@@ -80,7 +102,16 @@ impl Wire {
             Some(header) if header.len() > MAX_MESSAGE => {
                 Err(io::Error::new(io::ErrorKind::InvalidData, "message is too long"))
             }
-            _ => Message::parse(&mut self.incoming),
+            Some(header) => {
+                let length = usize::try_from(header.len()).unwrap_or_default() + 1;
+                if let Some(to) = &self.trace
+                    && let Some(message) = self.incoming.get(..length)
+                {
+                    trace(to, From::Server, message);
+                }
+                Message::parse(&mut self.incoming)
+            }
+            None => Ok(None),
         }
     }
 }

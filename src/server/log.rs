@@ -66,20 +66,20 @@ pub const COMMANDS: &[Directive] = &[Directive {
 }];
 
 /// Where errors go that belong to a block.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {
     targets: Vec<Target>,
     finest: Level,
 }
 
 /// One place.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     to: To,
     level: Level,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum To {
     Stderr,
     File(Arc<LogFile>),
@@ -118,25 +118,40 @@ impl To {
 }
 
 fn error_log(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
-    let word = call.text(0);
-    if word.starts_with("syslog:") || word.starts_with("memory:") {
-        return Err(Fault::new(format!("\"{word}\" is not supported in \"error_log\""))
-            .word(0)
-            .code("unsupported-value")
-            .help("name a file or stderr"));
-    }
-    let mut level = Level::Error;
-    for index in 1..call.len() {
-        let word = call.text(index);
-        level = Level::of(&word).ok_or_else(|| Fault::new(format!("invalid log level \"{word}\"")).word(index))?;
-    }
-    let to = To::of(&word, cx.options().full_path(""));
-    cx.edit::<LogSettings>().push(Target { to, level });
+    let target = Target::parse(call, cx)?;
+    cx.edit::<LogSettings>().push(target);
     Ok(())
 }
 
+impl Target {
+    /// `file [level]`, as `error_log` takes it.
+    pub fn parse(call: &Call<'_>, cx: &Cx<'_>) -> Result<Self, Fault> {
+        let word = call.text(0);
+        if word.starts_with("syslog:") || word.starts_with("memory:") {
+            return Err(Fault::new(format!("\"{word}\" is not supported in \"{}\"", call.name()))
+                .word(0)
+                .code("unsupported-value")
+                .help("name a file or stderr"));
+        }
+        let mut level = Level::Error;
+        for index in 1..call.len() {
+            let word = call.text(index);
+            level = Level::of(&word).ok_or_else(|| Fault::new(format!("invalid log level \"{word}\"")).word(index))?;
+        }
+        Ok(Self { to: To::of(&word, cx.options().full_path("")), level })
+    }
+
+    fn write(&self, line: &str) {
+        match &self.to {
+            To::Stderr => drop(std::io::stderr().write_all(line.as_bytes())),
+            To::File(file) => file.write(line.as_bytes()),
+        }
+    }
+}
+
 impl LogSettings {
-    fn new(targets: Vec<Target>) -> Self {
+    /// A log of its own, with these targets.
+    pub fn new(targets: Vec<Target>) -> Self {
         let finest = targets.iter().map(|target| target.level).max().unwrap_or(Level::Error);
         Self { targets, finest }
     }
@@ -150,10 +165,14 @@ impl LogSettings {
     pub fn write(&self, level: Level, connection: u64, message: &str) {
         let line = line(level, connection, message);
         for target in self.targets.iter().filter(|target| level <= target.level) {
-            match &target.to {
-                To::Stderr => drop(std::io::stderr().write_all(line.as_bytes())),
-                To::File(file) => file.write(line.as_bytes()),
-            }
+            target.write(&line);
+        }
+    }
+
+    /// Writes whole lines as they are, whatever the level.
+    pub fn append(&self, lines: &str) {
+        for target in &self.targets {
+            target.write(lines);
         }
     }
 

@@ -17,6 +17,15 @@ pub struct LogFile {
     file: ArcSwapOption<File>,
 }
 
+/// There is one for each path.
+impl PartialEq for LogFile {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for LogFile {}
+
 static FILES: LazyLock<Mutex<HashMap<PathBuf, Weak<LogFile>>>> = LazyLock::new(Mutex::default);
 
 impl LogFile {

@@ -22,6 +22,7 @@ use crate::hub::PublishOptions;
 use crate::hub::limits::Refused;
 use crate::hub::message::Draft;
 use crate::pg::conninfo::Grammar;
+use crate::pg::journal::Journal;
 use crate::pg::listener::{Event, Listener, Notification, listener};
 use crate::server::live::Live;
 use crate::server::log::Level;
@@ -132,11 +133,12 @@ impl Listeners {
         let live = self.live;
         let (name, store) = (servers.name.clone(), servers.grammar == Grammar::Libpq);
         let was_up = AtomicBool::new(false);
+        let journal = servers.journal();
         let (handle, task) = listener(
             servers.listener_options(),
             Arc::new(move |channel| has_subscribers(live, channel)),
             Arc::new(move |notification| publish(live, notification, store)),
-            Arc::new(move |event| say(live, &name, &was_up, &event)),
+            Arc::new(move |event| say(live, &journal, &name, &was_up, &event)),
         );
         self.run(task);
         let before = self.by_upstream.insert(servers.name.clone(), (Arc::clone(servers), handle.clone()));
@@ -192,7 +194,7 @@ fn publish(live: &Live, notification: Notification, store: bool) {
     }
 }
 
-fn say(live: &Live, upstream: &str, was_up: &AtomicBool, event: &Event) {
+fn say(live: &Live, journal: &Journal, upstream: &str, was_up: &AtomicBool, event: &Event) {
     let channels = |count: &usize| if *count == 1 { "1 channel".to_owned() } else { format!("{count} channels") };
     let (level, message) = match event {
         Event::Down { reason, channels: count } if was_up.load(Ordering::Relaxed) => {
@@ -217,5 +219,9 @@ fn say(live: &Live, upstream: &str, was_up: &AtomicBool, event: &Event) {
     if matches!(event, Event::Up { .. }) {
         was_up.store(true, Ordering::Relaxed);
     }
-    live.log(level, &super::failure::one_line(&message));
+    let message = super::failure::one_line(&message);
+    match &journal.log {
+        Some(log) => log.say(level, &message),
+        None => live.log(level, &message),
+    }
 }

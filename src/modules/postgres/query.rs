@@ -18,7 +18,7 @@ pub(super) const COMMANDS: [Directive; 1] = [Directive {
     name: "postgres_query",
     contexts: Contexts::HTTP_ALL.union(Contexts::IF_LOCATION),
     args: Args::SOME,
-    syntax: "[method ...] sql",
+    syntax: "[method ...] sql | [method ...] file:path",
     doc: "The statement that a location runs, for all methods or those named before it.\n\n\
           `$name::type` is a parameter of that type; empty or unset it is NULL. Any other variable (in configurations \
           with servers in the grammar of 2015 and 2018) has its value placed in the text, quoted for its place: it can \
@@ -27,6 +27,8 @@ pub(super) const COMMANDS: [Directive; 1] = [Directive {
           In today's grammar all queries that suit the method run one after another on one connection; in the older \
           ones the query for the method does, or else the one without methods. LISTEN and UNLISTEN go to the one \
           connection of the process that listens.\n\n\
+          `file:path` takes the statement from a file, which is read with the configuration; a relative path hangs on the \
+          prefix.\n\n\
           Example: `postgres_query \"select now()\";`",
     file: file!(),
     apply: postgres_query,
@@ -118,6 +120,7 @@ fn postgres_query(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
         Reading::Address => old_words(cx, call)?,
         Reading::Libpq | Reading::Either => words(call)?,
     };
+    let text = from_file(cx, call, text)?;
     let sql = Sql::compile(text, reading, cx, call);
     look_at(cx, call, &sql);
     let facts = Facts::declare(cx);
@@ -169,6 +172,26 @@ fn old_words(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(Methods, String), Faul
 
 fn utf8(call: &Call<'_>, text: &[u8]) -> Result<String, Fault> {
     String::from_utf8(text.to_vec()).map_err(|_| call.fault("is not UTF-8").help("write the statement in UTF-8"))
+}
+
+/// The text of `file:path`, which `file://path` says, too; any other is the statement itself.
+fn from_file(cx: &Cx<'_>, call: &Call<'_>, text: String) -> Result<String, Fault> {
+    let Some((_, path)) = text.split_at_checked(5).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("file:")) else {
+        return Ok(text);
+    };
+    let path = cx.options().full_path(path.strip_prefix("//").unwrap_or(path));
+    let last = call.len() - 1;
+    let read = std::fs::read(&path).map_err(|error| {
+        let (number, text) = (error.raw_os_error().unwrap_or(0), error.to_string());
+        let reason = text.split(" (os error").next().unwrap_or(&text);
+        Fault::new(format!("open() \"{}\" failed ({number}: {reason})", path.display()))
+            .word(last)
+            .code("unreadable-file")
+    })?;
+    match utf8(call, &read)? {
+        text if text.trim().is_empty() => Err(server::error(call, "empty query").word(last)),
+        text => Ok(text),
+    }
 }
 
 /// What `check` says of a statement.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::value::{parse_msec, parse_number};
-use crate::config::{
-    Args, Builder, Call, Contexts, Cx, Diagnostic, Directive, Fault, Merge, Section, Severity, Slot, Status,
-};
+use crate::config::{Args, Builder, Call, Contexts, Cx, Diagnostic, Directive, Fault, Merge, Section, Severity, Slot};
 use crate::pg::conninfo::{self, ConnectOptions, ConninfoError, Grammar, ServerLine};
+use crate::pg::journal::Journal;
 use crate::pg::listener::ListenerOptions;
 use crate::pg::pool::{Keepalive, Overflow, PoolOptions, Queue};
+use crate::server::log::{LogSettings, Target};
 
 /// The rows that this file brings.
 pub(super) const COMMANDS: [Directive; 6] = [
@@ -71,9 +71,12 @@ pub(super) const COMMANDS: [Directive; 6] = [
         contexts: Contexts::UPSTREAM,
         args: Args::SOME,
         syntax: "file [level]",
-        status: Status::Ignored("what concerns an upstream is in the error log"),
-        doc: "A log of its own for an upstream in the original.",
+        doc: "A log for what concerns the connections to an upstream rather than a request: made, lost and closed (at \
+              `info`), what the server tells of its own accord (at `warn`, `notice`, `info` or `debug`), and the listener's \
+              fate, which is in the error log otherwise. The file may be `stderr`; the level is `error` where none is given.\n\n\
+              Example: `postgres_log logs/postgres.log info;`",
         file: file!(),
+        apply: journal,
         ..Directive::BASE
     },
     Directive {
@@ -81,9 +84,12 @@ pub(super) const COMMANDS: [Directive; 6] = [
         contexts: Contexts::UPSTREAM,
         args: Args::SOME,
         syntax: "file [level]",
-        status: Status::Ignored("what concerns an upstream is in the error log"),
-        doc: "A trace of the protocol, made by libpq, in the original.",
+        doc: "A file for all messages to and from an upstream's servers, in the form of libpq's trace: time, `F` (to the \
+              server) or `B`, length, name, content. It begins after each login and leaves the listener's connection out. \
+              Values are in it: for finding faults, not for every day. A level is accepted and says nothing.\n\n\
+              Example: `postgres_trace logs/postgres.trace;`",
         file: file!(),
+        apply: journal,
         ..Directive::BASE
     },
 ];
@@ -133,6 +139,8 @@ pub(super) struct RawUpstream {
     queue: Option<Queue>,
     /// `Some(None)`: switched off.
     canary: Option<Option<Duration>>,
+    logs: Vec<Target>,
+    traces: Vec<Target>,
 }
 
 impl RawUpstream {
@@ -155,7 +163,11 @@ impl Section for Upstream {
                 any_server: true,
             });
             let keepalive = raw.keepalive.unwrap_or(by_default);
-            let (name, lines, queue) = (raw.name.clone(), raw.lines.clone(), raw.queue);
+            let (name, mut lines, queue) = (raw.name.clone(), raw.lines.clone(), raw.queue);
+            let journal = Journal { log: settings(&raw.logs), trace: settings(&raw.traces) };
+            for line in &mut lines {
+                line.connect.journal = journal.clone();
+            }
             let canary = raw.canary.unwrap_or(Some(DEFAULT_CANARY));
             Arc::new(Servers { name, grammar, lines, keepalive, queue, canary })
         });
@@ -197,6 +209,11 @@ impl Servers {
     /// What a listener of them needs.
     pub(super) fn listener_options(&self) -> ListenerOptions {
         ListenerOptions { canary: self.canary, ..ListenerOptions::new(self.connections()) }
+    }
+
+    /// What is written of the connections.
+    pub(super) fn journal(&self) -> Journal {
+        self.lines.first().map(|line| line.connect.journal.clone()).unwrap_or_default()
     }
 
     /// Whether answers name the charset of the connection, as they do where an encoding was asked for.
@@ -337,6 +354,19 @@ fn postgres_queue(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
     }
     cx.edit::<Upstream>().queue = Some(queue);
     Ok(())
+}
+
+/// `postgres_log` and `postgres_trace`; several of each are all written to.
+fn journal(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
+    let target = Target::parse(call, cx)?;
+    let raw = cx.edit::<Upstream>();
+    let targets = if call.name_bytes() == b"postgres_log" { &mut raw.logs } else { &mut raw.traces };
+    targets.push(target);
+    Ok(())
+}
+
+fn settings(targets: &[Target]) -> Option<Arc<LogSettings>> {
+    (!targets.is_empty()).then(|| Arc::new(LogSettings::new(targets.to_vec())))
 }
 
 fn postgres_listen_canary(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {

@@ -5,7 +5,9 @@ use bytes::Bytes;
 use super::reading::Reading;
 use crate::config::{Call, Cx, VarId};
 use crate::http::{Quoting, Request};
-use crate::pg::sql::{Origin, Refusal, Statement, Template, TemplateError, Untyped, Value, type_name};
+use crate::pg::sql::{
+    Origin, Refusal, Statement, Template, TemplateError, Untyped, Value, expand_fragments, has_fragments, type_name,
+};
 
 /// A statement with variables.
 #[derive(Clone, Debug)]
@@ -17,6 +19,8 @@ pub(super) struct Sql {
     sources: Vec<Source>,
     /// `:word` of 2018: the template is the value of `$sql`, once `$action` is the word.
     named: Option<Named>,
+    /// Where `:@:key` of 2018 finds its text.
+    meta: Option<VarId>,
 }
 
 /// A template that a variable holds.
@@ -61,20 +65,35 @@ impl Sql {
             action: cx.variables().used("action", at),
             sql: cx.variables().used("sql", at),
         });
-        Self { text, template, sources, named }
+        let meta = colon.map(|_| cx.variables().wanted("meta"));
+        Self { text, template, sources, named, meta }
     }
 
-    /// The statement that a variable holds, if this one only names it.
+    /// The statement that a variable holds, if this one only names it or pieces of it.
     pub(super) fn resolve(&self, request: &mut Request) -> Option<Self> {
-        let named = self.named.as_ref()?;
-        request.set_variable(named.action, Some(named.word.clone()));
-        let sql = request.variable(named.sql).unwrap_or_default();
-        let text = String::from_utf8_lossy(&sql).into_owned();
-        let template = Template::parse(&text, Untyped::Colon);
+        let held =
+            |request: &Request, id| String::from_utf8_lossy(&request.variable(id).unwrap_or_default()).into_owned();
+        let text = match &self.named {
+            Some(named) => {
+                request.set_variable(named.action, Some(named.word.clone()));
+                held(request, named.sql)
+            }
+            None => self.text.strip_prefix(':').filter(|_| self.has_fragments())?.to_owned(),
+        };
+        let text = match self.meta.filter(|_| has_fragments(&text)) {
+            Some(meta) => expand_fragments(&text, &held(request, meta)),
+            None => Ok(text),
+        };
+        let template = text.and_then(|text| Template::parse(&text, Untyped::Colon));
         let names = template.as_ref().map_or(&[][..], Template::variables);
         let known = &request.compiled.config.built.variables;
         let sources = names.iter().map(|name| known.id(name).map_or(Source::Nothing, Source::Variable)).collect();
-        Some(Self { text: self.text.clone(), template, sources, named: None })
+        Some(Self { text: self.text.clone(), template, sources, named: None, meta: None })
+    }
+
+    /// Whether pieces of it are in `$meta`.
+    fn has_fragments(&self) -> bool {
+        self.meta.is_some() && has_fragments(&self.text)
     }
 
     /// Whether it is LISTEN or UNLISTEN, for the listener.
@@ -94,7 +113,7 @@ impl Sql {
 
     /// The statement as it could be sent, for a look at it: with a cast at each parameter, and 1 for what is placed.
     pub(super) fn sample(&self) -> Option<String> {
-        let template = self.template.as_ref().ok()?;
+        let template = self.template.as_ref().ok().filter(|_| !self.has_fragments())?;
         let values = vec![Value::raw(b"1"); template.variables().len()];
         let Ok(Statement::Query(query)) = template.render(&values) else { return None };
         let mut typed = String::with_capacity(query.sql.len());

@@ -16,6 +16,7 @@ use crate::pg::error::{Error, ServerError};
 use crate::pg::statements::Statements;
 use crate::pg::stream::{Stream, connect_with};
 use crate::pg::wire::Wire;
+use crate::server::log::Level;
 
 /// Tries the hosts in their order: the first one that lets us in and suits, or the last failure.
 pub(super) async fn connect_any(options: &Arc<ConnectOptions>) -> Result<Connection, Error> {
@@ -65,10 +66,13 @@ async fn login(stream: Stream, host: &Host, options: &Arc<ConnectOptions>) -> Re
     frontend::startup_message(startup, &mut connection.wire.outgoing).map_err(protocol)?;
     connection.authenticate().await?;
     connection.broken = false;
-    match connection.unsuitable() {
-        Some(reason) => Err(Error::Unsuitable { address: host.to_string(), reason }),
-        None => Ok(connection),
+    if let Some(reason) = connection.unsuitable() {
+        return Err(Error::Unsuitable { address: host.to_string(), reason });
     }
+    let pid = connection.process;
+    options.journal.say(Level::Info, || format!("connected to {host}, backend {pid}"));
+    connection.wire.trace(options.journal.trace.clone());
+    Ok(connection)
 }
 
 fn startup_parameters(options: &ConnectOptions) -> Vec<(&'static str, &str)> {
@@ -124,7 +128,8 @@ impl Connection {
                     let state = scram.as_mut().ok_or_else(|| unexpected("SASL"))?;
                     state.finish(body.data()).map_err(authentication)?;
                 }
-                Message::AuthenticationOk | Message::NoticeResponse(_) => {}
+                Message::AuthenticationOk => {}
+                Message::NoticeResponse(body) => options.journal.notice(&ServerError::read(body.fields())),
                 Message::ParameterStatus(body) => {
                     let name = body.name().map_err(protocol)?.to_owned();
                     self.parameters.insert(name, body.value().map_err(protocol)?.to_owned());

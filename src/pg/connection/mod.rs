@@ -26,6 +26,7 @@ use crate::pg::statements::Statements;
 use crate::pg::stream::{Attempt, Stream};
 use crate::pg::wire::Wire;
 use crate::server::clock;
+use crate::server::log::Level;
 
 /// The newest module's.
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -324,8 +325,13 @@ impl Connection {
                         self.parameters.insert(name.to_owned(), value.to_owned());
                     }
                 }
-                Ok(Some(Message::NoticeResponse(_) | Message::NotificationResponse(_))) => {}
+                Ok(Some(Message::NoticeResponse(body))) => self.tell(&ServerError::read(body.fields())),
+                Ok(Some(Message::NotificationResponse(_))) => {}
                 // An idle server speaks of its own accord only to say farewell.
+                Ok(Some(Message::ErrorResponse(body))) => {
+                    self.tell(&ServerError::read(body.fields()));
+                    self.broken = true;
+                }
                 Ok(Some(_)) | Err(_) => self.broken = true,
             }
         }
@@ -443,10 +449,19 @@ impl Connection {
                     self.broken = true;
                     return Err(Error::Copy);
                 }
-                // Progress, and what the server tells of its own accord.
+                Message::NoticeResponse(body) => {
+                    let notice = ServerError::read(body.fields());
+                    self.tell(&notice);
+                }
+                // Progress, and notifications to who listens on a connection that is not the listener's.
                 _ => {}
             }
         }
+    }
+
+    /// Writes down what the server tells of its own accord.
+    fn tell(&self, notice: &ServerError) {
+        self.options.journal.notice(notice);
     }
 
     fn lose(&mut self, error: &io::Error) -> Error {
@@ -468,6 +483,12 @@ impl Connection {
 /// Says farewell if the socket takes it at once; otherwise the server finds out by the end of the stream.
 impl Drop for Connection {
     fn drop(&mut self) {
+        let how = if self.broken { "lost" } else { "closed" };
+        let (host, pid, queries) = (&self.host, self.process, self.queries);
+        if pid != 0 {
+            let message = || format!("connection to {host} {how}, backend {pid}, after {queries} queries");
+            self.options.journal.say(Level::Info, message);
+        }
         if self.is_drained() {
             frontend::terminate(&mut self.wire.outgoing);
             self.wire.flush_now();

@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::journal::Journal;
+
 /// PostgreSQL's own port.
 pub const DEFAULT_PORT: u16 = 5432;
 /// Where to connect, and as whom.
@@ -47,6 +49,8 @@ pub struct ConnectOptions {
     pub client_encoding: Option<String>,
     /// Which kind of server will do.
     pub target_session_attrs: TargetSession,
+    /// What is written of the connections.
+    pub journal: Journal,
 }
 
 impl Default for ConnectOptions {
@@ -65,6 +69,7 @@ impl Default for ConnectOptions {
             options: None,
             client_encoding: None,
             target_session_attrs: TargetSession::Any,
+            journal: Journal::default(),
         }
     }
 }

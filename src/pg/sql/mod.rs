@@ -30,6 +30,7 @@
 //!   folded, for a name that comes from outside was never an SQL word. (The original splices, so there `Foo` becomes
 //!   `foo` and never matches the channel `Foo`.)
 
+mod fragment;
 mod lexer;
 mod quote;
 mod render;
@@ -37,6 +38,7 @@ mod template;
 mod types;
 mod variable;
 
+pub use fragment::{expand_fragments, has_fragments};
 pub use quote::{quote_identifier, quote_literal};
 pub use render::{Refusal, RefusalReason, Statement, Value, fuzz_template};
 pub use template::{Template, TemplateError};

@@ -75,6 +75,12 @@ pub enum TemplateError {
     /// LISTEN without, or with more than, a channel's name.
     #[error("\"{0}\" takes the name of one channel")]
     ListenOperand(String),
+    /// `$meta` lacks a piece of the text.
+    #[error("no \"{0}\" in $meta")]
+    NoFragment(String),
+    /// A piece names itself, or there are too many.
+    #[error("pieces of $meta that name themselves")]
+    TooManyFragments,
     /// SQL has no place for it.
     #[error("a NUL byte in the query")]
     Nul,

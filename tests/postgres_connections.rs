@@ -1,0 +1,180 @@
+//! How the connections to an upstream are chosen, kept, shared and watched, against real servers.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
+
+mod support;
+
+use std::io::{Read, Write};
+
+use support::http;
+use support::postgres::Postgres;
+use support::pushgate::Pushgate;
+use support::wait;
+
+const NEW: &str = "host=127.0.0.1 port=%%PG_PORT%% dbname=test user=test password=test";
+
+/// A server with upstreams and locations; each location's query is sent as it stands.
+#[track_caller]
+fn start(postgres: &Postgres, upstreams: &str, locations: &str) -> Pushgate {
+    let config = format!(
+        r#"
+daemon off;
+error_log logs/error.log info;
+pid logs/nginx.pid;
+worker_processes 1;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    {upstreams}
+    server {{
+        listen 127.0.0.1:%%PORT%%;
+        location = /ready {{ return 204; }}
+        {locations}
+    }}
+}}
+"#
+    );
+    Pushgate::start(&config.replace("%%NEW%%", NEW), &[("PG_PORT", &postgres.port().to_string())])
+}
+
+/// The body of a GET that is answered with 200.
+#[track_caller]
+fn body(server: &Pushgate, target: &str) -> String {
+    let (status, body) = get(server, target);
+    assert_eq!(status, 200, "{target}\n{}", server.log());
+    body
+}
+
+fn get(server: &Pushgate, target: &str) -> (u16, String) {
+    let answer = http::raw(server.port(), format!("GET {target} HTTP/1.0\r\n\r\n").as_bytes());
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer to {target}: {text:?}"));
+    (head[9..12].parse().unwrap(), body.to_owned())
+}
+
+// What is written.
+
+#[test]
+fn a_log_and_a_trace_of_their_own() {
+    let postgres = Postgres::private();
+    let server = start(
+        &postgres,
+        "upstream db { postgres_server %%NEW%%; postgres_keepalive 1; \
+         postgres_log logs/postgres.log info; postgres_trace logs/postgres.trace debug; }",
+        r#"location = /value { postgres_pass db; postgres_query "select $arg_v::text"; postgres_output value; }
+           location = /warn { postgres_pass db; postgres_query "do $$ begin raise warning 'look\nhere'; raise debug 'no'; end $$"; }
+           location = /bad { postgres_pass db; postgres_query "select nosuch"; }
+           location = /listen { postgres_pass db; postgres_query "listen $arg_c::id"; }"#,
+    );
+    assert_eq!(body(&server, "/value?v=shown"), "shown");
+    body(&server, "/warn");
+    assert_eq!(get(&server, "/bad").0, 500);
+    body(&server, "/listen?c=some");
+    postgres.superuser_session().rows("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'test'");
+    wait::until("the end of both connections is in the log", || {
+        let log = server.read("logs/postgres.log");
+        let lines = |words: &[&str]| log.lines().filter(|line| words.iter().all(|word| line.contains(word))).count();
+        lines(&["[error]", "FATAL:  terminating connection due to administrator command"]) >= 1
+            && lines(&["[info]", "lost, backend", "after 3 queries"]) == 1
+            && lines(&["[error]", "connection to upstream \"db\" lost, 1 channel not listened to"]) == 1
+    });
+    let log = server.read("logs/postgres.log");
+    for words in ["[info]", "[warn]"] {
+        assert!(log.contains(words), "{words} is not in\n{log}");
+    }
+    assert!(log.contains("connected to 127.0.0.1:"), "{log}");
+    assert!(log.lines().any(|line| line.contains("WARNING:  look here")), "{log}");
+    assert_eq!(server.logged(&["upstream \"db\" lost"]), 0, "{}", server.log());
+    // What concerns a request stays in its error log.
+    assert_eq!(server.logged(&["nosuch", "/bad"]), 1, "{}", server.log());
+
+    let trace = server.read("logs/postgres.trace");
+    let lines: Vec<_> = trace.lines().map(|line| line.split('\t').skip(1).collect::<Vec<_>>().join(" ")).collect();
+    assert!(lines[0].starts_with("F ") && lines[0].ends_with("\"select $1\" 1 25"), "{trace}");
+    for words in ["Bind", "'shown'", "DataRow 1 5 'shown'", "ReadyForQuery I", "ErrorResponse S \"ERROR\"", "42703"] {
+        assert!(trace.contains(words), "{words} is not in\n{trace}");
+    }
+    assert!(!trace.contains("password") && !trace.contains("SASL"), "{trace}");
+}
+
+// How long connections live.
+
+#[test]
+fn requests_and_time_end_a_connection() {
+    let server = start(
+        Postgres::shared(),
+        "upstream few { postgres_server %%NEW%%; postgres_keepalive 1 requests=3; }
+         upstream short { postgres_server %%NEW%% application_name=short; postgres_keepalive 1 timeout=200ms; }
+         upstream long { postgres_server %%NEW%%; postgres_keepalive 1; }",
+        r#"location = /few { postgres_pass few; postgres_query "select pg_backend_pid()"; postgres_output value; }
+           location = /short { postgres_pass short; postgres_query "select pg_backend_pid()"; postgres_output value; }
+           location = /long { postgres_pass long; postgres_query "select pg_backend_pid()"; postgres_output value; }"#,
+    );
+    let few: Vec<String> = (0..7).map(|_| body(&server, "/few")).collect();
+    assert!(few[0] == few[1] && few[1] == few[2], "{few:?}");
+    assert!(few[3] == few[4] && few[4] == few[5], "{few:?}");
+    assert!(few[2] != few[3] && few[5] != few[6], "{few:?}");
+    let long = body(&server, "/long");
+    body(&server, "/short");
+    let session = Postgres::shared().superuser_session();
+    let is_open = || !session.rows("select 1 from pg_stat_activity where application_name = 'short'").is_empty();
+    assert!(is_open());
+    wait::until("the idle connection is closed", || !is_open());
+    assert_eq!(body(&server, "/long"), long);
+}
+
+#[test]
+fn requests_wait_in_the_queue() {
+    let postgres = Postgres::private();
+    let server = start(
+        &postgres,
+        "upstream patient { postgres_server %%NEW%%; postgres_keepalive 1; postgres_queue 1 overflow=reject timeout=30s; }
+         upstream hasty { postgres_server %%NEW%%; postgres_keepalive 1; postgres_queue 1 timeout=200ms; }",
+        r#"location = /patient { postgres_pass patient; postgres_query "select pg_advisory_lock(1), pg_advisory_unlock(1), pg_backend_pid()"; postgres_output csv header=off; }
+           location = /hasty { postgres_pass hasty; postgres_query "select pg_advisory_lock(1), pg_advisory_unlock(1), pg_backend_pid()"; postgres_output csv header=off; }"#,
+    );
+    let session = postgres.session();
+    let waiting = |count: usize| {
+        let sql = "select 1 from pg_locks where locktype = 'advisory' and not granted";
+        session.rows(sql).len() == count
+    };
+    session.rows("select pg_advisory_lock(1)");
+    let begin = |target: &str| {
+        let mut stream = http::connect(server.port());
+        stream.write_all(format!("GET {target} HTTP/1.0\r\n\r\n").as_bytes()).unwrap();
+        stream
+    };
+    let answer = |mut stream: std::net::TcpStream| {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        (text[9..12].to_owned(), text.rsplit(',').next().unwrap_or_default().to_owned())
+    };
+    let first = begin("/patient");
+    wait::until("the first has the connection", || waiting(1));
+    // Which of the two comes first is theirs to settle: one waits, the other is refused.
+    let (second, third) = (begin("/patient"), begin("/patient"));
+    let hasty = begin("/hasty");
+    wait::until("the hasty one has its connection", || waiting(2));
+    let late = begin("/hasty");
+    assert_eq!(answer(late).0, "504", "{}", server.log());
+    let (refused, served) = {
+        second.set_nonblocking(true).unwrap();
+        let mut seen = [0; 1];
+        let mut is_second = None;
+        wait::until("one is refused", || {
+            let second_has_news = second.peek(&mut seen).is_ok();
+            third.set_nonblocking(true).unwrap();
+            let third_has_news = third.peek(&mut seen).is_ok();
+            is_second = second_has_news.then_some(true).or_else(|| third_has_news.then_some(false));
+            is_second.is_some()
+        });
+        second.set_nonblocking(false).unwrap();
+        third.set_nonblocking(false).unwrap();
+        if is_second == Some(true) { (second, third) } else { (third, second) }
+    };
+    assert_eq!(answer(refused).0, "502", "{}", server.log());
+    session.rows("select pg_advisory_unlock(1)");
+    let (first, served) = (answer(first), answer(served));
+    assert_eq!(first, served, "both had the one connection\n{}", server.log());
+    assert_eq!(first.0, "200");
+    assert_eq!(answer(hasty).0, "200");
+}
