@@ -1,5 +1,8 @@
 //! A request's way through the phases, from its head to its answer.
 
+use std::future::Future;
+use std::pin::Pin;
+
 use bytes::Bytes;
 
 use super::error_page::Special;
@@ -21,9 +24,9 @@ enum Stage {
 }
 
 /// What a stretch of phases ended with.
-#[allow(clippy::large_enum_variant, reason = "there is one answer a request: moving it is cheaper than allocating it")]
 enum Outcome {
-    Answer(Response),
+    /// In a box, as it is handed on through many hands.
+    Answer(Box<Response>),
     Status(u16),
     /// A redirect: its status and `Location`.
     Redirect(u16, Bytes),
@@ -40,7 +43,7 @@ impl Request {
             let special = match outcome {
                 Outcome::Answer(response) => {
                     is_page = false;
-                    break response;
+                    break *response;
                 }
                 Outcome::Jump(jump) => Special::Jump(jump),
                 Outcome::Status(status) => self.special(status),
@@ -132,7 +135,7 @@ impl Request {
     /// Runs the handlers of a phase until one ends it.
     async fn phase(&mut self, phase: Phase) -> Option<Outcome> {
         for handler in Phases::get().of(phase) {
-            match settle(handler(self)).await {
+            match settle(now(handler(self))).await {
                 Settled::Declined | Settled::Granted => {}
                 Settled::Ended(outcome) => return Some(outcome),
             }
@@ -145,7 +148,7 @@ impl Request {
         let any = self.settings::<super::access::Satisfy>().is_any();
         let mut refused = None;
         for handler in Phases::get().of(Phase::Access) {
-            match settle(handler(self)).await {
+            match settle(now(handler(self))).await {
                 Settled::Declined => {}
                 Settled::Granted if any => {
                     self.challenges.clear();
@@ -167,7 +170,7 @@ impl Request {
     /// Makes the content: the location's own handler, or else the first of the phase that takes the request.
     async fn content(&mut self) -> Outcome {
         if let Some(handler) = self.location().handler {
-            return match settle(handler(self)).await {
+            return match settle(now(handler(self))).await {
                 Settled::Ended(outcome) => outcome,
                 Settled::Declined | Settled::Granted => Outcome::Status(404),
             };
@@ -185,7 +188,6 @@ impl Request {
     }
 
     /// Finds the location of the present URI.
-    #[allow(clippy::result_large_err, reason = "the error is an answer: see Outcome")]
     fn find(&mut self) -> Result<(), Outcome> {
         let compiled = std::sync::Arc::clone(&self.compiled);
         self.location_id = compiled.server_location(self.server_id);
@@ -204,13 +206,12 @@ impl Request {
             }
             Ok(Found::Redirect(location)) => {
                 self.enter(location)?;
-                Err(Outcome::Answer(self.slash_redirect(location)))
+                Err(Outcome::Answer(Box::new(self.slash_redirect(location))))
             }
         }
     }
 
     /// Makes a location the request's, if it may be.
-    #[allow(clippy::result_large_err, reason = "the error is an answer: see Outcome")]
     fn enter(&mut self, location: LocationId) -> Result<(), Outcome> {
         self.location_id = location;
         if !self.is_internal && self.settings::<super::access::Internal>().is_internal {
@@ -284,23 +285,34 @@ impl Request {
 }
 
 /// A handler's word, once it does not have to wait any more.
-#[allow(clippy::large_enum_variant, reason = "there is one answer a request: moving it is cheaper than allocating it")]
 enum Settled {
     Declined,
     Granted,
     Ended(Outcome),
 }
 
-async fn settle(mut next: Next<'_>) -> Settled {
+/// What a handler waits for.
+type Waiting<'r> = Pin<Box<dyn Future<Output = Next<'static>> + 'r>>;
+
+/// A handler's word, if it need not wait for it. Most need not: an answer of theirs is moved once.
+#[inline]
+fn now(next: Next<'_>) -> Result<Settled, Waiting<'_>> {
+    Ok(match next {
+        Next::Declined => Settled::Declined,
+        Next::Granted => Settled::Granted,
+        Next::Answer(response) => Settled::Ended(Outcome::Answer(Box::new(response))),
+        Next::Status(status) => Settled::Ended(Outcome::Status(status)),
+        Next::Redirect { status, location } => Settled::Ended(Outcome::Redirect(status, location)),
+        Next::Jump(jump) => Settled::Ended(Outcome::Jump(jump)),
+        Next::Later(waiting) => return Err(waiting),
+    })
+}
+
+async fn settle(mut word: Result<Settled, Waiting<'_>>) -> Settled {
     loop {
-        next = match next {
-            Next::Declined => return Settled::Declined,
-            Next::Granted => return Settled::Granted,
-            Next::Answer(response) => return Settled::Ended(Outcome::Answer(response)),
-            Next::Status(status) => return Settled::Ended(Outcome::Status(status)),
-            Next::Redirect { status, location } => return Settled::Ended(Outcome::Redirect(status, location)),
-            Next::Jump(jump) => return Settled::Ended(Outcome::Jump(jump)),
-            Next::Later(future) => future.await,
-        };
+        match word {
+            Ok(settled) => return settled,
+            Err(waiting) => word = now(waiting.await),
+        }
     }
 }
