@@ -65,6 +65,8 @@ pub struct Request {
     pub(super) body: Option<Bytes>,
     /// The body, where it was too long for memory.
     pub(super) body_file: Option<(Rc<File>, u64)>,
+    /// How many bytes of the answer are sent in a second, where that is said for this request alone; 0: all at once.
+    pub limit_rate: Option<u64>,
     /// How the client may prove who it is: `WWW-Authenticate` of whatever it is answered.
     pub(super) challenges: Vec<Bytes>,
     pub(super) uri_changes: u8,
@@ -104,6 +106,8 @@ struct Variables {
     values: Vec<Option<Value>>,
     /// The variables whose values a directive has quoted.
     quoted: Vec<(VarId, Quoting)>,
+    /// What modules keep to the end of all of them.
+    kept: Vec<Rc<dyn Any>>,
 }
 
 /// How a value was quoted by the directive that assigned it, for those who would quote it again.
@@ -147,6 +151,7 @@ impl Request {
             is_in_location: true,
             body: None,
             body_file: None,
+            limit_rate: None,
             challenges: Vec::new(),
             uri_changes: MAX_URI_CHANGES,
             is_error_page: false,
@@ -184,6 +189,7 @@ impl Request {
             is_in_location: true,
             body: self.body.clone(),
             body_file: self.body_file.clone(),
+            limit_rate: None,
             challenges: Vec::new(),
             uri_changes: MAX_URI_CHANGES,
             is_error_page: false,
@@ -356,6 +362,27 @@ impl Request {
             }
         };
         self.notes[index].downcast_mut().expect("the note of this type was found or made")
+    }
+
+    /// What a module keeps with a client's request and its subrequests until all are done, redirects inside the server
+    /// or not.
+    pub fn kept<T: Any>(&self) -> Option<Rc<T>> {
+        let variables = self.variables.borrow();
+        variables.kept.iter().find_map(|kept| Rc::downcast(Rc::clone(kept)).ok())
+    }
+
+    /// The same, made when it is not there.
+    pub fn keep<T: Any + Default>(&self) -> Rc<T> {
+        self.kept().unwrap_or_else(|| {
+            let made = Rc::<T>::default();
+            self.variables.borrow_mut().kept.push(made.clone());
+            made
+        })
+    }
+
+    /// All that is kept, for who goes on with the connection when the request is over.
+    pub fn all_kept(&self) -> Vec<Rc<dyn Any>> {
+        self.variables.borrow().kept.clone()
     }
 
     /// Writes to the error log that holds here, with nginx's particulars of client, server and request.

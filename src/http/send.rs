@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::error_page::signature;
 use super::gzip::Acceptance;
+use super::rate::Pace;
 use super::request::Request;
 use super::response::{Body, PIECE, Piece, Response};
 use super::serve::Site;
@@ -63,7 +64,11 @@ pub(super) async fn response(
         }
         body => Some(body),
     };
-    if body.is_none() && (request.connection.is_holding() || (keepalive && request.connection.may_hold())) {
+    let pace = Pace::of(request);
+    if body.is_none()
+        && pace.is_none()
+        && (request.connection.is_holding() || (keepalive && request.connection.may_hold()))
+    {
         request.sent.bytes += out.len() as u64;
         request.connection.hold(&out);
         site.scratch.replace(out);
@@ -72,7 +77,7 @@ pub(super) async fn response(
         }
         return Ok(keepalive);
     }
-    let sent = if body.is_none() { request.connection.try_send(&out)? } else { 0 };
+    let sent = if body.is_none() && pace.is_none() { request.connection.try_send(&out)? } else { 0 };
     request.sent.bytes += sent as u64;
     if body.is_none() && sent == out.len() {
         site.scratch.replace(out);
@@ -80,7 +85,7 @@ pub(super) async fn response(
     }
     // The rest is boxed, so that the usual answer does not keep room for it.
     let rest = Bytes::from(out).slice(sent..);
-    let mut writer = Writer { request, timeout, chunked: is_chunked };
+    let mut writer = Writer { request, timeout, pace, chunked: is_chunked };
     match body {
         None => Box::pin(async move { writer.write(&mut [rest]).await }).await?,
         Some(body) => Box::pin(async move { writer.long(rest, body).await }).await?,
@@ -221,6 +226,7 @@ fn absolute(request: &Request, pages: &Pages, location: &Bytes) -> Bytes {
 struct Writer<'r> {
     request: &'r mut Request,
     timeout: std::time::Duration,
+    pace: Option<Pace>,
     chunked: bool,
 }
 
@@ -251,6 +257,9 @@ impl Writer<'_> {
     }
 
     async fn write(&mut self, pieces: &mut [Bytes]) -> io::Result<()> {
+        if let Some(pace) = self.pace {
+            return Box::pin(pace.write(self.request, pieces, self.timeout)).await;
+        }
         self.request.sent.bytes += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
         self.request.connection.write(pieces, self.timeout).await
     }

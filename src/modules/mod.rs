@@ -16,6 +16,8 @@ pub mod gzip_static;
 pub mod headers;
 pub mod http_core;
 pub mod index;
+pub mod limit_conn;
+pub mod limit_req;
 pub mod log;
 pub mod map;
 pub mod not_modified;
@@ -48,6 +50,8 @@ pub static MODULES: &[Module] = &[
     try_files::MODULE,
     auth_request::MODULE,
     access::MODULE,
+    limit_conn::MODULE,
+    limit_req::MODULE,
     realip::MODULE,
     geo::MODULE,
     map::MODULE,

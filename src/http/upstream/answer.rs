@@ -7,6 +7,7 @@ use super::family::Ignorable;
 use super::pass::{Arrived, Passing, Patience, Protocol};
 use super::pool;
 use super::reading::Reading;
+use crate::config::value::parse_number;
 use crate::http::wire::method::Method;
 use crate::http::wire::upstream_head::{Field, UpstreamHead};
 use crate::http::wire::uri::parse_unsafe;
@@ -21,6 +22,10 @@ impl Passing<'_> {
         let mut response = Response::default();
         let mut carried = Vec::new();
         let status = head.status();
+        let rate = head.field_bytes(Field::AccelLimitRate).and_then(|rate| parse_number(&rate));
+        if let Some(rate) = rate.filter(|_| exchange.ignored.heed(Ignorable::AccelLimitRate)) {
+            request.limit_rate = Some(rate);
+        }
         let redirect = head.field_bytes(Field::AccelRedirect).filter(|to| !to.is_empty());
         let redirect = redirect.filter(|_| exchange.ignored.heed(Ignorable::AccelRedirect));
         let is_intercepted =

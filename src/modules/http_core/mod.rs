@@ -14,6 +14,8 @@ use crate::http::access::{self, Internal, LimitExcept, Satisfy};
 use crate::http::content::Content;
 use crate::http::error_page::{self, ErrorPages};
 use crate::http::gzip;
+use crate::http::limit::zone::{self, Zones};
+use crate::http::rate::Rates;
 use crate::http::rewrite::Program;
 use crate::http::root::{self, Root};
 use crate::http::settings::{Bodies, Heads, Keepalive, Pages, Sending};
@@ -40,6 +42,8 @@ pub static MODULE: Module = Module {
             SectionRow::of::<server_name::BucketSize>(&[]),
             SectionRow::of::<ErrorPages>(&[]),
             SectionRow::of::<Root>(&[]),
+            Rates::ROW,
+            SectionRow::of::<Zones>(&[]),
             gzip::Acceptance::ROW,
             SectionRow::of::<gzip::Exceptions>(&[]),
         ],
@@ -47,6 +51,7 @@ pub static MODULE: Module = Module {
         variables: variables::VARIABLES,
     },
     finish: Some(finish),
+    apply: Some(zone::keep),
     ..Module::EMPTY
 };
 
@@ -238,6 +243,7 @@ fn finish(builder: &mut Builder) {
     location::finish(builder);
     listen::finish(builder);
     server_name::finish(builder);
+    zone::finish(builder);
 }
 
 /// A larger buffer for heads must hold at least what nginx's first one does.

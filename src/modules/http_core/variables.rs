@@ -6,7 +6,7 @@ use crate::config::{Value, VariableRow};
 use crate::http::wire::authorization::Basic;
 use crate::http::wire::header::Known;
 use crate::http::wire::lookup;
-use crate::http::{Peer, Request, root, sent_header};
+use crate::http::{Peer, Request, rate, root, sent_header};
 use crate::server::{clock, local_time};
 
 /// The rows that this file brings.
@@ -123,7 +123,12 @@ pub(super) const VARIABLES: &[VariableRow] = &[
         |_, _| Some(Bytes::from_static(b"1.28.0")),
         "The version of nginx that Pushgate stands for.",
     ),
-    VariableRow::new("limit_rate", |_, _| Some(Bytes::from_static(b"0")), "How fast the answer is sent."),
+    VariableRow::new(
+        "limit_rate",
+        |r, _| Some(r.limit_rate.unwrap_or_default().to_string().into()),
+        "How many bytes of the answer are sent in a second, once that is known. Setting it goes before `limit_rate`.",
+    )
+    .writable(rate::set),
 ];
 
 /// What a request may lack: a bad one has neither method nor path.

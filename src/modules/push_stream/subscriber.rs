@@ -328,6 +328,7 @@ impl Seat {
     /// Gives the subscriber its connection.
     pub(super) fn take(mut self, request: &Request, detached: crate::http::Detached) {
         let Some(id) = self.id.take() else { return };
+        self.local.delivery.keep(id, request.all_kept());
         if let Err(error) = self.local.delivery.adopt_with(id, detached.socket, detached.leftover, detached.head) {
             let message = format!("push stream module: a subscriber's connection could not be taken over: {error}");
             request.log(crate::server::log::Level::Alert, &message);

@@ -24,6 +24,7 @@ mod tests;
 mod timers;
 pub mod websocket;
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -121,6 +122,11 @@ impl Delivery {
         let adopted = self.state.borrow_mut().adopt(id, socket, &leftover, head, now);
         self.notify.notify_one();
         adopted
+    }
+
+    /// Keeps something until a subscriber's connection has ended: what counts it among those that are limited.
+    pub fn keep(&self, id: SubscriberId, things: Vec<Rc<dyn Any>>) {
+        self.state.borrow_mut().keep(id, things);
     }
 
     /// Takes what waits in a mailbox, oldest first, and forgets the subscriber.

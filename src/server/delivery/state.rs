@@ -1,5 +1,7 @@
 //! The slab and what happens to a subscriber in it. Nothing here waits, and nothing here calls a module.
 
+use std::any::Any;
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,6 +41,8 @@ pub(super) struct State {
     inbox: Arc<Inbox>,
     registry: Registry,
     pub(super) subscribers: Slab<Subscriber>,
+    /// What is kept for some of them until they have gone.
+    belongings: HashMap<SubscriberId, Vec<Rc<dyn Any>>>,
     serial: u32,
     open: usize,
     pub(super) rosters: Rosters,
@@ -98,6 +102,7 @@ impl State {
             inbox,
             registry,
             subscribers: Slab::new(),
+            belongings: HashMap::new(),
             serial: 0,
             open: 0,
             rosters: Rosters::default(),
@@ -202,6 +207,12 @@ impl State {
         self.inbox.set_subscribers(self.open);
         self.watch_time(id, now);
         Ok(Subscription { id, channels })
+    }
+
+    pub(super) fn keep(&mut self, id: SubscriberId, things: Vec<Rc<dyn Any>>) {
+        if !things.is_empty() && self.subscriber(id).is_some() {
+            self.belongings.insert(id, things);
+        }
     }
 
     pub(super) fn adopt(
@@ -381,6 +392,7 @@ impl State {
         }
         self.unsubscribe(id, reason);
         let subscriber = self.subscribers.remove(id.slot as usize);
+        self.belongings.remove(&id);
         if reason != Reason::Slow {
             self.hub.dropped().unsent.add(subscriber.queue.map_or(0, |queue| queue.frames()));
         }
@@ -417,6 +429,7 @@ impl State {
         let socket = subscriber.socket.as_ref();
         if subscriber.done || socket.is_none_or(|socket| socket.end().is_err()) {
             self.subscribers.remove(id.slot as usize);
+            self.belongings.remove(&id);
         }
     }
 }

@@ -1,0 +1,160 @@
+//! How fast an answer is sent: `limit_rate`, `limit_rate_after`, `$limit_rate` and `X-Accel-Limit-Rate`.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::request::Request;
+use crate::config::value::{Template, Value, parse_size};
+use crate::config::{Call, Cx, Fault};
+use crate::server::clock;
+use crate::server::log::{Level, shown};
+use crate::settings;
+
+settings! {
+    /// How fast answers are sent.
+    pub struct Rates {
+        /// How many bytes of an answer are sent in a second; 0: as fast as the client takes them. A client with several
+        /// connections gets as much on each. `$limit_rate` and an upstream's `X-Accel-Limit-Rate` go before it.
+        ///
+        /// Example: `limit_rate 100k;`
+        "limit_rate" HTTP_ALL_IF = "0" => pub rate: Amount,
+        /// After how many bytes that begins.
+        "limit_rate_after" HTTP_ALL_IF = "0" => pub after: Amount,
+    }
+}
+
+/// A size that may have variables.
+#[derive(Clone, Debug)]
+pub struct Amount(Template);
+
+impl Value for Amount {
+    const SYNTAX: &'static str = "size";
+
+    fn parse(call: &Call<'_>, cx: &mut Cx<'_>) -> Result<Self, Fault> {
+        let template = Template::word(call, 0, cx)?;
+        match template.constant() {
+            Some(text) if parse_size(text).is_none() => Err(call.invalid_value()),
+            _ => Ok(Self(template)),
+        }
+    }
+
+    fn from_default(text: &'static str) -> Self {
+        Self(Template::from_default(text))
+    }
+}
+
+impl Amount {
+    /// The size for a request; what can't be read is none, and logged.
+    fn of(&self, request: &Request) -> u64 {
+        let text = match self.0.constant() {
+            Some(text) => return parse_size(text).unwrap_or_default(),
+            None => request.eval(&self.0),
+        };
+        parse_size(&text).unwrap_or_else(|| {
+            request.log(Level::Error, &format!("invalid size \"{}\"", shown(&text)));
+            0
+        })
+    }
+}
+
+/// `set $limit_rate`
+pub fn set(request: &mut Request, value: Bytes) {
+    match parse_size(&value) {
+        Some(rate) => request.limit_rate = Some(rate),
+        None => request.log(Level::Error, &format!("invalid $limit_rate \"{}\"", shown(&value))),
+    }
+}
+
+/// How fast an answer leaves.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    rate: u64,
+    after: u64,
+}
+
+impl Pace {
+    /// That of a request's answer; `None`: as fast as the client takes it.
+    pub(super) fn of(request: &mut Request) -> Option<Self> {
+        let rates = request.settings::<Rates>();
+        let rate = match request.limit_rate {
+            Some(rate) => rate,
+            None => rates.rate.of(request),
+        };
+        if rate == 0 {
+            return None;
+        }
+        let after = rates.after.of(request);
+        request.limit_rate = Some(rate);
+        Some(Self { rate, after })
+    }
+
+    /// How many bytes may leave now that so many have left in so many seconds, or the time until some may.
+    fn allowance(self, seconds: u64, sent: u64) -> Result<u64, Duration> {
+        let due = self.rate.saturating_mul(seconds.saturating_add(1)).saturating_add(self.after);
+        match due.checked_sub(sent) {
+            Some(left @ 1..) => Ok(left),
+            _ => Err(Duration::from_millis((sent - due).saturating_mul(1000) / self.rate + 1)),
+        }
+    }
+
+    /// How long it takes to send the bytes from the first number to the second.
+    fn time(self, before: u64, after: u64) -> Duration {
+        let slow = after.saturating_sub(self.after) - before.saturating_sub(self.after);
+        Duration::from_millis(slow.saturating_mul(1000) / self.rate)
+    }
+
+    /// Writes pieces no faster than that.
+    pub(super) async fn write(self, request: &mut Request, pieces: &mut [Bytes], timeout: Duration) -> io::Result<()> {
+        let is_left = |pieces: &[Bytes]| pieces.iter().any(|piece| !piece.is_empty());
+        while is_left(pieces) {
+            let before = request.sent.bytes;
+            let mut left = match self.allowance(clock::now().since(request.started).as_secs(), before) {
+                Ok(left) => usize::try_from(left).unwrap_or(usize::MAX),
+                Err(pause) => {
+                    tokio::time::sleep(pause).await;
+                    continue;
+                }
+            };
+            let mut now = Vec::with_capacity(pieces.len());
+            for piece in pieces.iter_mut() {
+                let part = piece.split_to(piece.len().min(left));
+                left -= part.len();
+                request.sent.bytes += part.len() as u64;
+                now.push(part);
+            }
+            request.connection.write(&mut now, timeout).await?;
+            let pause = self.time(before, request.sent.bytes);
+            if !pause.is_zero() && is_left(pieces) {
+                tokio::time::sleep(pause).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::testing::findings;
+
+    #[test]
+    fn so_much_a_second() {
+        let pace = Pace { rate: 1000, after: 500 };
+        assert_eq!(pace.allowance(0, 0), Ok(1500));
+        assert_eq!(pace.allowance(0, 1499), Ok(1));
+        assert_eq!(pace.allowance(0, 1500), Err(Duration::from_millis(1)));
+        assert_eq!(pace.allowance(0, 1750), Err(Duration::from_millis(251)));
+        assert_eq!(pace.allowance(2, 1750), Ok(1750));
+        assert_eq!(pace.time(0, 1500), Duration::from_secs(1));
+        assert_eq!(pace.time(1500, 1600), Duration::from_millis(100));
+        assert_eq!(pace.time(0, 500), Duration::ZERO);
+    }
+
+    #[test]
+    fn words() {
+        assert_eq!(findings("limit_rate 10k; server { limit_rate $arg_rate; limit_rate_after 1m; }"), [""; 0]);
+        assert_eq!(findings("limit_rate fast;"), ["\"limit_rate\" directive invalid value"]);
+    }
+}
