@@ -284,7 +284,8 @@ impl Shared {
         loop {
             tried.push(server);
             slot.count_for(Some(server));
-            let error = match Connection::connect(&self.options.servers[server].connect).await {
+            // In a box: a login with TLS is large, and seldom; a request that finds a connection should not carry its room.
+            let error = match Box::pin(Connection::connect(&self.options.servers[server].connect)).await {
                 Ok(connection) => {
                     self.state.borrow_mut().servers[server].fails = 0;
                     let held = Held { connection, requests: 1, idle_since: clock::instant(), slot };

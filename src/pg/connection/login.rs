@@ -51,6 +51,7 @@ async fn login(stream: Stream, host: &Host, options: &Arc<ConnectOptions>) -> Re
         process: 0,
         secret: 0,
         parameters: BTreeMap::new(),
+        unsuitable: None,
         statements: Statements::default(),
         in_flight: VecDeque::new(),
         first_row: None,
@@ -66,7 +67,7 @@ async fn login(stream: Stream, host: &Host, options: &Arc<ConnectOptions>) -> Re
     frontend::startup_message(startup, &mut connection.wire.outgoing).map_err(protocol)?;
     connection.authenticate().await?;
     connection.broken = false;
-    if let Some(reason) = connection.unsuitable() {
+    if let Some(reason) = connection.unsuitable {
         return Err(Error::Unsuitable { address: host.to_string(), reason });
     }
     let pid = connection.process;
@@ -130,10 +131,7 @@ impl Connection {
                 }
                 Message::AuthenticationOk => {}
                 Message::NoticeResponse(body) => options.journal.notice(&ServerError::read(body.fields())),
-                Message::ParameterStatus(body) => {
-                    let name = body.name().map_err(protocol)?.to_owned();
-                    self.parameters.insert(name, body.value().map_err(protocol)?.to_owned());
-                }
+                Message::ParameterStatus(body) => self.note(&body)?,
                 Message::BackendKeyData(body) => {
                     self.process = body.process_id();
                     self.secret = body.secret_key();

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::IsNull;
-use postgres_protocol::message::backend::{DataRowBody, Message, RowDescriptionBody};
+use postgres_protocol::message::backend::{DataRowBody, Message, ParameterStatusBody, RowDescriptionBody};
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{timeout, timeout_at};
@@ -42,6 +42,8 @@ pub struct Connection {
     process: i32,
     secret: i32,
     parameters: BTreeMap<String, String>,
+    /// Why our quoting would not be safe on it, by what its parameters say now.
+    unsuitable: Option<&'static str>,
     statements: Statements,
     in_flight: VecDeque<InFlight>,
     /// A row read ahead by `start`, to learn of an error before the head is given out.
@@ -296,7 +298,7 @@ impl Connection {
     /// Whether somebody else may have it: no query under way, no open transaction, not broken, still safe to quote for.
     #[must_use]
     pub fn is_reusable(&self) -> bool {
-        self.is_drained() && self.transaction == TransactionStatus::Idle && self.unsuitable().is_none()
+        self.is_drained() && self.transaction == TransactionStatus::Idle && self.unsuitable.is_none()
     }
 
     /// Whether nothing is under way and the connection is whole.
@@ -320,11 +322,7 @@ impl Connection {
                     self.broken = self.wire.has_news();
                     return !self.broken;
                 }
-                Ok(Some(Message::ParameterStatus(body))) => {
-                    if let (Ok(name), Ok(value)) = (body.name(), body.value()) {
-                        self.parameters.insert(name.to_owned(), value.to_owned());
-                    }
-                }
+                Ok(Some(Message::ParameterStatus(body))) => self.broken |= self.note(&body).is_err(),
                 Ok(Some(Message::NoticeResponse(body))) => self.tell(&ServerError::read(body.fields())),
                 Ok(Some(Message::NotificationResponse(_))) => {}
                 // An idle server speaks of its own accord only to say farewell.
@@ -441,10 +439,7 @@ impl Connection {
                     self.in_flight.pop_front();
                     return Err(Error::Sql(error));
                 }
-                Message::ParameterStatus(body) => {
-                    let name = body.name().map_err(protocol)?.to_owned();
-                    self.parameters.insert(name, body.value().map_err(protocol)?.to_owned());
-                }
+                Message::ParameterStatus(body) => self.note(&body)?,
                 Message::CopyInResponse(_) | Message::CopyOutResponse(_) => {
                     self.broken = true;
                     return Err(Error::Copy);
@@ -469,8 +464,15 @@ impl Connection {
         Error::lost(error)
     }
 
-    /// Why our quoting would not be safe on this connection.
-    fn unsuitable(&self) -> Option<&'static str> {
+    /// Keeps a parameter that the server reports.
+    fn note(&mut self, body: &ParameterStatusBody) -> Result<(), Error> {
+        let name = body.name().map_err(protocol)?.to_owned();
+        self.parameters.insert(name, body.value().map_err(protocol)?.to_owned());
+        self.unsuitable = self.find_unsuitable();
+        Ok(())
+    }
+
+    fn find_unsuitable(&self) -> Option<&'static str> {
         if self.parameter("standard_conforming_strings").is_some_and(|value| value != "on") {
             return Some("standard_conforming_strings is off");
         }
