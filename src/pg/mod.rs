@@ -15,6 +15,7 @@ pub mod error;
 pub mod journal;
 pub mod listener;
 pub mod pool;
+pub mod pooler;
 pub mod sql;
 mod statements;
 pub(crate) mod stream;

@@ -9,12 +9,20 @@ use super::connection::Column;
 const CAPACITY: usize = 256;
 
 /// What is prepared on a connection.
-#[derive(Default)]
 pub(crate) struct Statements {
+    /// What the names begin with. Behind a pooler several connections share a backend, and none of them may find
+    /// another's statement under a name of its own.
+    prefix: u64,
     by_sql: HashMap<Box<str>, Vec<Prepared>>,
     count: usize,
     uses: u64,
     named: u64,
+}
+
+impl Default for Statements {
+    fn default() -> Self {
+        Self { prefix: rand::random(), by_sql: HashMap::new(), count: 0, uses: 0, named: 0 }
+    }
 }
 
 /// One prepared statement. The same text with other parameter types is another statement.
@@ -45,7 +53,7 @@ impl Statements {
         self.named += 1;
         self.uses += 1;
         self.count += 1;
-        let name: Arc<str> = format!("s{}", self.named).into();
+        let name: Arc<str> = format!("s{:x}_{}", self.prefix, self.named).into();
         self.by_sql.entry(sql.into()).or_default().push(Prepared {
             name: Arc::clone(&name),
             columns: None,
@@ -92,14 +100,23 @@ mod tests {
     }
 
     #[test]
+    fn names_are_unlike_those_of_other_connections() {
+        let [(first, _), (second, _)] = [(); 2].map(|()| Statements::default().add("select 1", &[]));
+        assert_ne!(first, second);
+    }
+
+    #[test]
     fn the_least_recently_used_goes_first() {
         let mut statements = Statements::default();
+        let mut names = Vec::new();
         for number in 0..CAPACITY {
-            assert_eq!(statements.add(&number.to_string(), &[]).1, None);
+            let (name, evicted) = statements.add(&number.to_string(), &[]);
+            assert_eq!(evicted, None);
+            names.push(name);
         }
         assert!(statements.find("0", &[]).is_some());
         let (_, evicted) = statements.add("new", &[]);
-        assert_eq!(evicted.as_deref(), Some("s2"));
+        assert_eq!(evicted.as_ref(), Some(&names[1]));
         assert!(statements.find("1", &[]).is_none());
         assert_eq!(statements.count, CAPACITY);
     }

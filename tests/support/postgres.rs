@@ -46,10 +46,7 @@ impl Postgres {
 
     /// A cluster that is prepared, but not running yet.
     pub(crate) fn stopped() -> Self {
-        let folder = tempfile::Builder::new().prefix("pushgate-pg-").tempdir().unwrap();
-        // initdb and the server run as another user when we are root, and make their own folder in it.
-        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).unwrap();
-        let this = Self { running: Mutex::new(None), folder, port: Port::free() };
+        let this = Self { running: Mutex::new(None), folder: open_folder(), port: Port::free() };
         this.initdb();
         this
     }
@@ -155,6 +152,22 @@ impl Postgres {
         name
     }
 
+    /// A standby of this cluster, which follows it.
+    pub(crate) fn standby(&self) -> Self {
+        let folder = open_folder();
+        let standby = Self { running: Mutex::new(None), folder, port: Port::free() };
+        let output = self
+            .tool("pg_basebackup")
+            .args(["--no-sync", "--write-recovery-conf", "--checkpoint=fast", "-D"])
+            .arg(standby.data())
+            .args(["-d", &self.superuser()])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "pg_basebackup failed: {}", String::from_utf8_lossy(&output.stderr));
+        standby.start();
+        standby
+    }
+
     fn superuser(&self) -> String {
         format!("host={} port={} user=postgres dbname=postgres", self.folder.path().display(), self.port())
     }
@@ -167,18 +180,67 @@ impl Postgres {
         self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// One of PostgreSQL's programs, which refuse to run as root.
+    /// One of PostgreSQL's programs.
     fn tool(&self, name: &str) -> Command {
-        let program = programs().join(name);
-        let mut command = if self.folder.path().metadata().unwrap().uid() == 0 {
-            let mut command = Command::new("setpriv");
-            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
-            command
-        } else {
-            Command::new(program)
-        };
-        command.env("LC_ALL", "C").env("TZ", "UTC").current_dir("/");
+        unprivileged(&programs().join(name), self.folder.path())
+    }
+}
+
+/// A folder in which a program may make its own files that runs as another user.
+fn open_folder() -> tempfile::TempDir {
+    let folder = tempfile::Builder::new().prefix("pushgate-pg-").tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    folder
+}
+
+/// A program that refuses to run as root; whoever owns the folder decides.
+fn unprivileged(program: &Path, folder: &Path) -> Command {
+    let mut command = if folder.metadata().unwrap().uid() == 0 {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
         command
+    } else {
+        Command::new(program)
+    };
+    command.env("LC_ALL", "C").env("TZ", "UTC").current_dir("/");
+    command
+}
+
+/// PgBouncer in front of a cluster; it knows the database `test` and asks nobody for a password.
+pub(crate) struct Pooler {
+    // Before the folder, so that it has ended when that is removed.
+    _process: Process,
+    _folder: tempfile::TempDir,
+    port: Port,
+}
+
+impl Pooler {
+    /// One that lends servers for a `session`, a `transaction` or a `statement`.
+    pub(crate) fn start(postgres: &Postgres, mode: &str) -> Self {
+        let (folder, port) = (open_folder(), Port::free());
+        let file = folder.path().join("pgbouncer.ini");
+        let config = format!(
+            "[databases]\ntest = host=127.0.0.1 port={} dbname=test user=test password=test\n\
+             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {}\nunix_socket_dir =\nauth_type = any\n\
+             pool_mode = {mode}\ndefault_pool_size = 4\n",
+            postgres.port(),
+            port.number
+        );
+        std::fs::write(&file, config).unwrap();
+        let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"].map(Path::new);
+        let program =
+            program.into_iter().find(|path| path.exists()).expect("PgBouncer is installed (Debian: pgbouncer)");
+        let mut command = unprivileged(program, folder.path());
+        command.arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let process = Process::start(&mut command, "TERM", folder.path());
+        let this = Self { _process: process, _folder: folder, port };
+        let target = format!("host=127.0.0.1 port={} dbname=test user=test", this.port());
+        wait::until("PgBouncer accepts connections", || Session::connect(&target).is_ok());
+        this
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port.number
     }
 }
 

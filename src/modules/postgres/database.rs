@@ -12,6 +12,7 @@ use crate::config::{Config, Diagnostic, Position, Severity};
 use crate::pg::connection::Connection;
 use crate::pg::conninfo::ConnectOptions;
 use crate::pg::error::Error;
+use crate::pg::pooler::{Between, between};
 use crate::server::clock;
 
 /// How long a server may take to answer anything.
@@ -38,7 +39,8 @@ async fn ask(config: &Config) -> Report {
         let Some(servers) = &config.settings(upstream.scope).get::<Upstream>().servers else { continue };
         let at = config.built.scope(upstream.scope).at;
         for (number, options) in servers.connections().iter().enumerate() {
-            let connection = report.server(&servers.name, options, at).await;
+            let listens = queries(config, servers).iter().any(|query| query.sql.is_listen());
+            let connection = report.server(&servers.name, options, at, listens).await;
             // The servers of an upstream are taken to be alike.
             if let Some(mut connection) = connection.filter(|_| number == 0) {
                 for query in queries(config, servers) {
@@ -74,10 +76,16 @@ impl Report {
         upstream: &str,
         options: &Arc<ConnectOptions>,
         at: Option<Position>,
+        listens: bool,
     ) -> Option<Connection> {
         match clock::timeout(PATIENCE, describe(options)).await.unwrap_or(Err(Error::ConnectTimeout)) {
-            Ok((connection, line)) => {
-                self.lines.push(format!("upstream \"{upstream}\": {line}"));
+            Ok((connection, server)) => {
+                self.lines.push(format!("upstream \"{upstream}\": {}", server.line));
+                for reason in server.deaf.into_iter().filter(|_| listens) {
+                    let message = format!("upstream \"{upstream}\" can't be listened to: {reason}");
+                    let finding = Diagnostic::new(Severity::Error, "deaf-upstream", message).near(at);
+                    self.findings.push(finding.help("name the primary itself, without a pooler in between"));
+                }
                 Some(connection)
             }
             Err(error) => {
@@ -111,24 +119,35 @@ fn can_be_prepared(sql: &str) -> bool {
     WORDS.iter().any(|word| first.eq_ignore_ascii_case(word))
 }
 
-async fn describe(options: &Arc<ConnectOptions>) -> Result<(Connection, String), Error> {
+/// What a server is, and why nobody can listen there.
+struct Server {
+    line: String,
+    deaf: Option<&'static str>,
+}
+
+async fn describe(options: &Arc<ConnectOptions>) -> Result<(Connection, Server), Error> {
     let mut connection = Connection::connect(options).await?;
     let sql = "select current_user::text, current_database()::text, \
-               case when pg_is_in_recovery() then 'standby' else 'primary' end, pg_backend_pid()::text";
+               case when pg_is_in_recovery() then 'standby' else 'primary' end";
     let row = row(&mut connection, sql).await?;
-    let [user, database, kind, pid] = row.as_slice() else {
-        return Err(Error::Protocol("four values were asked for".to_owned()));
+    let [user, database, kind] = row.as_slice() else {
+        return Err(Error::Protocol("three values were asked for".to_owned()));
     };
     let version = connection.parameter("server_version").unwrap_or("?");
     let tls = if connection.is_tls() { "TLS" } else { "no TLS" };
-    // A pooler gives connections numbers of its own.
-    let pooler =
-        if *pid == connection.backend_pid().to_string() { "" } else { ", behind a pooler: LISTEN may not work" };
+    let (pooler, deaf) = match between(options).await? {
+        Between::Nothing => ("", None),
+        Between::SessionPooler => (", behind a pooler by sessions", None),
+        Between::TransactionPooler => {
+            (", behind a pooler by transactions", Some("the pooler lends a server for a transaction only"))
+        }
+    };
+    let deaf = if kind == "standby" { Some("it is a standby") } else { deaf };
     let line = format!(
         "PostgreSQL {version} at {}, {kind}, {tls}, role \"{user}\", database \"{database}\"{pooler}",
         connection.host()
     );
-    Ok((connection, line))
+    Ok((connection, Server { line, deaf }))
 }
 
 /// The parameters' types of a statement.

@@ -211,6 +211,17 @@ fn say(live: &Live, journal: &Journal, upstream: &str, was_up: &AtomicBool, even
             (Level::Notice, format!("postgres: listening again to {} of upstream \"{upstream}\"", channels(count)))
         }
         Event::Up { again: false, .. } => (Level::Notice, format!("postgres: listening for upstream \"{upstream}\"")),
+        Event::Pooled { by_transaction: true } => (
+            Level::Error,
+            format!(
+                "postgres: upstream \"{upstream}\" is a pooler that lends servers for a transaction: notifications will be \
+                 lost; name PostgreSQL itself, or let the pooler lend for a session (pool_mode=session)"
+            ),
+        ),
+        Event::Pooled { by_transaction: false } => (
+            Level::Notice,
+            format!("postgres: upstream \"{upstream}\" is a pooler: the listener keeps one of its servers for itself"),
+        ),
         Event::Refused { channel, error } => {
             let (channel, code) = (channel.escape_default(), &error.code);
             (Level::Error, format!("postgres: LISTEN \"{channel}\" failed: {error} (SQLSTATE {code})"))

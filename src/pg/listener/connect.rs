@@ -10,19 +10,26 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::pg::conninfo::ConnectOptions;
 use crate::pg::error::{Error, ServerError};
+use crate::pg::pooler::{Between, between};
 use crate::pg::sql::quote_identifier;
 use crate::pg::stream::{Stream, connect_with};
 
 /// The listener waits less patiently than a request: another try may find the server back.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long it may take to find out what stands between.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A connection, ready to listen.
 pub(super) struct Session {
+    /// What stands between; nothing if nobody wanted to know, or it could not be found out.
+    pub(super) between: Between,
     pub(super) client: Arc<Client>,
     pub(super) connection: tokio_postgres::Connection<Stream, NoTlsStream>,
 }
 
-pub(super) async fn connect_any(servers: &[Arc<ConnectOptions>], canary: &str) -> Result<Session, Error> {
+/// Connects to the first server that lets us listen; at the start it is also found out what stands between.
+pub(super) async fn connect_any(servers: &[Arc<ConnectOptions>], canary: &str, looks: bool) -> Result<Session, Error> {
     let mut last = Error::NoServers;
     for options in servers {
         let limit = options.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
@@ -32,7 +39,14 @@ pub(super) async fn connect_any(servers: &[Arc<ConnectOptions>], canary: &str) -
                 hatch(session, canary).await
             };
             match timeout(limit, session).await {
-                Ok(Ok(session)) => return Ok(session),
+                Ok(Ok(mut session)) => {
+                    if looks {
+                        let only = ConnectOptions { hosts: vec![host.clone()], ..ConnectOptions::clone(options) };
+                        let found = timeout(LOOK_TIMEOUT, between(&Arc::new(only))).await;
+                        session.between = found.unwrap_or(Ok(Between::Nothing)).unwrap_or(Between::Nothing);
+                    }
+                    return Ok(session);
+                }
                 Ok(Err(error)) => last = error,
                 Err(_) => last = Error::ConnectTimeout,
             }
@@ -79,12 +93,19 @@ async fn login(stream: Stream, options: &ConnectOptions) -> Result<Session, Erro
         config.options(more);
     }
     let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(login_error)?;
-    Ok(Session { client: Arc::new(client), connection })
+    Ok(Session { between: Between::Nothing, client: Arc::new(client), connection })
 }
 
 fn login_error(error: tokio_postgres::Error) -> Error {
     match server_error(&error) {
-        Some(error) => Error::Login(Box::new(error)),
+        Some(mut error) => {
+            // "cannot execute LISTEN during recovery"
+            if error.code == "25006" {
+                let hint = "the server is a standby; name the primary, or all servers: the first that is none is taken";
+                error.hint.get_or_insert_with(|| hint.to_owned());
+            }
+            Error::Login(Box::new(error))
+        }
         None => Error::Authentication(describe(&error)),
     }
 }

@@ -86,6 +86,11 @@ pub enum Event {
         /// Whether there was a connection before.
         again: bool,
     },
+    /// There is a pooler in between: said at the start.
+    Pooled {
+        /// Whether it lends servers for a transaction, so that notifications are lost.
+        by_transaction: bool,
+    },
     /// PostgreSQL does not let us listen to a channel.
     Refused {
         /// Its name.

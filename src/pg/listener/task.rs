@@ -12,6 +12,7 @@ use tokio_postgres::{AsyncMessage, Client};
 
 use super::connect::{Session, connect_any, describe, server_error, statement};
 use super::{Answer, Command, Counters, Event, Events, Interest, ListenError, ListenerOptions, Notification, Sink};
+use crate::pg::pooler::Between;
 use crate::pg::sql::{quote_identifier, quote_literal};
 use crate::server::clock;
 
@@ -155,7 +156,8 @@ impl Task {
 
     async fn connect(&mut self) -> Result<Session, Leave> {
         let (servers, canary) = (self.options.servers.clone(), self.canary.clone());
-        let connected = self.commands_until(async move { connect_any(&servers, &canary).await });
+        let looks = !self.was_up;
+        let connected = self.commands_until(async move { connect_any(&servers, &canary, looks).await });
         match connected.await {
             None => Err(Leave::NoHandles),
             Some(Err(error)) => Err(Leave::Lost(error.to_string())),
@@ -165,7 +167,10 @@ impl Task {
 
     /// Everything while a connection lasts.
     async fn serve(&mut self, session: Session) -> Leave {
-        let Session { client, mut connection } = session;
+        let Session { between, client, mut connection } = session;
+        if between != Between::Nothing {
+            (self.events)(Event::Pooled { by_transaction: between == Between::TransactionPooler });
+        }
         let mut round_trip: Option<RoundTrip> = None;
         let mut flight = Flight::default();
         let mut next_canary = clock::instant();

@@ -156,6 +156,7 @@ fn comes_back_after_the_server_and_was_there_before_it() {
                 Event::Down { channels, .. } => format!("down {channels}"),
                 Event::Up { channels, again } => format!("up {channels} {again}"),
                 Event::Refused { channel, error } => format!("refused {channel} {error}"),
+                Event::Pooled { by_transaction } => format!("pooled {by_transaction}"),
             })
             .collect();
         assert_eq!(shapes, ["down 1", "up 1 false", "down 2", "up 3 true", "down 3", "up 4 true"]);
