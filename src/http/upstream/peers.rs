@@ -68,8 +68,24 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// A server of which nothing is known yet.
+    fn new(id: u32, mut server: Server) -> Self {
+        // Sums of weights are to fit.
+        server.weight = server.weight.min(i64::from(u32::MAX));
+        Self {
+            id,
+            conns: 0,
+            current_weight: 0,
+            effective_weight: server.weight,
+            fails: 0,
+            accessed: Duration::ZERO,
+            checked: Duration::ZERO,
+            server,
+        }
+    }
+
     /// Whether it may be given a request now.
-    pub fn is_up(&self, now: Duration) -> bool {
+    fn is_up(&self, now: Duration) -> bool {
         let server = &self.server;
         let rests = server.max_fails > 0
             && self.fails >= server.max_fails
@@ -79,7 +95,7 @@ impl Peer {
     }
 
     /// Notes that it was chosen: after its rest one request tries it, not all.
-    pub fn chosen(&mut self, now: Duration) {
+    fn chosen(&mut self, now: Duration) {
         if now.saturating_sub(self.checked) > self.server.fail_timeout {
             self.checked = now;
         }
@@ -93,21 +109,35 @@ pub struct Level {
     pub peers: Vec<Peer>,
     /// Whether there is but one server in the whole group: it is never left out for its failures.
     pub is_single: bool,
+    ring: Option<Ring>,
 }
 
+/// Points on a circle of hashes, in order, with the place of the first server that is written as the point's.
+pub type Ring = Arc<[(u32, usize)]>;
+
 impl Level {
+    /// Servers, in the order of the file.
+    pub fn new(peers: Vec<Peer>) -> Self {
+        Self { peers, ..Self::default() }
+    }
+
     /// Chooses by nginx's smooth weighted round robin; says its place.
-    pub fn round_robin(&mut self, selection: &mut Selection, now: Duration) -> Option<usize> {
+    pub fn round_robin(&mut self, selection: &Selection, now: Duration) -> Option<usize> {
         if self.is_single {
-            let server = &self.peers.first()?.server;
-            let is_full = server.max_conns > 0 && self.peers[0].conns >= server.max_conns;
-            return (!server.down && !is_full).then_some(0);
+            let peer = self.peers.first()?;
+            let is_full = peer.server.max_conns > 0 && peer.conns >= peer.server.max_conns;
+            return (!peer.server.down && !is_full).then_some(0);
         }
+        self.in_turn(|peer| selection.may_try(peer, now))
+    }
+
+    /// The next of some servers, by their weights.
+    pub fn in_turn(&mut self, is_meant: impl Fn(&Peer) -> bool) -> Option<usize> {
         let mut total = 0;
         let mut best: Option<usize> = None;
         for at in 0..self.peers.len() {
             let peer = &mut self.peers[at];
-            if selection.has_tried(peer.id) || !peer.is_up(now) {
+            if !is_meant(peer) {
                 continue;
             }
             peer.current_weight += peer.effective_weight;
@@ -120,10 +150,26 @@ impl Level {
                 best = Some(at);
             }
         }
-        let best = best?;
-        self.peers[best].current_weight -= total;
-        self.peers[best].chosen(now);
-        Some(best)
+        self.peers[best?].current_weight -= total;
+        best
+    }
+
+    /// The sum of the weights.
+    pub fn weight(&self) -> i64 {
+        self.peers.iter().map(|peer| peer.server.weight).sum()
+    }
+
+    /// The place of the server in whose share a number below [`Self::weight`] falls, when shares lie side by side.
+    pub fn at_weight(&self, mut number: i64) -> Option<usize> {
+        self.peers.iter().position(|peer| {
+            number -= peer.server.weight;
+            number < 0
+        })
+    }
+
+    /// The circle for consistent hashing, which is made where it is first asked for.
+    pub fn ring(&mut self, make: impl FnOnce(&[Peer]) -> Ring) -> Ring {
+        Arc::clone(self.ring.get_or_insert_with(|| make(&self.peers)))
     }
 }
 
@@ -134,8 +180,12 @@ pub struct Selection {
     in_backup: bool,
     /// What of the request the choice depends on ([`Balancer::key`]).
     pub key: Bytes,
-    /// For the balancer: what it has come to in choices before.
-    pub state: u64,
+    /// For the balancer: the hash that it has come to in choices before.
+    pub hash: u32,
+    /// For the balancer: how often it has hashed.
+    pub rounds: u32,
+    /// For the balancer: how many of the servers that it came to could not be used.
+    pub misses: u32,
 }
 
 impl Selection {
@@ -144,9 +194,9 @@ impl Selection {
         Self { key, ..Self::default() }
     }
 
-    /// Whether a server had this request already.
-    pub fn has_tried(&self, id: u32) -> bool {
-        self.tried.contains(&id)
+    /// Whether a server may be given this request now.
+    pub fn may_try(&self, peer: &Peer, now: Duration) -> bool {
+        !self.tried.contains(&peer.id) && peer.is_up(now)
     }
 }
 
@@ -199,20 +249,9 @@ pub struct Group {
 impl Group {
     /// A group of servers.
     pub fn new(servers: &[Server]) -> Self {
-        let mut group = Self::default();
-        for (id, server) in (0..).zip(servers) {
-            let level = if server.backup { &mut group.backup } else { &mut group.primary };
-            level.peers.push(Peer {
-                id,
-                server: server.clone(),
-                conns: 0,
-                current_weight: 0,
-                effective_weight: server.weight,
-                fails: 0,
-                accessed: Duration::ZERO,
-                checked: Duration::ZERO,
-            });
-        }
+        let peers = (0..).zip(servers).map(|(id, server)| Peer::new(id, server.clone()));
+        let (backup, primary) = peers.partition(|peer| peer.server.backup);
+        let mut group = Self { primary: Level::new(primary), backup: Level::new(backup) };
         group.primary.is_single = group.primary.peers.len() == 1 && group.backup.peers.is_empty();
         group
     }
@@ -230,10 +269,11 @@ impl Group {
         }
         if chosen.is_none() && !self.backup.peers.is_empty() {
             selection.in_backup = true;
-            chosen = self.backup.round_robin(selection, now);
+            chosen = balancer.choose(&mut self.backup, selection, now);
         }
         let level = if selection.in_backup { &mut self.backup } else { &mut self.primary };
         let peer = level.peers.get_mut(chosen?)?;
+        peer.chosen(now);
         peer.conns += 1;
         selection.tried.push(peer.id);
         Some(Chosen { id: peer.id, target: Arc::clone(&peer.server.target) })

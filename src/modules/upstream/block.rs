@@ -4,6 +4,7 @@ use std::net::ToSocketAddrs;
 use std::sync::Arc;
 
 use super::keepalive::Times;
+use super::method::Method;
 use crate::config::value::{AddressError, parse_address, parse_number, parse_size};
 use crate::config::{
     Args, Body, Builder, Call, Contexts, Cx, Diagnostic, Directive, Fault, ListenAddress, Merge, Position, Section,
@@ -62,6 +63,10 @@ pub(super) const COMMANDS: &[Directive] = &[
         apply: zone,
         ..Directive::BASE
     },
+    super::hash::COMMAND,
+    super::ip_hash::COMMAND,
+    super::least_conn::COMMAND,
+    super::random::COMMAND,
 ];
 
 /// The servers of an upstream; `None` where it has none of this kind.
@@ -73,9 +78,9 @@ pub struct Block(pub Option<Arc<Upstream>>);
 pub struct RawBlock {
     name: String,
     servers: Vec<Written>,
-    keepalive: Option<usize>,
+    pub(super) keepalive: Option<usize>,
     /// How servers are chosen; `None`: in turn.
-    pub balancer: Option<Arc<dyn Balancer>>,
+    pub(super) method: Option<Method>,
 }
 
 /// A `server` as it was written.
@@ -119,7 +124,10 @@ impl Section for Block {
             time: *times.time,
             timeout: *times.timeout,
         });
-        let balancer = raw.balancer.clone().unwrap_or_else(|| Arc::new(RoundRobin));
+        let balancer: Arc<dyn Balancer> = match &raw.method {
+            Some(method) => Arc::clone(&method.balancer),
+            None => Arc::new(RoundRobin),
+        };
         Self(Some(Arc::new(Upstream::new(&raw.name, &servers, balancer, keepalive))))
     }
 
@@ -188,12 +196,23 @@ fn server(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
         }
         Err(error) => return Err(Fault::new(format!("{} in upstream \"{written}\"", error.words())).word(0)),
     };
+    let allows_backup = cx.edit::<Block>().method.as_ref().is_none_or(|method| method.allows_backup);
     let mut server = Server::plain(address, &written);
     for index in 1..call.len() {
         let word = call.text(index);
-        let is_later = matches!(&*word, "resolve") || word.starts_with("service=") || word.starts_with("route=");
+        if word == "backup" && !allows_backup {
+            let message = format!("balancing method does not support parameter \"{word}\"");
+            return Err(Fault::new(message).word(index));
+        }
+        let is_later = matches!(&*word, "resolve") || word.starts_with("service=");
         if !is_later && server_parameter(&word, &mut server).is_none() {
-            return Err(Fault::new(format!("invalid parameter \"{word}\"")).word(index));
+            let fault = Fault::new(format!("invalid parameter \"{word}\"")).word(index);
+            let is_commercial = ["slow_start=", "route=", "drain"].iter().any(|known| word.starts_with(known));
+            return Err(if is_commercial {
+                fault.help("nginx's commercial version has it, Pushgate has not")
+            } else {
+                fault
+            });
         }
     }
     let mut group = String::new();

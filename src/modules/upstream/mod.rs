@@ -1,7 +1,12 @@
 //! ngx_http_upstream_module: the `upstream` block, its servers, and how connections to them are kept.
 
 mod block;
+mod hash;
+mod ip_hash;
 mod keepalive;
+mod least_conn;
+mod method;
+mod random;
 mod sizes;
 mod url;
 mod variables;
