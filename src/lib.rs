@@ -13,3 +13,4 @@ pub mod modules;
 pub mod pg;
 pub mod server;
 pub mod sys;
+pub mod tls;

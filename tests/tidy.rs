@@ -36,10 +36,11 @@ fn the_parser_knows_no_directive() {
 
 #[test]
 fn the_engines_know_neither_http_nor_configuration() {
-    hold_imports("hub and pg take and give plain values", |source, path| {
+    hold_imports("hub, pg and tls take and give plain values", |source, path| {
         let foreign: &[&str] = match source.path.split('/').nth(1)? {
             "hub" => &["http", "config", "compile", "modules", "pg"],
             "pg" => &["http", "config", "compile", "modules", "hub"],
+            "tls" => &["http", "config", "compile", "modules", "hub", "pg"],
             _ => return None,
         };
         Some(foreign.contains(&path.first()?.as_str()))

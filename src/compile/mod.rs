@@ -15,6 +15,8 @@ use crate::config::{
     Config, Diagnostic, ListenAddress, ListenOptions, LocationDef, LocationKind, ScopeId, ServerDef, Settings,
     Severity, Variable,
 };
+use crate::http::tls::settings::Tls;
+use crate::http::tls::{Loader, ServerSide};
 use crate::http::{Handler, Module, Phase, content};
 
 /// Names a server.
@@ -36,6 +38,8 @@ pub struct Compiled {
     pub servers: Vec<Server>,
     /// Whether somewhere `$sent_http_…` is read, for which a request must keep its answer's headers.
     pub reads_sent_headers: bool,
+    /// Whether somewhere `$ssl_ciphers` or `$ssl_curves` is read, for which a connection must keep what the client offered.
+    pub reads_offers: bool,
     locations: Vec<Location>,
 }
 
@@ -67,6 +71,8 @@ pub struct Server {
     pub tree: LocationTree,
     /// Its named locations.
     pub named: HashMap<Box<[u8]>, LocationId>,
+    /// How it speaks TLS.
+    pub tls: Option<ServerSide>,
 }
 
 /// A location, or a server's own settings.
@@ -130,7 +136,13 @@ impl Phases {
 impl Compiled {
     /// Compiles a configuration; new findings are added to its diagnostics.
     pub fn new(mut config: Config) -> Self {
-        let (listeners, findings) = listeners(&config);
+        let mut findings = Vec::new();
+        let mut loader = Loader::default();
+        let sides = config.built.model.servers.iter();
+        let sides: Vec<_> =
+            sides.map(|server| ServerSide::new(&config, server.scope, &mut loader, &mut findings)).collect();
+        let listeners = listeners(&config, &mut findings);
+        bare_listeners(&config, &listeners, &mut findings);
         config.built.diagnostics.extend(findings);
         let servers = config.built.model.servers.len();
         let id = |location: usize| LocationId(u32::try_from(servers + location).expect("fewer than 2^32 locations"));
@@ -138,7 +150,7 @@ impl Compiled {
 
         let mut locations: Vec<Location> = Vec::with_capacity(servers + config.built.model.locations.len());
         let mut compiled_servers = Vec::with_capacity(servers);
-        for (number, server) in config.built.model.servers.iter().enumerate() {
+        for ((number, server), tls) in config.built.model.servers.iter().enumerate().zip(sides) {
             let server_id = ServerId(u32::try_from(number).expect("fewer than 2^32 servers"));
             locations.push(Location {
                 scope: server.scope,
@@ -155,6 +167,7 @@ impl Compiled {
                 name: first_name(server),
                 tree: trees(&server.locations),
                 named: named(&config, &server.locations, &id),
+                tls,
             });
         }
         for location in &config.built.model.locations {
@@ -162,7 +175,9 @@ impl Compiled {
         }
         let is_sent_header = |variable: &Variable| matches!(&variable.source, crate::config::Source::BuiltIn { row, .. } if row.name == "sent_http_");
         let reads_sent_headers = config.variables.iter().any(is_sent_header);
-        Self { config, reads_sent_headers, listeners, servers: compiled_servers, locations }
+        let is_offer = |variable: &Variable| matches!(&*variable.name, "ssl_ciphers" | "ssl_curves");
+        let reads_offers = config.variables.iter().any(is_offer);
+        Self { config, reads_sent_headers, reads_offers, listeners, servers: compiled_servers, locations }
     }
 
     /// What listens on an address.
@@ -263,9 +278,8 @@ fn named(config: &Config, numbers: &[usize], id: &dyn Fn(usize) -> LocationId) -
 }
 
 /// Gathers the servers of each address.
-fn listeners(config: &Config) -> (Vec<Listener>, Vec<Diagnostic>) {
+fn listeners(config: &Config, findings: &mut Vec<Diagnostic>) -> Vec<Listener> {
     let mut listeners: Vec<Listener> = Vec::new();
-    let mut findings = Vec::new();
     for (number, server) in config.built.model.servers.iter().enumerate() {
         let id = ServerId(u32::try_from(number).expect("fewer than 2^32 servers"));
         for listen in &server.listens {
@@ -301,5 +315,31 @@ fn listeners(config: &Config) -> (Vec<Listener>, Vec<Diagnostic>) {
             }
         }
     }
-    (listeners, findings)
+    listeners
+}
+
+/// Finds servers that are to speak TLS and have no certificate for it.
+fn bare_listeners(config: &Config, listeners: &[Listener], findings: &mut Vec<Diagnostic>) {
+    let settings = |server: &ServerDef| config.settings(server.scope).get::<Tls>();
+    let has_certificate = |server: &ServerDef| !settings(server).certificates.0.is_empty();
+    for listener in listeners.iter().filter(|listener| listener.ssl) {
+        let servers = &config.built.model.servers;
+        let default = &servers[listener.default_server.0 as usize];
+        let bare = match (has_certificate(default), *settings(default).reject_handshake) {
+            (true, _) => continue,
+            (false, false) => Some(default),
+            // If the default server has none, all others must have one.
+            (false, true) => servers.iter().find(|server| {
+                let is_here = server.listens.iter().any(|listen| listen.address == listener.address);
+                is_here && !has_certificate(server) && !*settings(server).reject_handshake
+            }),
+        };
+        let Some(bare) = bare else { continue };
+        let message = "no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive";
+        let finding = Diagnostic::emerg("no-certificate", message);
+        findings.push(match config.built.scope(bare.scope).at {
+            Some(at) => finding.at(at),
+            None => finding,
+        });
+    }
 }

@@ -1,27 +1,24 @@
 //! A client's connection: its addresses, its socket, and what was read ahead.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::net::{TcpStream, UnixStream};
-use tokio_util::io::poll_read_buf;
 
+use super::stream::Stream;
+use super::tls::Security;
 use crate::server::clock::{self, Moment};
+use crate::tls::channel::Channel;
 
 /// How much is read at once.
 const READ_SIZE: usize = 4096;
-
-/// How many pieces leave in one system call.
-const MAX_SLICES: usize = 8;
 
 /// So much of answers is kept back to leave together.
 const MAX_HELD: usize = 16 * 1024;
@@ -46,6 +43,8 @@ pub struct Connection {
     pub requests: Cell<u64>,
     /// Until when it waits for a request, while it does.
     pub(super) waits_until: Cell<Option<Moment>>,
+    /// How it is secured, once that is known; empty where TLS is not spoken.
+    pub(super) security: OnceCell<Security>,
     stream: RefCell<Option<Rc<RefCell<Stream>>>>,
     buffer: RefCell<BytesMut>,
     /// Answers that leave together with the next: the client has sent that request already.
@@ -79,97 +78,6 @@ impl Peer {
     }
 }
 
-/// A socket.
-#[derive(Debug)]
-pub enum Stream {
-    /// Over IP.
-    Tcp(TcpStream),
-    /// In the file system.
-    Unix(UnixStream),
-}
-
-impl Stream {
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(stream) => stream.poll_read_ready(cx),
-            Self::Unix(stream) => stream.poll_read_ready(cx),
-        }
-    }
-
-    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(stream) => stream.poll_write_ready(cx),
-            Self::Unix(stream) => stream.poll_write_ready(cx),
-        }
-    }
-
-    /// Reads once. A read that does not fill the buffer tells tokio that there is no more: `try_read` would need a second
-    /// call to learn it.
-    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Tcp(stream) => poll_read_buf(Pin::new(stream), cx, buffer),
-            Self::Unix(stream) => poll_read_buf(Pin::new(stream), cx, buffer),
-        }
-    }
-
-    fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.try_write(bytes),
-            Self::Unix(stream) => stream.try_write(bytes),
-        }
-    }
-
-    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.try_write_vectored(slices),
-            Self::Unix(stream) => stream.try_write_vectored(slices),
-        }
-    }
-
-    /// Writes what the socket takes now; `false`: not all.
-    fn try_write_all(&self, pieces: &mut [Bytes]) -> io::Result<bool> {
-        let mut at = 0;
-        loop {
-            while pieces.get(at).is_some_and(Bytes::is_empty) {
-                at += 1;
-            }
-            let rest = &mut pieces[at..];
-            if rest.is_empty() {
-                return Ok(true);
-            }
-            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-            for (slice, piece) in slices.iter_mut().zip(rest.iter()) {
-                *slice = IoSlice::new(piece);
-            }
-            let mut written = match self.try_write(&slices[..rest.len().min(MAX_SLICES)]) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                written => written?,
-            };
-            for piece in rest {
-                let step = written.min(piece.len());
-                piece.advance(step);
-                written -= step;
-            }
-        }
-    }
-
-    fn into_fd(self) -> io::Result<OwnedFd> {
-        match self {
-            Self::Tcp(stream) => stream.into_std().map(OwnedFd::from),
-            Self::Unix(stream) => stream.into_std().map(OwnedFd::from),
-        }
-    }
-}
-
-impl AsFd for Stream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(stream) => stream.as_fd(),
-            Self::Unix(stream) => stream.as_fd(),
-        }
-    }
-}
-
 impl Connection {
     /// A connection that was just accepted.
     pub fn new(number: u64, stream: Stream, peer: Peer, local: Option<SocketAddr>, listener: usize) -> Self {
@@ -187,6 +95,7 @@ impl Connection {
             accepted: clock::now(),
             requests: Cell::new(1),
             waits_until: Cell::new(None),
+            security: OnceCell::new(),
             stream: RefCell::default(),
             buffer: RefCell::default(),
             held: RefCell::default(),
@@ -229,7 +138,7 @@ impl Connection {
         ready!(stream.poll_readable(cx))?;
         let mut buffer = self.buffer.borrow_mut();
         buffer.reserve(READ_SIZE);
-        let read = stream.poll_read(cx, &mut buffer);
+        let read = stream.poll_fill(cx, &mut buffer);
         if read.is_pending() && buffer.is_empty() {
             *buffer = BytesMut::new();
         }
@@ -261,11 +170,7 @@ impl Connection {
     /// Writes what the socket takes of some bytes, and says how much that was.
     pub(super) fn poll_send(&self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<usize>> {
         let stream = self.stream()?;
-        let mut stream = stream.borrow_mut();
-        let written = match &mut *stream {
-            Stream::Tcp(stream) => ready!(tokio::io::AsyncWrite::poll_write(Pin::new(stream), cx, bytes))?,
-            Stream::Unix(stream) => ready!(tokio::io::AsyncWrite::poll_write(Pin::new(stream), cx, bytes))?,
-        };
+        let written = ready!(stream.borrow_mut().poll_send(cx, bytes))?;
         bytes.advance(written);
         Poll::Ready(Ok(written))
     }
@@ -301,7 +206,15 @@ impl Connection {
                 Poll::Pending => break,
             }
         }
+        if let Poll::Ready(sent) = self.poll_sent(cx) {
+            sent?;
+        }
         Ok(())
+    }
+
+    /// Has the socket take what was written.
+    pub(super) fn poll_sent(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream()?.borrow_mut().poll_sent(cx)
     }
 
     /// What was read and not yet used.
@@ -321,7 +234,7 @@ impl Connection {
 
     /// Sends what the socket takes now, and says how much that was.
     pub(super) fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self.stream()?.borrow().try_send(bytes) {
+        match self.stream()?.borrow_mut().try_send(bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
             sent => sent,
         }
@@ -338,7 +251,7 @@ impl Connection {
 
     async fn write_all(&self, pieces: &mut [Bytes], timeout: Duration) -> io::Result<()> {
         let stream = self.stream()?;
-        while !stream.borrow().try_write_all(pieces)? {
+        while !stream.borrow_mut().try_write_all(pieces)? {
             let writable = poll_fn(|cx| stream.borrow().poll_writable(cx));
             clock::timeout(timeout, writable).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
         }
@@ -347,13 +260,30 @@ impl Connection {
 
     /// Says that nothing more will be sent.
     pub(super) fn shutdown_write(&self) -> io::Result<()> {
-        let stream = self.stream()?;
-        socket2::SockRef::from(&*stream.borrow()).shutdown(std::net::Shutdown::Write)
+        self.stream()?.borrow_mut().shutdown_write()
     }
 
-    /// Gives the socket away, with what was read from it ahead.
-    pub(super) fn detach(&self) -> io::Result<(OwnedFd, Bytes)> {
+    /// Whether all that was sent is on its way.
+    pub(super) fn is_flushed(&self) -> io::Result<bool> {
+        self.stream()?.borrow_mut().try_flush()
+    }
+
+    /// Tells the client that this is the end, where TLS has a word for it.
+    pub(super) fn say_goodbye(&self) {
+        if let Ok(stream) = self.stream() {
+            stream.borrow_mut().say_goodbye();
+        }
+    }
+
+    /// Puts bytes in front of what will be read.
+    pub(super) fn put_back(&self, bytes: &[u8]) {
+        self.buffer.borrow_mut().extend_from_slice(bytes);
+    }
+
+    /// Gives the socket away, with what is spoken on it and what was read from it ahead.
+    pub(super) fn detach(&self) -> io::Result<(OwnedFd, Option<Box<Channel>>, Bytes)> {
         let stream = self.stream.take().and_then(Rc::into_inner).ok_or(io::ErrorKind::NotConnected)?;
-        Ok((stream.into_inner().into_fd()?, self.buffer.take().freeze()))
+        let (socket, channel) = stream.into_inner().into_parts()?;
+        Ok((socket, channel, self.buffer.take().freeze()))
     }
 }

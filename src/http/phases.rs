@@ -36,10 +36,22 @@ enum Outcome {
 impl Request {
     /// Makes the answer: phases, error pages and jumps inside the server, and then the filters.
     pub async fn run(&mut self) -> Response {
+        self.run_from(None).await
+    }
+
+    /// The same for a request that is refused: what `error_page` says of the status.
+    pub(super) async fn run_refused(&mut self, status: u16) -> Response {
+        self.run_from(Some(status)).await
+    }
+
+    async fn run_from(&mut self, mut refused: Option<u16>) -> Response {
         let mut stage = Stage::Start;
         let mut is_page = true;
         let mut response = loop {
-            let outcome = self.walk(stage).await;
+            let outcome = match refused.take() {
+                Some(status) => Outcome::Status(status),
+                None => self.walk(stage).await,
+            };
             let special = match outcome {
                 Outcome::Answer(response) => {
                     is_page = false;

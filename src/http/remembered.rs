@@ -3,6 +3,7 @@
 //! A subscriber stays for hours and its hooks need what it asked: its arguments, headers, address. A [`Remembered`] keeps
 //! the head as the bytes it came in, which is a third of what a parsed one takes, and parses it again when it is needed.
 
+use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use super::connection::{Connection, Peer};
 use super::request::Request;
 use super::settings::Heads;
+use super::tls::Security;
 use super::wire::head::parser::{HeadOptions, HeadParser, Progress};
 use crate::compile::{Compiled, Listener};
 use crate::config::ListenAddress;
@@ -26,6 +28,7 @@ pub struct Remembered {
     local: Option<SocketAddr>,
     connection: u64,
     listener: u32,
+    security: OnceCell<Security>,
 }
 
 impl Request {
@@ -38,6 +41,7 @@ impl Request {
             local: self.connection.local,
             connection: self.connection.number,
             listener: u32::try_from(self.connection.listener).unwrap_or(u32::MAX),
+            security: self.connection.security.clone(),
         }
     }
 }
@@ -50,7 +54,8 @@ impl Remembered {
         let settings = compiled.settings(compiled.server_location(listener.default_server));
         let options = HeadOptions::of(settings.get::<Heads>());
         let Progress::Complete { head, .. } = HeadParser::new().parse(&self.head, &options) else { return None };
-        let connection = Connection::gone(self.connection, self.peer.clone(), self.local, self.listener as usize);
+        let mut connection = Connection::gone(self.connection, self.peer.clone(), self.local, self.listener as usize);
+        connection.security = self.security.clone();
         let origin = super::serve::begin(&Rc::new(connection), compiled, listener, head, clock::now());
         Some(origin.background(uri, &self.args))
     }

@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 use super::request::Request;
 use super::upstream::tunnel::Tunnel;
+use crate::tls::channel::Channel;
 
 /// What a handler answers; filters change it before it is sent.
 #[derive(Debug, Default)]
@@ -171,6 +172,8 @@ pub type Takeover = Box<dyn FnOnce(Detached, &mut Request)>;
 pub struct Detached {
     /// The socket, non-blocking.
     pub socket: OwnedFd,
+    /// What is spoken on it, if it is TLS.
+    pub channel: Option<Box<Channel>>,
     /// What was read from it beyond the request.
     pub leftover: Bytes,
     /// The answer's head, if it is still to be sent.

@@ -79,7 +79,7 @@ pub(super) async fn response(
     }
     let sent = if body.is_none() && pace.is_none() { request.connection.try_send(&out)? } else { 0 };
     request.sent.bytes += sent as u64;
-    if body.is_none() && sent == out.len() {
+    if body.is_none() && sent == out.len() && request.connection.is_flushed()? {
         site.scratch.replace(out);
         return Ok(keepalive);
     }
@@ -213,9 +213,12 @@ fn absolute(request: &Request, pages: &Pages, location: &Bytes) -> Bytes {
         (b"", Some(address)) => address.ip().to_string().into(),
         (host, _) => Bytes::copy_from_slice(host),
     };
-    let mut url = BytesMut::from(&b"http://"[..]);
+    let scheme = request.connection.scheme();
+    let mut url = BytesMut::from(scheme.as_bytes());
+    url.extend_from_slice(b"://");
     url.extend_from_slice(&host);
-    if let Some(port) = local.map(|address| address.port()).filter(|port| *port != 80 && *pages.port_in_redirect) {
+    let usual = if scheme == "https" { 443 } else { 80 };
+    if let Some(port) = local.map(|address| address.port()).filter(|port| *port != usual && *pages.port_in_redirect) {
         url.extend_from_slice(format!(":{port}").as_bytes());
     }
     url.extend_from_slice(location);

@@ -15,6 +15,7 @@ use super::request::Request;
 use super::response::{Body, Detached, Response};
 use super::send;
 use super::settings::{Heads, Keepalive, Lingering, Sending};
+use super::tls;
 use super::upstream::tunnel::{Ended, Tunnel};
 use super::wire::date::DateCache;
 use super::wire::head::RequestHead;
@@ -48,6 +49,15 @@ impl std::fmt::Debug for Site {
     }
 }
 
+/// A request that is not carried out.
+#[derive(Clone, Copy, Debug)]
+enum Refused {
+    /// It could not be read: the page for this status is all that it gets.
+    Bad(u16),
+    /// It was read, and is not wanted on its connection; `error_page` may say what it gets.
+    Whole(u16),
+}
+
 /// How a request ended.
 enum After {
     /// The connection carries the next one, if that begins within this time.
@@ -73,6 +83,13 @@ pub async fn serve(site: Rc<Site>, connection: Rc<Connection>, address: Arc<List
         return;
     };
     let _place = site.idle.enter(&connection);
+    let _goodbye = Goodbye(&connection);
+    if listener(&accepted, &connection, &address).is_some_and(|listener| listener.ssl) {
+        let Some(listener) = listener(&accepted, &connection, &address) else { return };
+        if !Box::pin(tls::accept(&connection, &accepted, listener, patience)).await {
+            return;
+        }
+    }
     let mut accepted = Some(accepted);
     loop {
         if connection.buffered().is_empty() && !wait(&site, &connection, patience, accepted.is_some()).await {
@@ -99,6 +116,15 @@ pub async fn serve(site: Rc<Site>, connection: Rc<Connection>, address: Arc<List
     }
 }
 
+/// Says to the client that this is the end, whatever way the end is come to.
+struct Goodbye<'c>(&'c Connection);
+
+impl Drop for Goodbye<'_> {
+    fn drop(&mut self) {
+        self.0.say_goodbye();
+    }
+}
+
 /// The listener that the connection came by; a reload may have moved it, or given it up.
 fn listener<'c>(compiled: &'c Compiled, connection: &Connection, address: &ListenAddress) -> Option<&'c Listener> {
     let same = |listener: &&Listener| listener.address == *address;
@@ -115,7 +141,7 @@ async fn next_request(
     connection: &Rc<Connection>,
     compiled: &Arc<Compiled>,
     listener: &Listener,
-) -> Option<(Box<Request>, Option<u16>)> {
+) -> Option<(Box<Request>, Option<Refused>)> {
     let heads = heads(compiled, listener);
     let options = HeadOptions::of(heads);
     let started = clock::now();
@@ -125,13 +151,15 @@ async fn next_request(
         match progress {
             Progress::Complete { head, consumed } => {
                 connection.consume(consumed);
-                return Some((begin(connection, compiled, listener, head, started), None));
+                let request = begin(connection, compiled, listener, head, started);
+                let refusal = connection.refusal(&request);
+                return Some((request, refusal.map(Refused::Whole)));
             }
             Progress::Bad(refusal) => {
                 let request = begin(connection, compiled, listener, refusal.head, started);
                 let reason = String::from_utf8_lossy(&refusal.reason).into_owned();
                 request.log(Level::Info, &format!("{reason} while {}", refusal.action));
-                return Some((request, Some(refusal.status)));
+                return Some((request, Some(Refused::Bad(refusal.status))));
             }
             Progress::Incomplete => {}
         }
@@ -174,9 +202,14 @@ pub(super) fn begin(
     started: Moment,
 ) -> Box<Request> {
     connection.requests.set(connection.requests.get() + 1);
+    // Without a host, that of the handshake counts.
+    let host = match (head.host(), connection.tls().and_then(|tls| tls.server_name.as_deref())) {
+        (b"", Some(name)) => name.as_bytes(),
+        (host, _) => host,
+    };
     let found = match listener.names.is_empty() {
         true => None,
-        false => listener.names.find(&Bytes::copy_from_slice(head.host())),
+        false => listener.names.find(&Bytes::copy_from_slice(host)),
     };
     let (server, captures) = found.unwrap_or((listener.default_server, None));
     let request = Box::new(Request::new(Rc::clone(connection), Arc::clone(compiled), server, head, started));
@@ -187,16 +220,20 @@ pub(super) fn begin(
 }
 
 /// Answers a request and says what becomes of the connection.
-async fn answer(site: &Site, mut request: Box<Request>, refused: Option<u16>) -> After {
+async fn answer(site: &Site, mut request: Box<Request>, refused: Option<Refused>) -> After {
     let mut response = match refused {
-        Some(status) => refuse(&mut request, status),
+        Some(Refused::Bad(status)) => refuse(&mut request, status),
+        Some(Refused::Whole(status)) => request.run_refused(status).await,
         None => run(&mut request).await,
     };
     // What came with the head is looked at before the answer leaves, as in nginx; the rest of a body nobody read is not.
     if request.has_bad_chunks() {
         response = refuse(&mut request, 400);
     }
-    let keepalive = refused.is_none() && !request.must_close && !response.close && wants_next(site, &request);
+    let keepalive = !matches!(refused, Some(Refused::Bad(_)))
+        && !request.must_close
+        && !response.close
+        && wants_next(site, &request);
     let after = send(site, &mut request, &mut response, keepalive).await;
     for handler in Phases::get().of(Phase::Log) {
         handler(&mut request);
@@ -338,8 +375,8 @@ async fn take_over(
     let held = request.connection.take_held();
     let head = if held.is_empty() { head } else { Bytes::from([&held[..], &head[..]].concat()) };
     match request.connection.detach() {
-        Ok((socket, leftover)) => {
-            take(Detached { socket, leftover, head }, request);
+        Ok((socket, channel, leftover)) => {
+            take(Detached { socket, channel, leftover, head }, request);
             After::Gone
         }
         Err(error) => {

@@ -30,6 +30,7 @@ pub mod realip;
 pub mod rewrite;
 pub mod set_misc;
 pub mod split_clients;
+pub mod ssl;
 pub mod static_files;
 pub mod try_files;
 pub mod upstream;
@@ -57,6 +58,7 @@ pub static MODULES: &[Module] = &[
     map::MODULE,
     split_clients::MODULE,
     rewrite::MODULE,
+    ssl::MODULE,
     proxy::MODULE,
     params::MODULE,
     upstream::MODULE,

@@ -287,12 +287,12 @@ struct Accepted {
 impl Accepted {
     fn tcp(stream: TcpStream, peer: SocketAddr) -> io::Result<Self> {
         let own = Some(stream.local_addr()?);
-        Ok(Self { stream: Stream::Tcp(stream), peer: Peer::Ip(peer), own })
+        Ok(Self { stream: stream.into(), peer: Peer::Ip(peer), own })
     }
 
     fn unix(stream: UnixStream, path: Option<&Path>) -> Self {
         let path = path.map(Path::to_owned).unwrap_or_default();
-        Self { stream: Stream::Unix(stream), peer: Peer::Unix(path), own: None }
+        Self { stream: stream.into(), peer: Peer::Unix(path), own: None }
     }
 }
 

@@ -14,5 +14,6 @@ pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod pushgate;
 pub(crate) mod recipe;
+pub(crate) mod tls;
 pub(crate) mod wait;
 pub(crate) mod websocket;

@@ -98,6 +98,9 @@ impl Tunnel {
             sent(written? as u64);
             has_moved = true;
         }
+        if let Poll::Ready(Err(error)) = connection.poll_sent(cx) {
+            return Poll::Ready(Err(error));
+        }
         if to_upstream[0].is_empty() {
             match connection.poll_take(cx) {
                 Poll::Ready(Ok(bytes)) if bytes.is_empty() => return Poll::Ready(Ok(false)),

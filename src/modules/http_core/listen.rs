@@ -131,14 +131,6 @@ fn keepalive(value: &str) -> Option<Keepalive> {
 pub(super) fn finish(builder: &mut Builder) {
     let all: Vec<&ListenDef> = builder.model.servers.iter().flat_map(|server| &server.listens).collect();
     let mut findings = Vec::new();
-    for server in builder.model.servers.iter().filter(|server| server.listens.iter().any(|listen| listen.ssl)) {
-        let message = "no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive";
-        let finding = Diagnostic::emerg("no-certificate", message);
-        findings.push(match builder.scope(server.scope).at {
-            Some(at) => finding.at(at),
-            None => finding,
-        });
-    }
     for (index, listen) in all.iter().enumerate() {
         let Some(at) = listen.at else { continue };
         let same = || all[..index].iter().filter(|other| other.address == listen.address);

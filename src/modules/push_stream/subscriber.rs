@@ -329,7 +329,9 @@ impl Seat {
     pub(super) fn take(mut self, request: &Request, detached: crate::http::Detached) {
         let Some(id) = self.id.take() else { return };
         self.local.delivery.keep(id, request.all_kept());
-        if let Err(error) = self.local.delivery.adopt_with(id, detached.socket, detached.leftover, detached.head) {
+        let crate::http::Detached { socket, channel, leftover, head } = detached;
+        let connected = crate::server::delivery::Connected { socket, channel };
+        if let Err(error) = self.local.delivery.adopt_with(id, connected, leftover, head) {
             let message = format!("push stream module: a subscriber's connection could not be taken over: {error}");
             request.log(crate::server::log::Level::Alert, &message);
         }

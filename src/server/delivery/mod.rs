@@ -27,7 +27,6 @@ pub mod websocket;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +42,7 @@ use crate::hub::inbox::{Entry, Wake, WorkerId};
 use crate::hub::limits::Refused;
 use crate::server::delivery::reading::Progress;
 use crate::server::delivery::roster::Plan;
+pub use crate::server::delivery::socket::Connected;
 use crate::server::delivery::state::{Effect, News, State};
 use crate::server::delivery::subscriber::{Farewell, NewSubscriber, Reason, Settings, SubscriberId, Subscription};
 use crate::server::delivery::timers::moment;
@@ -111,15 +111,15 @@ impl Delivery {
     }
 
     /// Gives a subscriber its socket, with what was already read from it. Whoever accepted it has set its options.
-    pub fn adopt(&self, id: SubscriberId, socket: OwnedFd, leftover: Bytes) -> io::Result<()> {
-        self.adopt_with(id, socket, leftover, Bytes::new())
+    pub fn adopt(&self, id: SubscriberId, socket: impl Into<Connected>, leftover: Bytes) -> io::Result<()> {
+        self.adopt_with(id, socket.into(), leftover, Bytes::new())
     }
 
     /// The same, with the head of the answer still to be sent. Where nothing waits to be sent after it, it waits for what
     /// comes first.
-    pub fn adopt_with(&self, id: SubscriberId, socket: OwnedFd, leftover: Bytes, head: Bytes) -> io::Result<()> {
+    pub fn adopt_with(&self, id: SubscriberId, connected: Connected, leftover: Bytes, head: Bytes) -> io::Result<()> {
         let now = self.now();
-        let adopted = self.state.borrow_mut().adopt(id, socket, &leftover, head, now);
+        let adopted = self.state.borrow_mut().adopt(id, connected, &leftover, head, now);
         self.notify.notify_one();
         adopted
     }

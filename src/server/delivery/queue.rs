@@ -83,7 +83,7 @@ impl Queue {
     }
 
     /// Writes what the socket takes: true once it took all.
-    pub(super) fn flush(&mut self, socket: &Socket, now: Tick) -> Result<bool> {
+    pub(super) fn flush(&mut self, socket: &mut Socket, now: Tick) -> Result<bool> {
         while !self.parts.is_empty() {
             let mut slices = [IoSlice::new(&[]); PARTS];
             let count = self.parts.len().min(PARTS);
@@ -102,7 +102,12 @@ impl Queue {
                 return Ok(false);
             }
         }
-        Ok(true)
+        // What is encrypted and waits belongs to what was taken, and keeps the queue although it may be empty.
+        match socket.flush() {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn advance(&mut self, mut written: usize) {

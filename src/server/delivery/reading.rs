@@ -130,15 +130,16 @@ impl State {
             return None;
         }
         input.reads += 1;
-        let socket = subscriber.socket.as_ref()?;
-        match socket.read(buffer) {
+        let socket = subscriber.socket.as_mut()?;
+        let read = socket.read(buffer);
+        match read {
             Ok(0) => {
                 self.lose(id, Reason::Client);
                 None
             }
             Ok(count) => {
                 (input.begin, input.end) = (0, count);
-                input.drained = count < buffer.len() && !input.ended;
+                input.drained = socket.is_drained_by(count, buffer.len()) && !input.ended;
                 Some(Progress::More)
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Some(Progress::More),

@@ -33,12 +33,12 @@ impl State {
         if let Some(addition) = &job.addition {
             subscriber.sum.add(addition);
         }
-        let (Some(socket), None, Phase::Open) = (&subscriber.socket, &subscriber.queue, subscriber.phase) else {
+        let (Some(socket), None, Phase::Open) = (&mut subscriber.socket, &subscriber.queue, subscriber.phase) else {
             job.frames.iter().for_each(|frame| self.put(id, frame.clone(), now));
             return;
         };
         match socket.write(&job.batch) {
-            Ok(written) if written == job.batch.len() => subscriber.sent = now,
+            Ok(written) if written == job.batch.len() && socket.is_flushed() => subscriber.sent = now,
             Ok(written) => self.queue_rest(id, &job.frames, written, now),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
                 self.queue_rest(id, &job.frames, 0, now);
@@ -133,7 +133,7 @@ impl State {
         if subscriber.held {
             return;
         }
-        let (Some(socket), Some(queue)) = (&subscriber.socket, &mut subscriber.queue) else {
+        let (Some(socket), Some(queue)) = (&mut subscriber.socket, &mut subscriber.queue) else {
             return;
         };
         match queue.flush(socket, now) {

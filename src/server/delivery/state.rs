@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +20,7 @@ use crate::server::delivery::Clock;
 use crate::server::delivery::gzip::{self, Sum};
 use crate::server::delivery::queue::Queue;
 use crate::server::delivery::roster::{Plan, Rosters};
-use crate::server::delivery::socket::Socket;
+use crate::server::delivery::socket::{Connected, Socket};
 use crate::server::delivery::subscriber::{
     Closed, Farewell, Left, NewSubscriber, Phase, Protocol, Reading, Reason, Seat, Settings, Subscriber,
     SubscriberEvents, SubscriberId, Subscription,
@@ -218,12 +217,12 @@ impl State {
     pub(super) fn adopt(
         &mut self,
         id: SubscriberId,
-        socket: OwnedFd,
+        connected: Connected,
         leftover: &[u8],
         head: Bytes,
         now: Tick,
     ) -> std::io::Result<()> {
-        let watched = Socket::watch(socket, &self.registry, id.token());
+        let watched = Socket::watch(connected, &self.registry, id.token());
         let Some(subscriber) = self.subscribers.get_mut(id.slot as usize).filter(|s| s.serial == id.serial) else {
             return Ok(());
         };
@@ -426,7 +425,7 @@ impl State {
             return;
         };
         subscriber.phase = Phase::Lingering;
-        let socket = subscriber.socket.as_ref();
+        let socket = subscriber.socket.as_mut();
         if subscriber.done || socket.is_none_or(|socket| socket.end().is_err()) {
             self.subscribers.remove(id.slot as usize);
             self.belongings.remove(&id);

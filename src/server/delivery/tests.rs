@@ -157,7 +157,7 @@ impl World {
     fn adopt(&self, id: SubscriberId, leftover: &'static [u8]) -> TcpStream {
         let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
         let (server, _) = self.listener.accept().unwrap();
-        self.delivery.adopt(id, server.into(), Bytes::from_static(leftover)).unwrap();
+        self.delivery.adopt(id, std::os::fd::OwnedFd::from(server), Bytes::from_static(leftover)).unwrap();
         client
     }
 

@@ -1,0 +1,427 @@
+//! A server's side of TLS: made of its settings when a configuration is compiled, by the first thread with its rights.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::server::ServerConfig;
+use rustls_pki_types::CertificateDer;
+use sha2::{Digest, Sha256};
+
+use super::settings::{Tls, VerifyClient};
+use crate::config::value::Template;
+use crate::config::{Config, Diagnostic, Position, ScopeId, Severity};
+use crate::tls::clients::{Asking, Trust};
+use crate::tls::config::{self, Offer};
+use crate::tls::files::{self, Identity, Source};
+use crate::tls::sessions::{TicketKey, Zone};
+use crate::tls::suites;
+
+/// What is spoken inside of TLS, the best first. HTTP/2 would stand before them.
+const PROTOCOLS: &[&[u8]] = &[b"http/1.1", b"http/1.0", b"http/0.9"];
+
+/// How a server speaks TLS.
+pub struct ServerSide {
+    /// How it is spoken with certificates that are known beforehand.
+    pub(super) config: Option<Arc<ServerConfig>>,
+    /// The certificates and keys whose names have variables.
+    pub(super) variable: Vec<(Template, Template)>,
+    /// What is offered with them.
+    pub(super) offer: Offer,
+    /// Whether no handshake is made.
+    pub(super) rejects: bool,
+    /// Whom clients' certificates must come from.
+    pub(super) trust: Trust,
+    conf: PathBuf,
+}
+
+impl std::fmt::Debug for ServerSide {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ServerSide")
+    }
+}
+
+/// What is read for several servers is read once.
+#[derive(Debug, Default)]
+pub struct Loader {
+    identities: HashMap<(Source, Source), Result<Identity, String>>,
+}
+
+impl Loader {
+    fn identity(&mut self, certificate: Source, key: Source) -> Result<Identity, String> {
+        let load = |names: &(Source, Source)| files::certified(&names.0, &names.1).map(Arc::new);
+        let names = (certificate, key);
+        match self.identities.get(&names) {
+            Some(known) => known.clone(),
+            None => {
+                let loaded = load(&names);
+                self.identities.insert(names, loaded.clone());
+                loaded
+            }
+        }
+    }
+}
+
+/// A setting that can't be carried out: nginx's words, and the directive that is shown.
+struct Wrong {
+    message: String,
+    directive: &'static str,
+    at: Option<Position>,
+}
+
+impl Wrong {
+    fn of(directive: &'static str) -> impl FnOnce(String) -> Self {
+        move |message| Self { message, directive, at: None }
+    }
+}
+
+impl ServerSide {
+    /// Makes a server's side of its settings. `None`: it has none, or (then a finding says so) none can be made.
+    pub fn new(config: &Config, scope: ScopeId, loader: &mut Loader, findings: &mut Vec<Diagnostic>) -> Option<Self> {
+        let settings = config.settings(scope).get::<Tls>();
+        if config.built.options.offline || (settings.certificates.0.is_empty() && !*settings.reject_handshake) {
+            return None;
+        }
+        let build = Build { config, scope, settings, findings };
+        match build.run(loader) {
+            Ok(side) => Some(side),
+            Err(Wrong { message, directive, at }) => {
+                let finding = Diagnostic::emerg("tls", message);
+                let finding = match at {
+                    Some(at) => finding.at(at),
+                    None => finding.near(place(config, scope, directive)),
+                };
+                let locked = finding.message.contains("bad password read");
+                let help = "encrypted keys can't be read: decrypt it with `openssl pkey -in KEY -out PLAIN`";
+                findings.push(if locked { finding.help(help) } else { finding });
+                None
+            }
+        }
+    }
+
+    /// The configuration with certificates whose names are known by now, read anew.
+    pub(super) fn with(&self, names: &[(Vec<u8>, Vec<u8>)]) -> Result<Arc<ServerConfig>, String> {
+        let source = |name: &[u8]| Source::new(name, |path| self.conf.join(path));
+        let load = |(certificate, key): &(Vec<u8>, Vec<u8>)| {
+            files::certified(&source(certificate), &source(key)).map(Arc::new)
+        };
+        let identities = names.iter().map(load).collect::<Result<Vec<_>, _>>()?;
+        config::build(&self.offer, identities).map(Arc::new).map_err(|error| error.to_string())
+    }
+}
+
+/// Where a block, or one around it, says something.
+fn place(config: &Config, scope: ScopeId, directive: &str) -> Option<Position> {
+    let mut next = Some(scope);
+    while let Some(id) = next {
+        let scope = config.built.scope(id);
+        if let Some(applied) = scope.applied.iter().find(|applied| applied.row.name == directive) {
+            return Some(applied.at);
+        }
+        next = scope.parent;
+    }
+    None
+}
+
+struct Build<'b> {
+    config: &'b Config,
+    scope: ScopeId,
+    settings: &'b Tls,
+    findings: &'b mut Vec<Diagnostic>,
+}
+
+impl Build<'_> {
+    /// In the order in which nginx finds faults.
+    fn run(mut self, loader: &mut Loader) -> Result<ServerSide, Wrong> {
+        let settings = self.settings;
+        let pairs = self.pairs()?;
+        let mut offer = Offer {
+            tls12: settings.protocols.tls12,
+            tls13: settings.protocols.tls13,
+            prefers_own: *settings.prefer_server_ciphers,
+            record: usize::try_from(*settings.buffer_size).unwrap_or(usize::MAX),
+            session_timeout: *settings.session_timeout,
+            early_data: *settings.early_data,
+            protocols: PROTOCOLS.iter().map(|protocol| protocol.to_vec()).collect(),
+            ..Offer::default()
+        };
+        self.ciphers(&mut offer)?;
+        let variable =
+            pairs.iter().any(|(certificate, key)| certificate.constant().is_none() || key.constant().is_none());
+        let identities = match variable {
+            true => Vec::new(),
+            false => self.identities(&pairs, loader)?,
+        };
+        let trust = self.clients(&mut offer, &identities)?;
+        if let Some(file) = &settings.dh_parameters {
+            files::dh_parameters(&self.file(file)).map_err(Wrong::of("ssl_dhparam"))?;
+        }
+        self.groups(&mut offer)?;
+        self.sessions(&mut offer)?;
+        let identities = self.stapled(identities)?;
+        self.commands(&mut offer)?;
+        let config = match variable {
+            true => None,
+            false => Some(Arc::new(config::build(&offer, identities).map_err(|error| Wrong {
+                message: error.to_string(),
+                directive: "ssl_certificate",
+                at: None,
+            })?)),
+        };
+        Ok(ServerSide {
+            config,
+            variable: if variable { pairs } else { Vec::new() },
+            offer,
+            rejects: *settings.reject_handshake,
+            trust,
+            conf: self.config.built.options.conf_path(""),
+        })
+    }
+
+    fn file(&self, name: &[u8]) -> PathBuf {
+        self.config.built.options.conf_path(&String::from_utf8_lossy(name))
+    }
+
+    fn lint(&mut self, code: &'static str, directive: &'static str, message: impl Into<String>, help: &'static str) {
+        let at = place(self.config, self.scope, directive);
+        self.findings.push(Diagnostic::new(Severity::Lint, code, message).near(at).help(help));
+    }
+
+    /// The certificates with their keys.
+    fn pairs(&self) -> Result<Vec<(Template, Template)>, Wrong> {
+        let (certificates, keys) = (&self.settings.certificates.0, &self.settings.keys.0);
+        if let Some(last) = certificates.last().filter(|_| keys.len() < certificates.len()) {
+            let name = String::from_utf8_lossy(last.constant().unwrap_or_default()).into_owned();
+            let message = format!("no \"ssl_certificate_key\" is defined for certificate \"{name}\"");
+            return Err(Wrong::of("ssl_certificate")(message));
+        }
+        Ok(certificates.iter().cloned().zip(keys.iter().cloned()).collect())
+    }
+
+    fn ciphers(&mut self, offer: &mut Offer) -> Result<(), Wrong> {
+        let list = String::from_utf8_lossy(&self.settings.ciphers).into_owned();
+        let failed = || {
+            format!("SSL_CTX_set_cipher_list(\"{list}\") failed (SSL: error:0A0000B9:SSL routines::no cipher match)")
+        };
+        offer.tls12_ciphers = suites::tls12_ciphers(&list).ok_or_else(failed).map_err(Wrong::of("ssl_ciphers"))?;
+        if offer.tls12_ciphers.is_empty() {
+            let message = "none of these ciphers exists here: all that do are offered";
+            self.lint("no-cipher", "ssl_ciphers", message, "those of TLS 1.2 are ECDHE with AES-GCM or ChaCha20");
+        }
+        if !offer.tls12 && !offer.tls13 {
+            let message = "none of these protocols is spoken here: TLSv1.2 and TLSv1.3 are";
+            self.lint("no-protocol", "ssl_protocols", message, "name TLSv1.2 or TLSv1.3");
+        }
+        Ok(())
+    }
+
+    fn identities(&self, pairs: &[(Template, Template)], loader: &mut Loader) -> Result<Vec<Identity>, Wrong> {
+        if let Some(file) = &self.settings.passwords {
+            let path = self.file(file);
+            if let Err(error) = std::fs::File::open(&path) {
+                return Err(Wrong {
+                    message: unopened(&path, &error),
+                    directive: "ssl_password_file",
+                    at: place(self.config, self.scope, "ssl_password_file"),
+                });
+            }
+        }
+        let source = |name: &Template| {
+            Source::new(name.constant().unwrap_or_default(), |path| self.config.built.options.conf_path(path))
+        };
+        let load = |(certificate, key): &(Template, Template)| loader.identity(source(certificate), source(key));
+        pairs.iter().map(load).collect::<Result<_, _>>().map_err(Wrong::of("ssl_certificate"))
+    }
+
+    /// Whom clients' certificates must come from.
+    fn clients(&self, offer: &mut Offer, identities: &[Identity]) -> Result<Trust, Wrong> {
+        let settings = self.settings;
+        let read = |directive, file: &Option<crate::config::value::Text>| match file {
+            Some(file) if !file.is_empty() => files::trusted(&self.file(file)).map_err(Wrong::of(directive)),
+            _ => Ok(Vec::new()),
+        };
+        let is_named = |file: &Option<crate::config::value::Text>| file.as_ref().is_some_and(|file| !file.is_empty());
+        let verify = settings.verify_client;
+        let mut hinted: Vec<CertificateDer<'static>> = Vec::new();
+        if verify != VerifyClient::Off {
+            let names_any = is_named(&settings.client_certificate) || is_named(&settings.trusted_certificate);
+            if verify != VerifyClient::OptionalNoCa && !names_any {
+                let message = "no ssl_client_certificate or ssl_trusted_certificate for ssl_verify_client";
+                return Err(Wrong::of("ssl_verify_client")(message.to_owned()));
+            }
+            hinted = read("ssl_client_certificate", &settings.client_certificate)?;
+        }
+        let mut trusted = read("ssl_trusted_certificate", &settings.trusted_certificate)?;
+        let revoked = match &settings.crl {
+            Some(file) if !file.is_empty() => files::revoked(&self.file(file)).map_err(Wrong::of("ssl_crl"))?,
+            _ => Vec::new(),
+        };
+        let mut context = Sha256::new();
+        let own = identities.iter().flat_map(|identity| identity.cert.first());
+        for certificate in own.chain(&hinted).chain(&trusted) {
+            context.update(Sha256::digest(certificate));
+        }
+        self.settings.certificates.0.iter().for_each(|name| context.update(format!("{name:?}")));
+        context.update([verify as u8]);
+        offer.context = context.finalize().into();
+        if verify == VerifyClient::Off {
+            return Ok(Trust::default());
+        }
+        offer.asking = Some(Asking::new(&hinted));
+        trusted.extend(hinted);
+        let depth = usize::try_from(*settings.verify_depth).unwrap_or(usize::MAX);
+        Trust::new(&trusted, &revoked, depth).map_err(|error| error.to_string()).map_err(Wrong::of("ssl_crl"))
+    }
+
+    fn groups(&mut self, offer: &mut Offer) -> Result<(), Wrong> {
+        let list = String::from_utf8_lossy(&self.settings.curves).into_owned();
+        if list != "auto" {
+            offer.groups = self.known_groups(&list, "ssl_ecdh_curve")?;
+        }
+        Ok(())
+    }
+
+    fn known_groups(
+        &mut self,
+        list: &str,
+        directive: &'static str,
+    ) -> Result<Vec<&'static dyn rustls::crypto::SupportedKxGroup>, Wrong> {
+        let failed = |name: String| {
+            format!(
+                "SSL_CTX_set1_curves_list(\"{list}\") failed (SSL: error:0A080106:SSL routines::passed invalid \
+                 argument:group '{name}' cannot be set)"
+            )
+        };
+        let groups = suites::groups(list).map_err(failed).map_err(Wrong::of(directive))?;
+        if groups.is_empty() {
+            let message = "none of these curves exists here: all that do are offered";
+            self.lint("no-curve", directive, message, "they are X25519, prime256v1 and secp384r1");
+        }
+        Ok(groups)
+    }
+
+    fn sessions(&self, offer: &mut Offer) -> Result<(), Wrong> {
+        offer.zone = self.settings.session_cache.zone.as_ref().map(|(name, size)| Zone::named(name, *size));
+        let mut keys = Vec::new();
+        for name in &self.settings.ticket_keys.0 {
+            let path = self.file(name);
+            let at = self.config.built.model.http_end;
+            let wrong = |message| Wrong { message, directive: "ssl_session_ticket_key", at };
+            let content = std::fs::read(&path).map_err(|error| wrong(unopened(&path, &error)))?;
+            if !matches!(content.len(), 48 | 80) {
+                return Err(wrong(format!("\"{}\" must be 48 or 80 bytes", path.display())));
+            }
+            keys.extend(TicketKey::new(&content));
+        }
+        if *self.settings.session_tickets {
+            offer.tickets = Some(Arc::new(keys));
+        }
+        Ok(())
+    }
+
+    /// The certificates with a responder's answer about them.
+    fn stapled(&self, identities: Vec<Identity>) -> Result<Vec<Identity>, Wrong> {
+        let file = self.settings.stapling_file.as_ref().filter(|file| *self.settings.stapling && !file.is_empty());
+        let Some(file) = file else { return Ok(identities) };
+        let answer = files::stapled(&self.file(file)).map_err(Wrong::of("ssl_stapling_file"))?;
+        let staple = |identity: Identity| {
+            let mut stapled = rustls::sign::CertifiedKey::clone(&identity);
+            stapled.ocsp = Some(answer.clone());
+            Arc::new(stapled)
+        };
+        Ok(identities.into_iter().map(staple).collect())
+    }
+
+    /// Carries out what OpenSSL would be told.
+    fn commands(&mut self, offer: &mut Offer) -> Result<(), Wrong> {
+        for (name, value) in self.settings.commands.0.clone() {
+            let failed = |reason: &str| {
+                Wrong::of("ssl_conf_command")(format!("SSL_CONF_cmd(\"{name}\", \"{value}\") failed (SSL: {reason})"))
+            };
+            let bad = || failed(&format!("error:0A000180:SSL routines::bad value:cmd={name}, value={value}"));
+            match name.to_ascii_lowercase().as_str() {
+                "ciphersuites" => offer.tls13_ciphers = suites::tls13_ciphers(&value).map_err(|_| bad())?,
+                "cipherstring" => offer.tls12_ciphers = suites::tls12_ciphers(&value).ok_or_else(bad)?,
+                "groups" | "curves" => offer.groups = suites::groups(&value).map_err(|_| bad())?,
+                "minprotocol" => match value.as_str() {
+                    "TLSv1.3" => offer.tls12 = false,
+                    "TLSv1.2" | "TLSv1.1" | "TLSv1" | "SSLv3" | "None" => {}
+                    _ => return Err(bad()),
+                },
+                "maxprotocol" => match value.as_str() {
+                    "TLSv1.3" | "None" => {}
+                    "TLSv1.2" | "TLSv1.1" | "TLSv1" | "SSLv3" => offer.tls13 = false,
+                    _ => return Err(bad()),
+                },
+                "options" => {
+                    for option in value.split(',').map(|option| option.trim_start_matches(['+', '-'])) {
+                        match OPTIONS.iter().any(|known| known.eq_ignore_ascii_case(option)) {
+                            true if option.eq_ignore_ascii_case("ServerPreference") => {
+                                offer.prefers_own = !value.contains("-ServerPreference");
+                            }
+                            true => {}
+                            false => return Err(bad()),
+                        }
+                    }
+                }
+                known if COMMANDS.contains(&known) => {}
+                _ => return Err(failed(&format!("error:0A000182:SSL routines::unknown cmd name:cmd={name}"))),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Further commands that OpenSSL has, in lower case.
+const COMMANDS: &[&str] = &[
+    "signaturealgorithms",
+    "clientsignaturealgorithms",
+    "protocol",
+    "ecdhparameters",
+    "dhparameters",
+    "recordpadding",
+    "numtickets",
+    "verifymode",
+    "certificate",
+    "privatekey",
+    "chaincafile",
+    "chaincapath",
+    "verifycafile",
+    "verifycapath",
+    "requestcafile",
+    "clientcafile",
+];
+
+/// Words of the command `Options`.
+const OPTIONS: &[&str] = &[
+    "SessionTicket",
+    "EmptyFragments",
+    "Bugs",
+    "Compression",
+    "ServerPreference",
+    "NoResumptionOnRenegotiation",
+    "DHSingle",
+    "ECDHSingle",
+    "UnsafeLegacyRenegotiation",
+    "UnsafeLegacyServerConnect",
+    "EncryptThenMac",
+    "NoRenegotiation",
+    "AllowNoDHEKEX",
+    "PreferNoDHEKEX",
+    "PrioritizeChaCha",
+    "MiddleboxCompat",
+    "AntiReplay",
+    "ExtendedMasterSecret",
+    "CANames",
+    "KTLS",
+    "StrictCertCheck",
+    "TxCertificateCompression",
+    "RxCertificateCompression",
+    "KTLSTxZerocopySendfile",
+    "IgnoreUnexpectedEOF",
+];
+
+fn unopened(path: &std::path::Path, error: &io::Error) -> String {
+    format!("open() \"{}\" failed ({})", path.display(), crate::server::sockets::reason(error))
+}

@@ -1,0 +1,104 @@
+//! rustls's configuration of a server, from what was read and chosen.
+
+use std::sync::Arc;
+
+use rustls::crypto::SupportedKxGroup;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig, StoresServerSessions};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{CipherSuite, SupportedProtocolVersion};
+
+use super::clients::Asking;
+use super::files::Identity;
+use super::sessions::{Context, Sessions, TicketKey, Tickets, Zone};
+use super::suites;
+
+/// What a server offers.
+#[derive(Clone, Default)]
+pub struct Offer {
+    /// Whether TLS 1.2 is spoken.
+    pub tls12: bool,
+    /// Whether TLS 1.3 is spoken.
+    pub tls13: bool,
+    /// The ciphers of TLS 1.2; empty: all.
+    pub tls12_ciphers: Vec<CipherSuite>,
+    /// The ciphers of TLS 1.3; empty: all.
+    pub tls13_ciphers: Vec<CipherSuite>,
+    /// The groups; empty: all.
+    pub groups: Vec<&'static dyn SupportedKxGroup>,
+    /// Whether the server's order of ciphers counts.
+    pub prefers_own: bool,
+    /// The most that is put into one record, bytes.
+    pub record: usize,
+    /// Whether clients are asked for a certificate.
+    pub asking: Option<Arc<Asking>>,
+    /// What sessions are bound to.
+    pub context: Context,
+    /// For how many seconds a session can be taken up again.
+    pub session_timeout: u64,
+    /// Where sessions are kept here.
+    pub zone: Option<Arc<Zone>>,
+    /// Whether clients get tickets, and with which keys.
+    pub tickets: Option<Arc<Vec<TicketKey>>>,
+    /// Whether a request may come with the first bytes.
+    pub early_data: bool,
+    /// The protocols that are spoken inside, the best first.
+    pub protocols: Vec<Vec<u8>>,
+}
+
+/// How much may come early.
+const EARLY_DATA: u32 = 16_384;
+
+/// The size of a zone for those who name none but need one.
+const EARLY_ZONE: u64 = 1 << 20;
+
+/// Makes the configuration.
+pub fn build(offer: &Offer, identities: Vec<Identity>) -> Result<ServerConfig, rustls::Error> {
+    let provider = suites::limited(&offer.tls12_ciphers, &offer.tls13_ciphers, &offer.groups);
+    let mut versions: Vec<&'static SupportedProtocolVersion> = Vec::new();
+    if offer.tls13 || !offer.tls12 {
+        versions.push(&TLS13);
+    }
+    if offer.tls12 || !offer.tls13 {
+        versions.push(&TLS12);
+    }
+    let builder = ServerConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(&versions)?;
+    let builder = match &offer.asking {
+        Some(asking) => builder.with_client_cert_verifier(Arc::clone(asking) as Arc<dyn ClientCertVerifier>),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(Identities(identities)));
+    config.ignore_client_order = offer.prefers_own;
+    // rustls counts a record's head, and takes no less than 32 bytes.
+    config.max_fragment_size = Some(offer.record.clamp(512, 16_384) + 5);
+    config.alpn_protocols.clone_from(&offer.protocols);
+    let sessions = |zone: &Arc<Zone>| -> Arc<dyn StoresServerSessions> {
+        Sessions::new(offer.context, offer.session_timeout, Arc::clone(zone))
+    };
+    config.session_storage = match &offer.zone {
+        Some(zone) => sessions(zone),
+        None if offer.early_data => sessions(&Zone::named("early data", EARLY_ZONE)),
+        None => Arc::new(NoServerSessionStorage {}),
+    };
+    match &offer.tickets {
+        // A ticket can be used again and again, and early data with it; a session that is kept here is used once.
+        _ if offer.early_data => config.max_early_data_size = EARLY_DATA,
+        Some(keys) => config.ticketer = Tickets::new(offer.context, offer.session_timeout, Arc::clone(keys)),
+        None => {}
+    }
+    Ok(config)
+}
+
+/// A server's certificates; which is shown depends on the kinds of key that the client understands.
+#[derive(Debug)]
+pub struct Identities(pub Vec<Identity>);
+
+impl ResolvesServerCert for Identities {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let fits = |identity: &&Identity| identity.key.choose_scheme(hello.signature_schemes()).is_some();
+        let is_short = |identity: &&Identity| identity.key.algorithm() == rustls::SignatureAlgorithm::ECDSA;
+        let fitting = || self.0.iter().filter(fits);
+        fitting().find(is_short).or_else(|| fitting().next()).cloned()
+    }
+}
