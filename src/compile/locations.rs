@@ -85,36 +85,62 @@ impl LocationTree {
 
 /// Finds the location of a path. `Err` is an expression whose match was given up.
 pub fn find<'c>(compiled: &'c Compiled, tree: &'c LocationTree, path: &Bytes) -> Result<Found<'c>, pcre2::Error> {
+    let mut captured = None;
+    Ok(match search(compiled, tree, path, &mut captured)? {
+        Step::Nothing => Found::Nothing,
+        Step::Prefix(location) | Step::Settled(location) => Found::Location(location, captured),
+        Step::Redirect(location) => Found::Redirect(location),
+    })
+}
+
+/// What the search on one level, and on those inside, came to.
+enum Step {
+    Nothing,
+    /// The longest prefix, unless an expression of a level around it matches.
+    Prefix(LocationId),
+    Settled(LocationId),
+    Redirect(LocationId),
+}
+
+fn search<'c>(
+    compiled: &'c Compiled,
+    tree: &'c LocationTree,
+    path: &Bytes,
+    captured: &mut Option<(&'c Regex, Captures)>,
+) -> Result<Step, pcre2::Error> {
     if let Some(location) = tree.exact.get(&path[..]) {
-        return Ok(Found::Location(*location, None));
+        return Ok(Step::Settled(*location));
     }
     let longest = tree.longest(path);
     // A redirect stands for an exact match of the path without the slash.
     if let Some(location) = tree.redirects.get(&path[..])
         && longest.is_none_or(|found| compiled.location(found).path_len() != path.len())
     {
-        return Ok(Found::Redirect(*location));
+        return Ok(Step::Redirect(*location));
     }
+    let mut found = Step::Nothing;
     let mut no_regex = false;
     if let Some(location) = longest {
         let entry = compiled.location(location);
         no_regex = entry.no_regex;
-        match find(compiled, &entry.tree, path)? {
-            Found::Nothing => {}
-            found => return Ok(found),
-        }
+        found = match search(compiled, &entry.tree, path, captured)? {
+            Step::Nothing => Step::Prefix(location),
+            Step::Prefix(inner) => Step::Prefix(inner),
+            settled => return Ok(settled),
+        };
     }
     if !no_regex {
         for (regex, location) in &tree.regexes {
             if let Some(captures) = regex.captures(path)? {
-                return Ok(match find(compiled, &compiled.location(*location).tree, path)? {
-                    Found::Nothing => Found::Location(*location, Some((regex, captures))),
-                    found => found,
+                *captured = Some((regex, captures));
+                return Ok(match search(compiled, &compiled.location(*location).tree, path, captured)? {
+                    Step::Nothing => Step::Settled(*location),
+                    Step::Prefix(inner) | Step::Settled(inner) | Step::Redirect(inner) => Step::Settled(inner),
                 });
             }
         }
     }
-    Ok(longest.map_or(Found::Nothing, |location| Found::Location(location, None)))
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -147,5 +173,29 @@ mod tests {
         check("/abc/d", Some("/abc/d"));
         check("/zz", Some("/"));
         check("*", None);
+    }
+
+    #[test]
+    fn expressions_around_nested_prefixes() {
+        let check = |path: &'static str, expected: &str| {
+            let server = "
+                location /d/ { location /d/e { location ~ inner { } } }
+                location ^~ /k/ { location /k/e { } }
+                location ~ \\.php$ { }
+                location ~ /u/ { location /u/a { } }";
+            let text = format!("events {{}} http {{ server {{ {server} }} }}");
+            let options = crate::config::LoadOptions { offline: true, ..Default::default() };
+            let compiled = Compiled::new(crate::config::load_text(options, text.as_bytes()));
+            let tree = &compiled.server(crate::compile::ServerId(0)).tree;
+            let found = find(&compiled, tree, &Bytes::from_static(path.as_bytes())).expect("all expressions are simple");
+            let Found::Location(location, _) = found else { panic!("{path}: {found:?}") };
+            assert_eq!(compiled.location(location).name, expected, "{path}");
+        };
+        check("/d/e/x", "/d/e");
+        check("/d/e/x.php", "\\.php$");
+        check("/d/e/inner.php", "inner");
+        check("/k/e/x.php", "/k/e");
+        check("/u/abc", "/u/a");
+        check("/u/bcd", "/u/");
     }
 }

@@ -56,6 +56,13 @@ pub(super) async fn response(
             put_small(&mut out, &bytes, is_chunked);
             None
         }
+        Body::File(part) if !is_chunked && part.range.end - part.range.start <= SMALL_BODY as u64 => {
+            let at = out.len();
+            out.resize(at + usize::try_from(part.range.end - part.range.start).unwrap_or(0), 0);
+            part.file.read_exact_at(&mut out[at..], part.range.start)?;
+            request.sent.body_bytes += (out.len() - at) as u64;
+            None
+        }
         Body::Empty => {
             if is_chunked {
                 out.extend_from_slice(LAST_CHUNK);
