@@ -187,7 +187,8 @@ mod tests {
             let options = crate::config::LoadOptions { offline: true, ..Default::default() };
             let compiled = Compiled::new(crate::config::load_text(options, text.as_bytes()));
             let tree = &compiled.server(crate::compile::ServerId(0)).tree;
-            let found = find(&compiled, tree, &Bytes::from_static(path.as_bytes())).expect("all expressions are simple");
+            let found =
+                find(&compiled, tree, &Bytes::from_static(path.as_bytes())).expect("all expressions are simple");
             let Found::Location(location, _) = found else { panic!("{path}: {found:?}") };
             assert_eq!(compiled.location(location).name, expected, "{path}");
         };

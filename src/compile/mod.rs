@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 
 pub use locations::{Found, LocationTree, find as find_location};
-pub use server_names::ServerNames;
+pub use server_names::{ServerNames, host_names};
 
 use crate::config::{
     Config, Diagnostic, ListenAddress, ListenOptions, LocationDef, LocationKind, ScopeId, ServerDef, Settings,

@@ -10,7 +10,7 @@ use crate::config::ServerName;
 use crate::config::value::{Captures, Regex};
 
 /// The servers of one address, by name; or whatever else host names stand for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ServerNames<T = ServerId> {
     exact: HashMap<Box<[u8]>, T>,
     suffixes: HashMap<Box<[u8]>, T>,
@@ -83,6 +83,24 @@ impl<T: Copy + PartialEq> ServerNames<T> {
             Ok(None) | Err(_) => None,
         })
     }
+}
+
+/// The names that `*.name`, `name.*`, `.name` and `name` stand for; `None`: it is none of these.
+pub fn host_names(text: &str) -> Option<Vec<ServerName>> {
+    if text.contains("..") || text.contains('\0') || text.matches('*').count() > 1 {
+        return None;
+    }
+    if let Some(name) = text.strip_prefix('.').filter(|name| !name.is_empty()) {
+        return (!name.contains('*'))
+            .then(|| vec![ServerName::Exact(name.to_owned()), ServerName::Suffix(name.to_owned())]);
+    }
+    if let Some(name) = text.strip_prefix("*.").filter(|name| !name.is_empty()) {
+        return Some(vec![ServerName::Suffix(name.to_owned())]);
+    }
+    if let Some(name) = text.strip_suffix(".*").filter(|name| !name.is_empty()) {
+        return Some(vec![ServerName::Prefix(name.to_owned())]);
+    }
+    (!text.contains('*')).then(|| vec![ServerName::Exact(text.to_owned())])
 }
 
 #[cfg(test)]

@@ -32,7 +32,9 @@ bitflags! {
         const HTTP_SERVER = Self::HTTP.bits() | Self::SERVER.bits();
         /// `http`, `server` and `location`: where most settings are allowed.
         const HTTP_ALL = Self::HTTP.bits() | Self::SERVER.bits() | Self::LOCATION.bits();
-        /// The same, and `if` in `location`.
+        /// The same, and `limit_except`.
+        const HTTP_ALL_LIMIT = Self::HTTP_ALL.bits() | Self::LIMIT_EXCEPT.bits();
+        /// `http`, `server`, `location`, and `if` in `location`.
         const HTTP_ALL_IF = Self::HTTP_ALL.bits() | Self::IF_LOCATION.bits();
         /// `server`, `location`, and `if` in `location`.
         const SERVER_IF = Self::SERVER.bits() | Self::LOCATION.bits() | Self::IF_LOCATION.bits();

@@ -26,6 +26,7 @@ use super::wire::user_agent::Browser;
 use crate::compile::{Compiled, Listener, Phases, ServerId};
 use crate::config::ListenAddress;
 use crate::server::clock::{self, Moment};
+use crate::server::counts;
 use crate::server::log::Level;
 use bytes::Bytes;
 
@@ -83,6 +84,8 @@ pub async fn serve(site: Rc<Site>, connection: Rc<Connection>, address: Arc<List
         return;
     };
     let _place = site.idle.enter(&connection);
+    counts::ACCEPTED.add();
+    let _active = counts::ACTIVE.enter();
     let _goodbye = Goodbye(&connection);
     if listener(&accepted, &connection, &address).is_some_and(|listener| listener.ssl) {
         let Some(listener) = listener(&accepted, &connection, &address) else { return };
@@ -102,7 +105,11 @@ pub async fn serve(site: Rc<Site>, connection: Rc<Connection>, address: Arc<List
             _ => present,
         };
         let Some(listener) = listener(&compiled, &connection, &address) else { return };
+        counts::REQUESTS.add();
+        let reading = counts::READING.enter();
         let Some((request, is_bad)) = next_request(&connection, &compiled, listener).await else { return };
+        drop(reading);
+        let _writing = counts::WRITING.enter();
         match answer(&site, request, is_bad).await {
             After::Next(time) => patience = time,
             After::Gone => return,
@@ -190,6 +197,7 @@ async fn wait(site: &Site, connection: &Connection, timeout: Duration, is_first:
     if (site.is_closing)() && !is_first {
         return false;
     }
+    let _waiting = counts::WAITING.enter();
     matches!(connection.wait(timeout).await, Ok(1..))
 }
 

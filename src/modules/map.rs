@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::compile::ServerNames;
+use crate::compile::{ServerNames, host_names};
 use crate::config::value::{Regex, Template};
 use crate::config::{Args, Body, Call, Contexts, Cx, Declarations, Directive, Fault, ServerName, Value, name_of};
 use crate::http::{Module, Request};
@@ -143,24 +143,6 @@ impl Table {
         };
         by_name().or_else(by_regex).and_then(|number| self.values.get(number)).or(self.default.as_ref())
     }
-}
-
-/// The names that `*.name`, `name.*`, `.name` and `name` stand for; `None`: it is none of these.
-fn host_names(text: &str) -> Option<Vec<ServerName>> {
-    if text.contains("..") || text.contains('\0') || text.matches('*').count() > 1 {
-        return None;
-    }
-    if let Some(name) = text.strip_prefix('.').filter(|name| !name.is_empty()) {
-        return (!name.contains('*'))
-            .then(|| vec![ServerName::Exact(name.to_owned()), ServerName::Suffix(name.to_owned())]);
-    }
-    if let Some(name) = text.strip_prefix("*.").filter(|name| !name.is_empty()) {
-        return Some(vec![ServerName::Suffix(name.to_owned())]);
-    }
-    if let Some(name) = text.strip_suffix(".*").filter(|name| !name.is_empty()) {
-        return Some(vec![ServerName::Prefix(name.to_owned())]);
-    }
-    (!text.contains('*')).then(|| vec![ServerName::Exact(text.to_owned())])
 }
 
 impl Map {

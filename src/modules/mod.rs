@@ -4,10 +4,12 @@
 //! beginning, as in nginx.
 
 pub mod access;
+pub mod auth_basic;
 pub mod auth_request;
 pub mod autoindex;
 pub mod charset;
 pub mod core;
+pub mod empty_gif;
 pub mod events;
 pub mod geo;
 pub mod gunzip;
@@ -25,13 +27,17 @@ pub mod params;
 pub mod postgres;
 pub mod proxy;
 pub mod push_stream;
+pub mod random_index;
 pub mod range;
 pub mod realip;
+pub mod referer;
 pub mod rewrite;
+pub mod secure_link;
 pub mod set_misc;
 pub mod split_clients;
 pub mod ssl;
 pub mod static_files;
+pub mod stub_status;
 pub mod try_files;
 pub mod upstream;
 
@@ -48,8 +54,10 @@ pub static MODULES: &[Module] = &[
     gzip_static::MODULE,
     autoindex::MODULE,
     index::MODULE,
+    random_index::MODULE,
     try_files::MODULE,
     auth_request::MODULE,
+    auth_basic::MODULE,
     access::MODULE,
     limit_conn::MODULE,
     limit_req::MODULE,
@@ -57,11 +65,15 @@ pub static MODULES: &[Module] = &[
     geo::MODULE,
     map::MODULE,
     split_clients::MODULE,
+    referer::MODULE,
     rewrite::MODULE,
     ssl::MODULE,
     proxy::MODULE,
+    empty_gif::MODULE,
+    secure_link::MODULE,
     params::MODULE,
     upstream::MODULE,
+    stub_status::MODULE,
     push_stream::MODULE,
     range::MODULE,
     gzip::MODULE,

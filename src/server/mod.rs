@@ -1,6 +1,7 @@
 //! The process: workers, sockets, delivery, signals, logs, the clock.
 
 pub mod clock;
+pub mod counts;
 pub mod delivery;
 pub mod live;
 pub mod local_time;

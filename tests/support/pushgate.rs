@@ -86,6 +86,10 @@ impl Pushgate {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        std::fs::write(self.prefix.path().join(path), text).unwrap();
+    }
+
     pub(crate) fn rename(&self, from: &str, to: &str) {
         std::fs::rename(self.prefix.path().join(from), self.prefix.path().join(to)).unwrap();
     }

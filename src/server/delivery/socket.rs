@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
+use crate::server::counts::Subscribed;
 use crate::tls::channel::{self, Channel};
 
 /// A connected stream socket that never blocks. TCP or not, a [`TcpStream`] does what it needs in four bytes.
@@ -15,6 +16,8 @@ use crate::tls::channel::{self, Channel};
 pub(super) struct Socket {
     stream: TcpStream,
     channel: Option<Box<Channel>>,
+    /// Counts it as long as it is there.
+    _counted: Subscribed,
 }
 
 /// What delivery is given of a connection.
@@ -43,7 +46,7 @@ impl Socket {
         stream.set_nonblocking(true)?;
         let both = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut SourceFd(&stream.as_raw_fd()), token, both)?;
-        Ok(Self { stream, channel: connected.channel })
+        Ok(Self { stream, channel: connected.channel, _counted: Subscribed::enter() })
     }
 
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
