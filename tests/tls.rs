@@ -400,3 +400,23 @@ fn subscribers_by_eventsource() {
         }
     }
 }
+
+#[test]
+fn check_says_what_is_never_spoken() {
+    let folder = support::pushgate::prefix();
+    let file = folder.path().join("old.conf");
+    let config = "events { } http { server { listen 443 ssl; ssl_certificate no.pem; ssl_certificate_key no.key;
+        ssl_protocols TLSv1 TLSv1.1; ssl_ciphers RC4-SHA:AES128-SHA; ssl_ecdh_curve secp521r1; } }";
+    std::fs::write(&file, config).unwrap();
+    let output = std::process::Command::new(support::pushgate::binary()).arg("check").arg(&file).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    for words in [
+        "TLSv1.1 is not spoken here",
+        "none of these protocols is spoken here",
+        "none of these ciphers exists here",
+        "none of these curves exists here",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert_eq!(output.status.code(), Some(0), "{said}");
+}

@@ -9,7 +9,7 @@ use rustls::server::ServerConfig;
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 
-use super::settings::{Tls, VerifyClient};
+use super::settings::{Protocols, Tls, VerifyClient};
 use crate::config::value::Template;
 use crate::config::{Config, Diagnostic, Position, ScopeId, Severity};
 use crate::tls::clients::{Asking, Trust};
@@ -80,12 +80,14 @@ impl ServerSide {
     /// Makes a server's side of its settings. `None`: it has none, or (then a finding says so) none can be made.
     pub fn new(config: &Config, scope: ScopeId, loader: &mut Loader, findings: &mut Vec<Diagnostic>) -> Option<Self> {
         let settings = config.settings(scope).get::<Tls>();
-        if config.built.options.offline || (settings.certificates.0.is_empty() && !*settings.reject_handshake) {
+        if settings.certificates.0.is_empty() && !*settings.reject_handshake {
             return None;
         }
         let build = Build { config, scope, settings, findings };
-        match build.run(loader) {
-            Ok(side) => Some(side),
+        let built =
+            if config.built.options.offline { build.words().map(|()| None) } else { build.run(loader).map(Some) };
+        match built {
+            Ok(side) => side,
             Err(Wrong { message, directive, at }) => {
                 let finding = Diagnostic::emerg("tls", message);
                 let finding = match at {
@@ -132,6 +134,16 @@ struct Build<'b> {
 }
 
 impl Build<'_> {
+    /// Looks at what needs no file.
+    fn words(mut self) -> Result<(), Wrong> {
+        let Protocols { tls12, tls13 } = self.settings.protocols;
+        let mut offer = Offer { tls12, tls13, ..Offer::default() };
+        self.pairs()?;
+        self.ciphers(&mut offer)?;
+        self.groups(&mut offer)?;
+        self.commands(&mut offer)
+    }
+
     /// In the order in which nginx finds faults.
     fn run(mut self, loader: &mut Loader) -> Result<ServerSide, Wrong> {
         let settings = self.settings;
