@@ -16,6 +16,7 @@ const CONFIG: &str = "daemon off;
     http {
         push_stream_shared_memory_size 16m;
         push_stream_header_template hello;
+        log_format mirrored '$request_method $uri $args $request_body';
         server {
             listen 127.0.0.1:%%PORT%%;
             location /status { stub_status; }
@@ -31,6 +32,31 @@ const CONFIG: &str = "daemon off;
                 auth_basic closed;
                 auth_basic_user_file users-$arg_file;
                 try_files /none /numbers;
+            }
+            default_type text/html;
+            location /page {
+                alias %%ROOT%%/page;
+                sub_filter <Title> '<title>$arg_name ';
+                sub_filter one two;
+                sub_filter_once off;
+                add_before_body /before;
+                add_after_body /after;
+            }
+            location = /before { return 200 \"one before\\n\"; }
+            location = /after { return 200 \"one after\\n\"; }
+            location /mirrored {
+                mirror /copy;
+                mirror /copy2;
+                client_body_buffer_size 8;
+                proxy_pass http://127.0.0.1:%%PORT%%/echo;
+            }
+            location /copy {
+                internal;
+                proxy_pass http://127.0.0.1:%%PORT%%/echo;
+            }
+            location /echo {
+                access_log logs/echo.log mirrored;
+                proxy_pass http://127.0.0.1:%%PORT%%/status;
             }
         }
     }";
@@ -106,4 +132,31 @@ fn users_are_read_anew_each_time() {
     server.until_logged(&["[error]", "user \"ann\": password mismatch, client: "]);
     server.write("conf/users-a", "bob:{PLAIN}pw\nann:{PLAIN}pw");
     assert_eq!(get("a"), 200);
+}
+
+#[test]
+fn texts_are_replaced_and_added_while_an_answer_is_sent() {
+    let (server, root) = start();
+    let page = format!("<title>a</title>{}one", "x".repeat(70_000));
+    std::fs::write(root.path().join("page"), &page).unwrap();
+    let answer = http::get(server.port(), "/page?name=n");
+    let expected = format!("<title>n a</title>{}two", "x".repeat(70_000));
+    let body: String =
+        answer.body.split("\r\n").filter(|line| !line.bytes().all(|byte| byte.is_ascii_hexdigit())).collect();
+    assert!(body == format!("one before\n{expected}one after\n"), "{} ... {}", &body[..40], &body[body.len() - 40..]);
+    assert_eq!(answer.header("Content-Length"), None);
+    assert_eq!(answer.header("Last-Modified"), None);
+    assert_eq!(answer.header("ETag"), None);
+}
+
+#[test]
+fn copies_of_requests_go_elsewhere() {
+    let (server, _root) = start();
+    assert_eq!(http::post(server.port(), "/mirrored?a=1", "a longer body").status, 405);
+    wait::until("the copies have arrived", || server.read("logs/echo.log").lines().count() == 3);
+    let log = server.read("logs/echo.log");
+    let mut lines: Vec<_> = log.lines().collect();
+    lines.sort_unstable();
+    let (echo, echo2) = ("POST /echo a=1 a longer body", "POST /echo2 a=1 a longer body");
+    assert_eq!(lines, [echo, echo, echo2]);
 }

@@ -86,6 +86,15 @@ impl Response {
         self.headers.push((Bytes::from_static(name.as_bytes()), value.into()));
     }
 
+    /// Makes the entity tag that of what is the same in other bytes; none if it was no tag.
+    pub fn weaken_etag(&mut self) {
+        self.etag = self.etag.take().and_then(|etag| match &etag[..] {
+            [b'W', b'/', _, ..] => Some(etag),
+            [b'"', ..] => Some([b"W/", &etag[..]].concat().into()),
+            _ => None,
+        });
+    }
+
     /// Takes line breaks out of header values, with which a client's text would begin headers of its own.
     // Differs from nginx: there a value goes out as it is.
     pub(super) fn clean_headers(&mut self) {

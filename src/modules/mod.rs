@@ -4,6 +4,7 @@
 //! beginning, as in nginx.
 
 pub mod access;
+pub mod addition;
 pub mod auth_basic;
 pub mod auth_request;
 pub mod autoindex;
@@ -22,6 +23,7 @@ pub mod limit_conn;
 pub mod limit_req;
 pub mod log;
 pub mod map;
+pub mod mirror;
 pub mod not_modified;
 pub mod params;
 pub mod postgres;
@@ -38,6 +40,7 @@ pub mod split_clients;
 pub mod ssl;
 pub mod static_files;
 pub mod stub_status;
+pub mod sub;
 pub mod try_files;
 pub mod upstream;
 
@@ -55,6 +58,7 @@ pub static MODULES: &[Module] = &[
     autoindex::MODULE,
     index::MODULE,
     random_index::MODULE,
+    mirror::MODULE,
     try_files::MODULE,
     auth_request::MODULE,
     auth_basic::MODULE,
@@ -77,7 +81,10 @@ pub static MODULES: &[Module] = &[
     push_stream::MODULE,
     range::MODULE,
     gzip::MODULE,
+    // Where nginx's postpone filter joins what subrequests answer, each with filters of its own.
+    addition::MODULE,
     charset::MODULE,
+    sub::MODULE,
     gunzip::MODULE,
     headers::MODULE,
     not_modified::MODULE,

@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::{Call, Cx};
+use super::{Call, Cx, Fault, Value};
+use crate::config::Args;
 
 /// Content types, in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,30 @@ impl MimeTypes {
     pub fn contain(&self, content_type: &[u8]) -> bool {
         let Self::Some(types) = self else { return true };
         types.contains(content_type) || types.contains(&content_type.to_ascii_lowercase())
+    }
+}
+
+/// A list that a block names whole; several directives add up.
+impl Value for MimeTypes {
+    const ARGS: Args = Args::SOME;
+    const ONCE: bool = false;
+    const SYNTAX: &'static str = "type ... | *";
+
+    fn parse(call: &Call<'_>, cx: &mut Cx<'_>) -> Result<Self, Fault> {
+        let mut list = None;
+        Self::add(&mut list, cx, call);
+        Ok(list.unwrap_or(Self::All))
+    }
+
+    fn from_default(text: &'static str) -> Self {
+        Self::of(&text.split(' ').collect::<Vec<_>>())
+    }
+
+    fn store(slot: &mut Option<Self>, value: Self) {
+        match (slot, value) {
+            (Some(Self::Some(types)), Self::Some(more)) => types.extend(more),
+            (slot, value) => *slot = Some(value),
+        }
     }
 }
 
