@@ -20,6 +20,7 @@ mod phases;
 pub mod rate;
 mod remembered;
 mod request;
+pub mod resolver;
 mod response;
 pub mod rewrite;
 pub mod root;

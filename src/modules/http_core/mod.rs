@@ -16,6 +16,7 @@ use crate::http::error_page::{self, ErrorPages};
 use crate::http::gzip;
 use crate::http::limit::zone::{self, Zones};
 use crate::http::rate::Rates;
+use crate::http::resolver::Resolving;
 use crate::http::rewrite::Program;
 use crate::http::root::{self, Root};
 use crate::http::settings::{Bodies, Heads, Keepalive, Pages, Sending};
@@ -43,6 +44,7 @@ pub static MODULE: Module = Module {
             SectionRow::of::<ErrorPages>(&[]),
             SectionRow::of::<Root>(&[]),
             Rates::ROW,
+            Resolving::ROW,
             SectionRow::of::<Zones>(&[]),
             gzip::Acceptance::ROW,
             SectionRow::of::<gzip::Exceptions>(&[]),

@@ -198,7 +198,7 @@ fn proxy_pass(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
 }
 
 /// Where a request goes; an error is the status for it.
-pub(super) fn find(request: &Request) -> Result<(Arc<Upstream>, Place, Bytes), u16> {
+pub(super) async fn find(request: &Request) -> Result<(Arc<Upstream>, Place, Bytes), u16> {
     match &request.settings::<Pass>().to {
         None => Err(500),
         Some(To::Fixed(fixed)) => {
@@ -214,11 +214,11 @@ pub(super) fn find(request: &Request) -> Result<(Arc<Upstream>, Place, Bytes), u
             };
             Ok((Arc::clone(upstream), fixed.place.clone(), fixed.location.clone()))
         }
-        Some(To::Variable(template)) => variable(request, template),
+        Some(To::Variable(template)) => variable(request, template).await,
     }
 }
 
-fn variable(request: &Request, template: &Template) -> Result<(Arc<Upstream>, Place, Bytes), u16> {
+async fn variable(request: &Request, template: &Template) -> Result<(Arc<Upstream>, Place, Bytes), u16> {
     let text = request.eval(template);
     let text = String::from_utf8_lossy(&text);
     let Some((is_tls, rest)) = scheme(&text) else {
@@ -233,11 +233,8 @@ fn variable(request: &Request, template: &Template) -> Result<(Arc<Upstream>, Pl
     if let Some(upstream) = upstream::find(&request.compiled.config, &url.host) {
         return Ok((Arc::clone(upstream), place, Bytes::new()));
     }
-    match upstream::literal(&url) {
+    match upstream::at_request(request, &url).await {
         Some(upstream) => Ok((Arc::new(upstream), place, Bytes::new())),
-        None => {
-            request.log(Level::Error, &format!("no resolver defined to resolve {}", url.host));
-            Err(502)
-        }
+        None => Err(502),
     }
 }

@@ -22,7 +22,7 @@ async fn run(request: &mut Request) -> Next<'static> {
     let compiled = Arc::clone(&request.compiled);
     let settings = compiled.settings(request.location_id);
     let (exchange, own) = (&settings.get::<Exchange>().0, settings.get::<Settings>());
-    let (upstream, place, location) = match pass::find(request) {
+    let (upstream, place, location) = match pass::find(request).await {
         Ok(found) => found,
         Err(status) => return Next::Status(status),
     };

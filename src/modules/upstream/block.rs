@@ -156,13 +156,6 @@ pub fn plain(name: &str, host: &str, port: u16, cx: &Merge<'_>) -> Option<Arc<Up
     Some(Arc::new(Upstream::plain(name, &addresses)))
 }
 
-/// The server of an address that is known only when a request comes; `None`: it is a name.
-pub fn literal(url: &super::Url) -> Option<Upstream> {
-    let text = if url.host.starts_with("unix:") { url.host.clone() } else { format!("{}:{}", url.host, url.port) };
-    let address = parse_address(&text, url.port, false).ok()?;
-    Some(Upstream::plain(&text, &[address]))
-}
-
 /// The upstream of a name, in a configuration that holds.
 pub fn find<'c>(config: &'c crate::config::Config, name: &str) -> Option<&'c Arc<Upstream>> {
     let (_, upstream) = config.built.model.upstream(name)?;

@@ -1,5 +1,6 @@
 //! ngx_http_upstream_module: the `upstream` block, its servers, and how connections to them are kept.
 
+mod at_request;
 mod block;
 mod hash;
 mod ip_hash;
@@ -11,7 +12,8 @@ mod sizes;
 mod url;
 mod variables;
 
-pub use block::{Block, RawBlock, find, literal, plain};
+pub use at_request::at_request;
+pub use block::{Block, RawBlock, find, plain};
 pub use sizes::check as check_sizes;
 pub use url::{Url, UrlFault};
 
