@@ -5,6 +5,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::{Mutex, mpsc};
 
 use support::http;
 use support::pushgate::Pushgate;
@@ -38,7 +39,7 @@ fn proxy(port: u16, settings: &str) -> Pushgate {
                   events { worker_connections 64; }\n\
                   http { server { listen 127.0.0.1:%%PORT%%; location / {\n\
                   proxy_pass http://127.0.0.1:%%BACK%%; %%SETTINGS%% } } }";
-    Pushgate::start(config, &[("BACK", &port.to_string()), ("SETTINGS", settings)])
+    Pushgate::start(config, &[("SETTINGS", settings), ("BACK", &port.to_string())])
 }
 
 #[test]
@@ -97,6 +98,206 @@ fn an_answer_that_breaks_off_is_not_made_whole() {
         assert!(answer.body.contains("hello") && !answer.body.contains("0\r\n\r\n"), "{path}: {answer:?}");
         server.until_logged(&["upstream prematurely closed connection while reading upstream", path]);
     }
+}
+
+/// What waits for a word from the other side.
+fn signal() -> (mpsc::Sender<Vec<u8>>, mpsc::Receiver<Vec<u8>>) {
+    mpsc::channel()
+}
+
+fn wait(receiver: &mpsc::Receiver<Vec<u8>>) -> Vec<u8> {
+    receiver.recv_timeout(support::wait::PATIENCE).unwrap()
+}
+
+/// Reads until these bytes have come.
+fn until(stream: &mut TcpStream, end: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut piece = [0; 4096];
+    while !bytes.windows(end.len()).any(|part| part == end) {
+        let length = stream.read(&mut piece).unwrap();
+        assert_ne!(length, 0, "it ended with {:?}", String::from_utf8_lossy(&bytes));
+        bytes.extend_from_slice(&piece[..length]);
+    }
+    bytes
+}
+
+#[test]
+fn an_unbuffered_body_is_passed_on_as_it_comes() {
+    let (tell, told) = signal();
+    let port = backend(move |mut stream| {
+        tell.send(until(&mut stream, b"first")).unwrap();
+        tell.send(until(&mut stream, b"last\n")).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+    });
+    let server = proxy(port, "proxy_request_buffering off; proxy_http_version 1.1;");
+    let mut client = http::connect(server.port());
+    client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nfirst").unwrap();
+    let head = String::from_utf8(wait(&told)).unwrap();
+    assert!(head.contains("\r\nContent-Length: 10\r\n") && head.ends_with("\r\n\r\nfirst"), "{head}");
+    client.write_all(b"last\nPOST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n").unwrap();
+    assert!(until(&mut client, b"\r\n\r\nok").starts_with(b"HTTP/1.1 200 OK\r\n"));
+    assert_eq!(wait(&told), b"last\n");
+    // The connection has gone on to the next request.
+    let head = String::from_utf8(wait(&told)).unwrap();
+    assert!(head.contains("\r\nTransfer-Encoding: chunked\r\n"), "{head}");
+    client.write_all(b"5\r\nlast\n\r\n0\r\n\r\n").unwrap();
+    until(&mut client, b"\r\n\r\nok");
+}
+
+#[test]
+fn an_early_answer_to_an_unbuffered_body_ends_the_connection() {
+    let port = backend(|mut stream| {
+        if head(&mut stream).is_some() {
+            stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno").unwrap();
+            let _closed = stream.read_to_end(&mut Vec::new());
+        }
+    });
+    let server = proxy(port, "proxy_request_buffering off;");
+    let mut client = http::connect(server.port());
+    client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nbegun").unwrap();
+    let answer = String::from_utf8(until(&mut client, b"\r\n\r\nno")).unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 403 Forbidden\r\n") && answer.contains("\r\nConnection: close\r\n"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn a_client_that_breaks_off_its_unbuffered_body_is_not_the_upstreams_fault() {
+    let (tell, told) = signal();
+    let port = backend(move |mut stream| {
+        if head(&mut stream).is_some() {
+            let _closed = stream.read_to_end(&mut Vec::new());
+            tell.send(Vec::new()).unwrap();
+        }
+    });
+    let server = proxy(port, "proxy_request_buffering off; proxy_http_version 1.1;");
+    let bad = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nx\r\n";
+    assert!(http::raw(server.port(), bad).starts_with(b"HTTP/1.1 400 Bad Request\r\n"));
+    wait(&told);
+    server.until_logged(&["client sent invalid chunked body while sending request to upstream"]);
+    let mut client = http::connect(server.port());
+    client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhello").unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    wait(&told);
+    server.until_logged(&["client prematurely closed connection while sending request to upstream"]);
+}
+
+#[test]
+fn a_slow_client_does_not_hold_the_upstream() {
+    const LENGTH: usize = 20_000_000;
+    let (tell, told) = signal();
+    let port = backend(move |mut stream| {
+        let _request = head(&mut stream);
+        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n").unwrap();
+        let body: Vec<u8> = (0..LENGTH).map(|at| b'a' + (at % 23) as u8).collect();
+        stream.write_all(&body).unwrap();
+        tell.send(body).unwrap();
+    });
+    let server = proxy(port, "");
+    let mut client = http::connect(server.port());
+    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let body = wait(&told);
+    server.until_logged(&["an upstream response is buffered to a temporary file while reading upstream"]);
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).unwrap();
+    assert!(answer.ends_with(&body), "it is whole and in order");
+}
+
+#[test]
+fn what_is_not_buffered_leaves_at_once() {
+    let (tell, told) = signal();
+    let told = Mutex::new(told);
+    let port = backend(move |mut stream| {
+        let Some((head, _)) = head(&mut stream) else { return };
+        let accel = if head.starts_with("GET /accel") { "X-Accel-Buffering: no\r\n" } else { "" };
+        write!(stream, "HTTP/1.1 200 OK\r\n{accel}\r\nhello").unwrap();
+        wait(&told.lock().unwrap());
+        stream.write_all(b" world").unwrap();
+    });
+    let server = proxy(port, "location /off { proxy_buffering off; proxy_pass http://127.0.0.1:%%BACK%%; }");
+    for path in ["/accel", "/off"] {
+        let mut client = http::connect(server.port());
+        write!(client, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+        until(&mut client, b"\r\n\r\nhello");
+        tell.send(Vec::new()).unwrap();
+        until(&mut client, b" world");
+    }
+}
+
+#[test]
+fn answers_with_bad_lengths_and_chunks() {
+    let port = backend(|mut stream| {
+        let Some((head, _)) = head(&mut stream) else { return };
+        let answer: &[u8] = match head.split(' ').nth(1).unwrap() {
+            "/long" => b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello world",
+            "/chunk" => b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nx\r\n",
+            "/after" => b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\nworld",
+            "/both" => b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\nhello",
+            "/length" => b"HTTP/1.1 200 OK\r\nContent-Length: five\r\n\r\nhello",
+            "/reset" => {
+                socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+                return;
+            }
+            _ => b"",
+        };
+        stream.write_all(answer).unwrap();
+    });
+    let server = proxy(port, "");
+    let check = |path: &str, status: u16, body: &str, logged: &str| {
+        let answer = http::get(server.port(), path);
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+        assert!(status != 200 || answer.body.contains(body) && !answer.body.contains("world"), "{path}: {answer:?}");
+        server.until_logged(&[logged, path]);
+    };
+    check(
+        "/long",
+        200,
+        "hello",
+        "upstream sent more data than specified in \"Content-Length\" header while reading upstream",
+    );
+    check("/chunk", 200, "", "upstream sent invalid chunked response while reading upstream");
+    check("/after", 200, "hello", "upstream sent data after final chunk while reading upstream");
+    check(
+        "/both",
+        502,
+        "",
+        "upstream sent \"Content-Length\" and \"Transfer-Encoding\" headers at the same time while reading",
+    );
+    check(
+        "/length",
+        502,
+        "",
+        "upstream sent invalid \"Content-Length\" header: \"Content-Length: five\" while reading",
+    );
+    check(
+        "/reset",
+        502,
+        "",
+        "recv() failed (104: Connection reset by peer) while reading response header from upstream",
+    );
+    check("/nothing", 502, "", "upstream prematurely closed connection while reading response header from upstream");
+}
+
+#[test]
+fn an_endless_answer_takes_no_more_memory_than_its_buffers() {
+    let port = backend(|mut stream| {
+        let _request = head(&mut stream);
+        let mut piece = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
+        piece.resize(64 * 1024, b'x');
+        while stream.write_all(&piece).is_ok() {}
+    });
+    let server = proxy(port, "proxy_max_temp_file_size 1m;");
+    let mut client = http::connect(server.port());
+    client.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut piece = vec![0; 1024 * 1024];
+    client.read_exact(&mut piece).unwrap();
+    let before = server.resident_kb();
+    for _ in 0..50 {
+        client.read_exact(&mut piece).unwrap();
+    }
+    let grown = server.resident_kb().saturating_sub(before);
+    assert!(grown < 8 * 1024, "fifty megabytes went through and {grown} KB stayed");
 }
 
 #[test]

@@ -68,6 +68,8 @@ pub(crate) enum Session {
     Connect,
     /// Plain requests.
     Return,
+    /// Requests that are passed on.
+    Proxy,
     /// No server: `check`.
     Check,
     /// A row of a table for each request.
@@ -82,7 +84,7 @@ pub(crate) enum Session {
 
 impl Session {
     /// In the order of the run.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Fanout,
         Self::Events,
         Self::Streams,
@@ -91,6 +93,7 @@ impl Session {
         Self::Slow,
         Self::Connect,
         Self::Return,
+        Self::Proxy,
         Self::Check,
         Self::Select,
         Self::Notify,
@@ -100,7 +103,7 @@ impl Session {
 
     /// Whether messages are counted in it.
     pub(crate) fn has_messages(self) -> bool {
-        !matches!(self, Self::Connect | Self::Return | Self::Check | Self::Select | Self::Rows)
+        !matches!(self, Self::Connect | Self::Return | Self::Proxy | Self::Check | Self::Select | Self::Rows)
     }
 }
 
@@ -203,6 +206,13 @@ pub(crate) const ROWS: &[Row] = &[
         unit: Unit::Us,
         target: Target::Ratio(1.05),
         session: Session::Return,
+    },
+    Row {
+        name: "proxy",
+        work: "`proxy_pass` to a keep-alive upstream, 1 KB, 64 connections: CPU per request",
+        unit: Unit::Us,
+        target: Target::Ratio(1.10),
+        session: Session::Proxy,
     },
     Row {
         name: "check",

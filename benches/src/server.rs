@@ -87,10 +87,35 @@ impl Server {
         Self::launch(program(Side::Pushgate, programs)?, cores, everywhere, text)
     }
 
+    /// Starts the nginx that requests are passed on to, beside the generator: its work is not the measured server's.
+    pub(crate) fn upstream(programs: &Programs) -> Result<Self, Box<dyn Error>> {
+        let spawn = |command: &mut Command| Ok(command.spawn()?);
+        Self::spawn(program(Side::Peer, programs)?, spawn, upstream_configuration)
+    }
+
+    /// Starts a fresh one that passes requests on.
+    pub(crate) fn proxy(
+        side: Side,
+        upstream: SocketAddr,
+        programs: &Programs,
+        cores: &Cores,
+    ) -> Result<Self, Box<dyn Error>> {
+        let text = |prefix: &Path, address| proxy_configuration(side, upstream, prefix, address);
+        Self::launch(program(side, programs)?, cores, false, text)
+    }
+
     fn launch(
         program: &Path,
         cores: &Cores,
         everywhere: bool,
+        configuration: impl FnOnce(&Path, SocketAddr) -> String,
+    ) -> Result<Self, Box<dyn Error>> {
+        Self::spawn(program, |command| cores.spawn(command, everywhere), configuration)
+    }
+
+    fn spawn(
+        program: &Path,
+        spawn: impl FnOnce(&mut Command) -> Result<Child, Box<dyn Error>>,
         configuration: impl FnOnce(&Path, SocketAddr) -> String,
     ) -> Result<Self, Box<dyn Error>> {
         let folder = tempfile::Builder::new().prefix("pushgate-bench-").tempdir()?;
@@ -100,7 +125,7 @@ impl Server {
         let mut command = Command::new(program);
         command.arg("-p").arg(prefix).arg("-c").arg(prefix.join("nginx.conf")).arg("-e").arg(prefix.join("error.log"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(prefix.join("stderr"))?);
-        let child = cores.spawn(&mut command, everywhere)?;
+        let child = spawn(&mut command)?;
         let mut server = Self { address, tree: Tree(child.id()), child, folder };
         server.wait_until_ready()?;
         Ok(server)
@@ -278,6 +303,52 @@ http {{
         }}
         location = /pub {{ push_stream_publisher; push_stream_channels_path $arg_id; push_stream_channel_info_on_publish off; }}
     }}
+}}
+"#
+    )
+}
+
+/// The body of the upstream's answers.
+pub(crate) const KILOBYTE: &str = match std::str::from_utf8(&[b'k'; 1024]) {
+    Ok(text) => text,
+    Err(_) => "",
+};
+
+/// An nginx that answers with a kilobyte.
+fn upstream_configuration(prefix: &Path, listen: SocketAddr) -> String {
+    let inside = format!("server {{ listen {listen}; location / {{ return 200 {KILOBYTE}; }} }}");
+    plain_configuration(Side::Peer, prefix, &inside)
+}
+
+/// A server that passes requests on, over connections that are kept.
+fn proxy_configuration(side: Side, upstream: SocketAddr, prefix: &Path, listen: SocketAddr) -> String {
+    let inside = format!(
+        r#"upstream back {{ server {upstream}; keepalive 64; keepalive_requests 1000000000; }}
+    server {{
+        listen {listen};
+        location / {{ proxy_pass http://back; proxy_http_version 1.1; proxy_set_header Connection ""; }}
+    }}"#
+    );
+    plain_configuration(side, prefix, &inside)
+}
+
+/// One worker, without channels.
+fn plain_configuration(side: Side, prefix: &Path, inside: &str) -> String {
+    let folders = if side == Side::Peer { nginx_folders(prefix) } else { String::new() };
+    let (user, prefix) = (user(), prefix.display());
+    format!(
+        r#"{user}
+worker_processes 1;
+daemon off;
+pid {prefix}/server.pid;
+error_log {prefix}/error.log error;
+events {{ worker_connections 1024; }}
+http {{
+    {folders}
+    access_log off;
+    keepalive_requests 1000000000;
+    keepalive_timeout 600s;
+    {inside}
 }}
 "#
     )

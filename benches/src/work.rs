@@ -11,7 +11,7 @@ use crate::options::Options;
 use crate::postgres::{Cluster, Session as Database};
 use crate::process::{Cores, Perf};
 use crate::rows::Session;
-use crate::server::{self, Server, Side};
+use crate::server::{self, KILOBYTE, Server, Side};
 
 /// Does the work of the sessions.
 pub(crate) struct Bench<'a> {
@@ -40,6 +40,7 @@ impl Bench<'_> {
             Session::Slow => self.slow(side, faults),
             Session::Connect => self.connect(side),
             Session::Return => self.requests(side),
+            Session::Proxy => self.proxy(side),
             Session::Check => self.check(side),
             Session::Select => self.select(side),
             Session::Notify => self.notify(side, faults),
@@ -213,15 +214,25 @@ impl Bench<'_> {
     }
 
     fn requests(&self, side: Side) -> Result<Numbers, Box<dyn Error>> {
-        let server = self.start(side)?;
-        let ok = |total| request(server.address, 64, total, |_| "/ok".to_owned(), b"ok");
-        ok(1000)?;
+        Ok(vec![("return", self.per_request(&self.start(side)?, "/ok", b"ok")?)])
+    }
+
+    fn proxy(&self, side: Side) -> Result<Numbers, Box<dyn Error>> {
+        let programs = &self.options.programs;
+        let upstream = Server::upstream(programs)?;
+        let server = Server::proxy(side, upstream.address, programs, &self.cores)?;
+        Ok(vec![("proxy", self.per_request(&server, "/", KILOBYTE.as_bytes())?)])
+    }
+
+    /// CPU in microseconds for one request over 64 connections.
+    fn per_request(&self, server: &Server, path: &str, body: &[u8]) -> Result<f64, Box<dyn Error>> {
+        let send = |total| request(server.address, 64, total, |_| path.to_owned(), body);
+        send(1000)?;
         server.tree.settle();
         let total = self.amount(5_000, 100_000);
         let before = server.tree.cpu();
-        ok(total)?;
-        let cpu = server.tree.cpu().since(&before);
-        Ok(vec![("return", micros(cpu) / total as f64)])
+        send(total)?;
+        Ok(micros(server.tree.cpu().since(&before)) / total as f64)
     }
 
     /// One check is soon done: several in each run.

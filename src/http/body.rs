@@ -181,7 +181,7 @@ impl Request {
     }
 
     /// Lets a client go on that waits to be told so.
-    async fn send_continue(&self) -> Result<(), u16> {
+    pub(super) async fn send_continue(&self) -> Result<(), u16> {
         let is_waiting =
             self.head.known(Known::Expect).is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
         if is_waiting && self.head.version() >= 1001 && self.connection.buffered().is_empty() {

@@ -158,11 +158,16 @@ impl Connection {
         std::future::pending().await
     }
 
+    /// Reads more into the buffer; 0 is the end of what the client sends.
+    pub(super) fn poll_more(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let stream = self.stream()?;
+        self.poll_fill(&stream, cx)
+    }
+
     /// Takes what was read, or reads more; empty is the end.
     pub(super) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         if self.buffer.borrow().is_empty() {
-            let stream = self.stream()?;
-            ready!(self.poll_fill(&stream, cx))?;
+            ready!(self.poll_more(cx))?;
         }
         Poll::Ready(Ok(self.buffer.borrow_mut().split().freeze()))
     }

@@ -13,6 +13,7 @@ pub mod file;
 pub mod gzip;
 pub mod hook;
 pub mod idle;
+mod incoming;
 pub mod limit;
 mod log_line;
 mod module;
@@ -37,6 +38,7 @@ pub mod wire;
 
 pub use body::Received;
 pub use connection::{Connection, Peer};
+pub use incoming::Incoming;
 pub use module::{Filter, Handler, Jump, Module, Next, Phase};
 pub use remembered::Remembered;
 pub use request::{Kind, Quoting, Request, Sent};

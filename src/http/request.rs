@@ -67,6 +67,8 @@ pub struct Request {
     pub(super) body_file: Option<(Rc<File>, u64)>,
     /// How many bytes of the answer are sent in a second, where that is said for this request alone; 0: all at once.
     pub limit_rate: Option<u64>,
+    /// How much of a body was passed on as it came, where not all of it was.
+    pub(super) body_taken: u64,
     /// How the client may prove who it is: `WWW-Authenticate` of whatever it is answered.
     pub(super) challenges: Vec<Bytes>,
     pub(super) uri_changes: u8,
@@ -152,6 +154,7 @@ impl Request {
             body: None,
             body_file: None,
             limit_rate: None,
+            body_taken: 0,
             challenges: Vec::new(),
             uri_changes: MAX_URI_CHANGES,
             is_error_page: false,
@@ -190,6 +193,7 @@ impl Request {
             body: self.body.clone(),
             body_file: self.body_file.clone(),
             limit_rate: None,
+            body_taken: 0,
             challenges: Vec::new(),
             uri_changes: MAX_URI_CHANGES,
             is_error_page: false,

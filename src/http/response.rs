@@ -171,6 +171,11 @@ pub trait BodyStream {
     fn flushes(&self) -> bool {
         false
     }
+
+    /// Whether the answer's head waits for the first bytes, to leave with them.
+    fn waits_for_content(&self) -> bool {
+        false
+    }
 }
 
 /// Takes the connection over after the head was sent.

@@ -256,8 +256,13 @@ impl Writer<'_> {
                 }
             }
             Body::Stream(mut stream) => {
-                self.piece(&mut head, Bytes::new()).await?;
+                if !stream.waits_for_content() {
+                    self.piece(&mut head, Bytes::new()).await?;
+                }
                 while let Some(chunk) = stream.next().await {
+                    if chunk.is_err() && !head.is_empty() {
+                        self.piece(&mut head, Bytes::new()).await?;
+                    }
                     self.piece(&mut head, chunk?).await?;
                 }
             }

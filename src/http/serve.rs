@@ -316,7 +316,8 @@ async fn send(site: &Site, request: &mut Request, response: &mut Response, keepa
     match send::response(site, request, response, keepalive).await {
         Ok(true) => After::Next(request.settings::<Keepalive>().timeout.wait),
         Ok(false) => {
-            let length = request.head.content_length().filter(|length| *length > 0 && has_unread);
+            let left = request.head.content_length().map(|length| length.saturating_sub(request.body_taken));
+            let length = left.filter(|left| *left > 0 && has_unread);
             After::Close { linger: lingers(request, has_unread), left: length }
         }
         Err(error) => {

@@ -4,10 +4,12 @@ use bytes::{Bytes, BytesMut};
 
 use super::body::{Cut, Decoder};
 use super::family::Ignorable;
-use super::pass::{Arrived, Passing, Patience, Protocol};
+use super::pass::{Arrived, Passing, Protocol};
 use super::pool;
-use super::reading::Reading;
-use crate::config::value::parse_number;
+use super::reading::{Broken, Buffered, Direct};
+use super::source::{Manner, Source, Unread};
+use super::stream::Link;
+use crate::config::value::{parse_number, parse_size};
 use crate::http::wire::method::Method;
 use crate::http::wire::upstream_head::{Field, UpstreamHead};
 use crate::http::wire::uri::parse_unsafe;
@@ -17,7 +19,7 @@ use crate::server::log::{Level, shown};
 impl Passing<'_> {
     /// Makes the answer of what came.
     pub(super) fn answer(self, request: &mut Request, protocol: &dyn Protocol, arrived: Arrived) -> Next<'static> {
-        let Arrived { head, link, lease } = arrived;
+        let Arrived { head, link, lease, is_asked } = arrived;
         let exchange = self.plan.exchange;
         let mut response = Response::default();
         let mut carried = Vec::new();
@@ -40,14 +42,14 @@ impl Passing<'_> {
         }
         if let Some(to) = redirect {
             self.record.borrow_mut().carry(response.content_type.take(), carried);
-            self.leave(request, &head, protocol, link, lease);
-            self.record.borrow_mut().head = Some(*head);
+            self.leave(&head, protocol, link, lease, is_asked);
+            self.record.borrow_mut().head = Some(head);
             return accel_redirect(request, to);
         }
         if is_intercepted {
             self.record.borrow_mut().carry(None, carried);
-            self.leave(request, &head, protocol, link, lease);
-            self.record.borrow_mut().head = Some(*head);
+            self.leave(&head, protocol, link, lease, is_asked);
+            self.record.borrow_mut().head = Some(head);
             return Next::Status(status);
         }
         response.status = status;
@@ -58,15 +60,15 @@ impl Passing<'_> {
             response.status_line = Some(head.status_line());
         }
         if status == 101 && request.head.known(crate::http::wire::header::Known::Upgrade).is_some() {
-            self.record.borrow_mut().head = Some(*head);
+            self.record.borrow_mut().head = Some(head);
             response.body = Body::Tunnel(Box::new(super::tunnel::Tunnel::new(self, link, lease)));
             return Next::Answer(response);
         }
         let decoder = protocol.decoder(&head);
         response.content_length = head.content_length();
-        let closes = head.closes();
-        self.record.borrow_mut().head = Some(*head);
-        self.content(request, &mut response, decoder, closes, link, lease);
+        let closes = head.closes() || !is_asked;
+        self.record.borrow_mut().head = Some(head);
+        self.content(request, &mut response, Unread { link, decoder, closes, lease });
         Next::Answer(response)
     }
 
@@ -137,51 +139,65 @@ impl Passing<'_> {
     /// Ends with an answer whose body nobody wants.
     fn leave(
         &self,
-        request: &Request,
         head: &UpstreamHead,
         protocol: &dyn Protocol,
-        mut link: super::stream::Link,
+        mut link: Box<Link>,
         lease: super::Lease,
+        is_asked: bool,
     ) {
         let mut decoder = protocol.decoder(head);
         let is_whole = matches!(decoder.cut(&mut link.buffer), Cut::End);
-        if is_whole && decoder.leaves_connection() && !head.closes() {
-            self.keep(request, &lease, link);
+        if is_whole && decoder.leaves_connection() && !head.closes() && is_asked {
+            self.keep(&lease, link);
         }
         self.note(|_| {});
     }
 
     /// Keeps a connection whose answer was read.
-    fn keep(&self, _: &Request, lease: &super::Lease, link: super::stream::Link) {
+    fn keep(&self, lease: &super::Lease, link: Box<Link>) {
         if let Some(keepalive) = &self.plan.upstream.keepalive {
             pool::put(&self.plan.upstream.name, keepalive, &lease.chosen.target.address, link);
         }
     }
 
+    /// How the body is read ahead; `None`: it is read as the client takes it.
+    fn manner(&self, request: &Request) -> Option<Manner> {
+        let (exchange, buffering) = (self.plan.exchange, self.plan.buffering);
+        let record = self.record.borrow();
+        let said = record.head.as_ref().and_then(|head| head.field(Field::AccelBuffering));
+        let said = said.filter(|_| exchange.ignored.heed(Ignorable::AccelBuffering));
+        let is_buffered = match said {
+            Some(word) if word.eq_ignore_ascii_case(b"yes") => true,
+            Some(word) if word.eq_ignore_ascii_case(b"no") => false,
+            _ => *buffering.buffering,
+        };
+        let rate = || {
+            let text = request.eval(&buffering.limit_rate);
+            let rate = parse_size(&text);
+            if rate.is_none() && !text.is_empty() {
+                request.log(Level::Error, &format!("invalid size \"{}\"", shown(&text)));
+            }
+            rate.unwrap_or_default()
+        };
+        is_buffered.then(|| Manner { patience: *exchange.read_timeout, piece: buffering.buffers.size, rate: rate() })
+    }
+
     /// Gives the response its body: in memory if all of it came with the head, else as it comes.
-    fn content(
-        self,
-        request: &Request,
-        response: &mut Response,
-        mut decoder: Decoder,
-        closes: bool,
-        mut link: super::stream::Link,
-        lease: super::Lease,
-    ) {
+    fn content(self, request: &Request, response: &mut Response, mut unread: Unread) {
         let mut first = Bytes::new();
         let mut more: Option<BytesMut> = None;
         loop {
-            match decoder.cut(&mut link.buffer) {
+            match unread.decoder.cut(&mut unread.link.buffer) {
                 Cut::Data(data) if first.is_empty() => first = data,
                 Cut::Data(data) => more.get_or_insert_with(|| BytesMut::from(&first[..])).extend_from_slice(&data),
                 Cut::End => {
                     let body = more.map_or(first, BytesMut::freeze);
                     let length = body.len() as u64;
-                    self.note(|last| (last.length, last.received) = (length, link.received));
-                    if !link.buffer.is_empty() {
-                        warn_of_excess(request, &decoder);
-                    } else if decoder.leaves_connection() && !closes {
-                        self.keep(request, &lease, link);
+                    self.note(|last| (last.length, last.received) = (length, unread.link.received));
+                    if !unread.link.buffer.is_empty() {
+                        warn_of_excess(request, &unread.decoder);
+                    } else if unread.decoder.leaves_connection() && !unread.closes {
+                        self.keep(&unread.lease, unread.link);
                     }
                     response.hides_length = response.content_length.is_none();
                     response.body = if body.is_empty() { Body::Empty } else { Body::Full(body) };
@@ -190,15 +206,21 @@ impl Passing<'_> {
                 Cut::More => break,
                 Cut::Bad => {
                     request.log(Level::Error, "upstream sent invalid chunked response while reading upstream");
-                    response.body = Body::Stream(Box::new(super::reading::Broken));
+                    response.body = Body::Stream(Box::new(Broken));
                     return;
                 }
             }
         }
         let begun = more.map_or(first, BytesMut::freeze);
-        let patience = Patience { read: *self.plan.exchange.read_timeout };
         let log = request.later_log();
-        response.body = Body::Stream(Box::new(Reading::new(self, begun, decoder, closes, link, lease, patience, log)));
+        let manner = self.manner(request);
+        let room = manner.is_some().then(|| self.plan.buffering.room());
+        let manner = manner.unwrap_or(Manner { patience: *self.plan.exchange.read_timeout, piece: 0, rate: 0 });
+        let source = Source::new(self, begun.len(), unread, manner, log);
+        response.body = Body::Stream(match room {
+            Some(room) => Box::new(Buffered::new(begun, source, room)),
+            None => Box::new(Direct::new(begun, source)),
+        });
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use super::ahead::Room;
 use crate::config::value::{Value, parse_number};
 use crate::config::{Args, Call, Cx, Fault};
 use crate::http::settings::Buffers;
@@ -154,21 +155,21 @@ shared_settings! {
     pub struct Buffering / RawBuffering {
         /// Whether an answer is read as fast as the upstream sends it, into memory and then a temporary file; off: as
         /// fast as the client takes it. `X-Accel-Buffering` may change it.
-        @crate::config::Status::Ignored("answers are read as fast as the client takes them"); "_buffering" = "on" => buffering: crate::config::value::Flag,
+        "_buffering" = "on" => buffering: crate::config::value::Flag,
         /// How much of an answer is held in memory: a number of buffers, and their size.
         "_buffers" = "8 4k" => buffers: crate::http::settings::Buffers,
         /// How much of it may be on the way to the client in nginx.
         @crate::config::Status::Ignored("what the client takes decides"); "_busy_buffers_size" = "" => busy_buffers: Option<crate::config::value::Size>,
         /// The largest temporary file of an answer; 0: none.
-        @crate::config::Status::Ignored("there are no temporary files yet"); "_max_temp_file_size" = "1024m" => max_temp_file: crate::config::value::Size,
+        "_max_temp_file_size" = "1024m" => max_temp_file: crate::config::value::Size,
         /// How much is written to a temporary file at once.
-        @crate::config::Status::Ignored("there are no temporary files yet"); "_temp_file_write_size" = "" => temp_write: Option<crate::config::value::Size>,
-        /// Where temporary files are, and the levels of folders in nginx.
-        @crate::config::Status::Ignored("there are no temporary files yet"); "_temp_path" = "" => temp_path: Option<crate::http::settings::TempPath>,
+        @crate::config::Status::Ignored("pieces are written as they come"); "_temp_file_write_size" = "" => temp_write: Option<crate::config::value::Size>,
+        /// Where temporary files are, and the levels of folders in nginx: here they have no names.
+        "_temp_path" = "" => temp_path: Option<crate::http::settings::TempPath>,
         /// Whether the request's body is read whole before the upstream is asked; off: it is sent as it comes.
-        @crate::config::Status::Ignored("a body is always read whole"); "_request_buffering" = "on" => request_buffering: crate::config::value::Flag,
-        /// How fast an answer is read, in bytes a second; 0: no bound.
-        @crate::config::Status::Ignored("answers are read as fast as they come"); "_limit_rate" = "0" => limit_rate: crate::config::value::Template,
+        "_request_buffering" = "on" => request_buffering: crate::config::value::Flag,
+        /// How fast an answer is read where it is buffered, in bytes a second; 0: no bound. It may have variables.
+        "_limit_rate" = "0" => limit_rate: crate::config::value::Template,
         /// Whether ranges are served of answers that do not offer them.
         @crate::config::Status::Ignored("ranges are the upstream's"); "_force_ranges" = "off" => force_ranges: crate::config::value::Flag,
     }
@@ -203,6 +204,17 @@ shared_settings! {
         @crate::config::Status::Ignored("rustls has good ones only"); "_ssl_ciphers" = "DEFAULT" => ciphers: crate::config::value::Text,
         /// Whether sessions are gone on with.
         "_ssl_session_reuse" = "on" => session_reuse: crate::config::value::Flag,
+    }
+}
+
+impl Buffering {
+    /// How much of an answer is read ahead.
+    pub(super) fn room(&self) -> Room {
+        Room {
+            memory: self.buffers.count * self.buffers.size,
+            file: *self.max_temp_file,
+            folder: self.temp_path.as_ref().map(|path| path.0.clone()),
+        }
     }
 }
 

@@ -4,14 +4,17 @@
 //! chooses a server ([`peers`]), takes a connection from the worker's [`pool`] or opens one ([`stream`]), sends, reads
 //! the head, goes on to the next server where that is allowed, and makes a [`Response`](super::Response) of what came.
 
+mod ahead;
 mod answer;
 mod body;
 pub mod family;
+mod outgoing;
 mod pass;
 pub mod peers;
 pub mod pool;
 mod reading;
 pub mod record;
+mod source;
 pub mod stream;
 pub mod tls;
 pub mod tunnel;
@@ -20,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use body::Decoder;
+pub use outgoing::Payload;
 pub use pass::{Parsed, Plan, Protocol, pass};
 use peers::{Balancer, Chosen, Group, Selection, Server, Verdict};
 use pool::Keepalive;

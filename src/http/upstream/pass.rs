@@ -1,28 +1,27 @@
 //! The way of a request through upstreams: a server, a connection, the request out, the head in, and again where that
 //! is allowed.
 
-use std::fs::File;
 use std::future::poll_fn;
 use std::io;
-use std::ops::Range;
-use std::os::unix::fs::FileExt;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
 use super::body::Decoder;
 use super::family::{Bind, Buffering, Exchange, NextUpstream, bind_address};
+use super::outgoing::{Failure, Outgoing, Payload};
 use super::peers::{Selection, Verdict};
 use super::record::{Place, Shared, Try};
 use super::stream::{Link, Opening, Plain, Stream};
 use super::tls::Securing;
 use super::{Lease, Upstream, pool};
+use crate::http::connection::Connection;
+use crate::http::settings::Bodies;
 use crate::http::wire::method::Method;
 use crate::http::wire::upstream_head::{Field, UpstreamHead};
-use crate::http::{Next, Received, Request};
+use crate::http::{Next, Request};
 use crate::server::clock::{self, Moment};
 use crate::server::log::Level;
 use crate::server::sockets::reason;
@@ -43,7 +42,7 @@ pub struct Plan<'p> {
     /// What is sent before the request's body.
     pub head: Bytes,
     /// The request's body.
-    pub body: Received,
+    pub body: Payload,
     /// How the connection is made safe; `None`: it is not.
     pub tls: Option<Securing>,
 }
@@ -82,6 +81,8 @@ pub(super) struct Trouble {
     was_sent: bool,
     /// The connection had been kept from an earlier request: it may just have been closed.
     was_kept: bool,
+    /// It was the client, who did not send its body.
+    is_clients: bool,
 }
 
 /// A request on its way.
@@ -96,8 +97,10 @@ pub(super) struct Passing<'p> {
 /// A head that came, with all that belongs to it.
 pub(super) struct Arrived {
     pub(super) head: Box<UpstreamHead>,
-    pub(super) link: Link,
+    pub(super) link: Box<Link>,
     pub(super) lease: Lease,
+    /// Whether the request was out by then; if not, nothing more can be asked on this connection.
+    pub(super) is_asked: bool,
 }
 
 /// Passes a request on, and makes the answer.
@@ -115,6 +118,7 @@ pub async fn pass(request: &mut Request, plan: Plan<'_>, protocol: &mut dyn Prot
     let mut passing = Passing { plan, record, selection, tries, started: clock::now() };
     let connection = request.connection.clone();
     let is_watched = request.is_main() && !*passing.plan.exchange.ignore_client_abort;
+    let passing_body = passing.plan.body.clone();
     let begun = clock::now();
     loop {
         let attempt = passing.attempt(request, protocol);
@@ -123,7 +127,7 @@ pub async fn pass(request: &mut Request, plan: Plan<'_>, protocol: &mut dyn Prot
             true => tokio::select! {
                 biased;
                 attempted = attempt => attempted,
-                () = connection.closed() => {
+                () = gone(&passing_body, &connection) => {
                     request.log(
                         Level::Info,
                         "epoll_wait() reported that client prematurely closed connection, so upstream connection is \
@@ -134,6 +138,7 @@ pub async fn pass(request: &mut Request, plan: Plan<'_>, protocol: &mut dyn Prot
                 }
             },
         };
+        passing.plan.body.settle(request);
         let trouble = match attempted {
             Ok(arrived) => match passing.unwanted(request, &arrived.head) {
                 None => return passing.answer(request, protocol, arrived),
@@ -143,7 +148,7 @@ pub async fn pass(request: &mut Request, plan: Plan<'_>, protocol: &mut dyn Prot
                         _ => Verdict::Failed,
                     };
                     passing.release(request, arrived.lease, verdict);
-                    Trouble { condition, status: arrived.head.status(), was_sent: true, was_kept: false }
+                    Trouble::new(condition, arrived.head.status())
                 }
             },
             Err(trouble) => trouble,
@@ -154,6 +159,12 @@ pub async fn pass(request: &mut Request, plan: Plan<'_>, protocol: &mut dyn Prot
         }
         protocol.reset();
     }
+}
+
+/// Waits until the client has gone. One whose body is being passed on is watched by whoever does that, in the same task.
+async fn gone(body: &Payload, connection: &Connection) {
+    poll_fn(|_| if body.is_coming() { Poll::Pending } else { Poll::Ready(()) }).await;
+    connection.closed().await;
 }
 
 impl Passing<'_> {
@@ -171,7 +182,8 @@ impl Passing<'_> {
         let exchange = self.plan.exchange;
         let is_meant = !condition.is_empty() && exchange.next_upstream.contains(condition);
         let repeats = is_repeatable(request) || exchange.next_upstream.contains(NextUpstream::NON_IDEMPOTENT);
-        (is_meant && self.tries > 1 && repeats && self.is_in_time(self.started)).then_some(condition)
+        let may_repeat = repeats && !self.plan.body.goes_once();
+        (is_meant && self.tries > 1 && may_repeat && self.is_in_time(self.started)).then_some(condition)
     }
 
     fn is_in_time(&self, begun: Moment) -> bool {
@@ -187,7 +199,8 @@ impl Passing<'_> {
             needed |= NextUpstream::NON_IDEMPOTENT;
         }
         let has_more = self.tries > 0 || trouble.was_kept;
-        has_more && !needed.is_empty() && allowed.contains(needed) && self.is_in_time(begun)
+        let is_gone = trouble.is_clients || (trouble.was_sent && self.plan.body.goes_once());
+        has_more && !is_gone && !needed.is_empty() && allowed.contains(needed) && self.is_in_time(begun)
     }
 
     /// Gives a server back.
@@ -214,7 +227,7 @@ impl Passing<'_> {
         let Some(lease) = chosen else {
             request.log(Level::Error, "no live upstreams while connecting to upstream");
             let condition = NextUpstream::empty();
-            return Err(Trouble { condition, status: 502, was_sent: false, was_kept: false });
+            return Err(Trouble::new(condition, 502));
         };
         let tls = self.plan.tls.as_ref().map_or(0, Securing::number);
         let keeps = self.plan.upstream.keepalive.is_some();
@@ -223,7 +236,8 @@ impl Passing<'_> {
         let was_kept = kept.is_some();
         let asked = match kept {
             Some(link) => Ok(link),
-            None => self.connect(request, &lease).await,
+            // Boxed, so that a request over a kept connection does not keep room for it.
+            None => Box::pin(self.connect(request, &lease)).await,
         };
         let mut was_sent = false;
         let arrived = match asked {
@@ -236,24 +250,24 @@ impl Passing<'_> {
                 was_sent = true;
                 let head = self.exchange(request, protocol, &mut link).await;
                 self.note(|last| (last.sent, last.received) = (link.sent, link.received));
-                head.map(|head| (head, link))
+                head.map(|(head, is_asked)| (head, is_asked, link))
             }
         };
         match arrived {
-            Ok((head, link)) => {
+            Ok((head, is_asked, link)) => {
                 let header = clock::now().since(self.started);
                 self.note(|last| (last.status, last.header) = (head.status(), Some(header)));
-                Ok(Arrived { head, link, lease })
+                Ok(Arrived { head, link, lease, is_asked })
             }
             Err(trouble) => {
-                self.release(request, lease, Verdict::Failed);
+                self.release(request, lease, if trouble.is_clients { Verdict::Good } else { Verdict::Failed });
                 let was_kept = was_kept && trouble.condition == NextUpstream::ERROR;
                 Err(Trouble { was_sent, was_kept, ..trouble })
             }
         }
     }
 
-    async fn connect(&self, request: &Request, lease: &Lease) -> Result<Link, Trouble> {
+    async fn connect(&self, request: &Request, lease: &Lease) -> Result<Box<Link>, Trouble> {
         let exchange = self.plan.exchange;
         let opening = Opening { bind: self.bind(request, &exchange.bind), ..Opening::from(exchange) };
         let connecting = opening.connect(&lease.chosen.target.address);
@@ -268,7 +282,7 @@ impl Passing<'_> {
         }
     }
 
-    async fn secure(&self, request: &Request, plain: Plain) -> Result<Link, Trouble> {
+    async fn secure(&self, request: &Request, plain: Plain) -> Result<Box<Link>, Trouble> {
         const SHAKING: &str = "SSL handshaking to upstream";
         let Some(tls) = &self.plan.tls else { return Ok(Link::new(Stream::Plain(plain), clock::now())) };
         let connector = tokio_rustls::TlsConnector::from(Arc::clone(&tls.config));
@@ -286,8 +300,9 @@ impl Passing<'_> {
                 Err(Trouble::error())
             }
             Some(Ok(stream)) => {
-                let link = Link::new(Stream::Tls(Box::new(stream)), clock::now());
-                Ok(Link { tls: tls.number(), ..link })
+                let mut link = Link::new(Stream::Tls(Box::new(stream)), clock::now());
+                link.tls = tls.number();
+                Ok(link)
             }
         }
     }
@@ -304,53 +319,51 @@ impl Passing<'_> {
 
     fn timed_out(&self, request: &Request, doing: &str) -> Trouble {
         request.log(Level::Error, &format!("upstream timed out (110: Connection timed out) while {doing}"));
-        Trouble { condition: NextUpstream::TIMEOUT, status: 504, was_sent: false, was_kept: false }
+        Trouble::new(NextUpstream::TIMEOUT, 504)
     }
 
-    /// Sends the request and reads the head of the answer.
+    /// Sends the request and reads the head of the answer; says whether all of the request was out by then.
     async fn exchange(
         &self,
         request: &Request,
         protocol: &mut dyn Protocol,
         link: &mut Link,
-    ) -> Result<Box<UpstreamHead>, Trouble> {
-        const READING: &str = "reading response header from upstream";
-        const SENDING: &str = "sending request to upstream";
+    ) -> Result<(Box<UpstreamHead>, bool), Trouble> {
         let exchange = self.plan.exchange;
         let room = usize::try_from(*exchange.buffer_size).unwrap_or(usize::MAX);
         let mut outgoing = Outgoing::new(&self.plan);
-        let mut is_sending = true;
         link.buffer.reserve(room.min(MAX_RESERVE));
         loop {
-            let (time, doing) = match is_sending {
-                true => (*exchange.send_timeout, SENDING),
-                false => (*exchange.read_timeout, READING),
+            // What can be done at once needs no timer.
+            let step = match poll_fn(|cx| Poll::Ready(step(&mut outgoing, link, cx))).await {
+                Poll::Ready(step) => Some(step),
+                Poll::Pending => {
+                    let time = match () {
+                        () if outgoing.waits_for_client() => *request.settings::<Bodies>().timeout,
+                        () if outgoing.is_done() => *exchange.read_timeout,
+                        () => *exchange.send_timeout,
+                    };
+                    clock::timeout(time, poll_fn(|cx| step(&mut outgoing, link, cx))).await
+                }
             };
-            let step = poll_fn(|cx| {
-                if is_sending && let Poll::Ready(sent) = outgoing.poll(cx, link) {
-                    return Poll::Ready(sent.map(|()| Step::Sent).map_err(|error| ("writev", error)));
+            match step {
+                None if outgoing.waits_for_client() => {
+                    let message = "client timed out (110: Connection timed out) while reading client request body";
+                    request.log(Level::Info, message);
+                    return Err(Trouble { is_clients: true, ..Trouble::new(NextUpstream::empty(), 408) });
                 }
-                link.poll_fill(cx).map(|read| read.map(Step::Read).map_err(|error| ("recv", error)))
-            });
-            match clock::timeout(time, step).await {
-                None => return Err(self.timed_out(request, doing)),
-                Some(Err((call, error))) => {
-                    request.log(Level::Error, &format!("{call}() failed ({}) while {doing}", reason(&error)));
-                    return Err(Trouble::error());
-                }
+                None => return Err(self.timed_out(request, if outgoing.is_done() { READING } else { SENDING })),
+                Some(Err(failure)) => return Err(failed(request, &failure, outgoing.is_done())),
                 Some(Ok(Step::Read(0))) => {
                     request.log(Level::Error, &format!("upstream prematurely closed connection while {READING}"));
                     return Err(Trouble::error());
                 }
-                Some(Ok(Step::Sent)) => {
-                    is_sending = false;
-                    continue;
-                }
+                Some(Ok(Step::Sent)) => continue,
                 Some(Ok(Step::Read(_))) => {}
             }
             let length = link.buffer.len();
             match protocol.parse(request, &mut link.buffer) {
-                Parsed::Head(head) if length - link.buffer.len() <= room => return Ok(head),
+                Parsed::Head(head) if length - link.buffer.len() <= room => return Ok((head, outgoing.is_done())),
                 Parsed::More if length < room => {}
                 Parsed::Bad => return Err(Trouble::invalid()),
                 Parsed::Head(_) | Parsed::More => {
@@ -363,49 +376,42 @@ impl Passing<'_> {
     }
 }
 
-/// What is still to be sent of a request.
-struct Outgoing {
-    pieces: [Bytes; 2],
-    file: Option<(Rc<File>, Range<u64>)>,
+const READING: &str = "reading response header from upstream";
+const SENDING: &str = "sending request to upstream";
+
+/// Sends what can be sent, or else reads.
+fn step(outgoing: &mut Outgoing, link: &mut Link, cx: &mut Context<'_>) -> Poll<Result<Step, Failure>> {
+    if !outgoing.is_done()
+        && let Poll::Ready(sent) = outgoing.poll(cx, link)
+    {
+        return Poll::Ready(sent.map(|()| Step::Sent));
+    }
+    link.poll_fill(cx).map(|read| read.map(Step::Read).map_err(|error| Failure::Upstream("recv", error)))
 }
 
-/// How much of a file is sent at once.
-const FILE_PIECE: u64 = 64 * 1024;
-
-impl Outgoing {
-    fn new(plan: &Plan<'_>) -> Self {
-        let head = plan.head.clone();
-        match &plan.body {
-            Received::Memory(body) => Self { pieces: [head, body.clone()], file: None },
-            Received::File(file, length) => {
-                Self { pieces: [head, Bytes::new()], file: Some((Rc::clone(file), 0..*length)) }
-            }
+/// Says why the exchange has failed.
+fn failed(request: &Request, failure: &Failure, is_sent: bool) -> Trouble {
+    match failure {
+        Failure::Upstream(call, error) => {
+            let doing = if is_sent { READING } else { SENDING };
+            request.log(Level::Error, &format!("{call}() failed ({}) while {doing}", reason(error)));
+            Trouble::error()
         }
-    }
-
-    /// Sends what can be sent; ready when all is out.
-    fn poll(&mut self, cx: &mut Context<'_>, link: &mut Link) -> Poll<io::Result<()>> {
-        loop {
-            if self.pieces[1].is_empty()
-                && let Some((file, left)) = self.file.as_mut().filter(|(_, left)| !left.is_empty())
-            {
-                let step = usize::try_from((left.end - left.start).min(FILE_PIECE)).expect("at most FILE_PIECE");
-                let mut piece = vec![0; step];
-                file.read_exact_at(&mut piece, left.start)?;
-                left.start += step as u64;
-                self.pieces[1] = piece.into();
-            }
-            ready!(link.poll_send(cx, &mut self.pieces))?;
-            if self.file.as_ref().is_none_or(|(_, left)| left.is_empty()) {
-                return Poll::Ready(Ok(()));
-            }
+        Failure::File(error) => {
+            request.log(Level::Crit, &format!("a temporary file could not be read ({})", reason(error)));
+            Trouble { is_clients: true, ..Trouble::new(NextUpstream::empty(), 500) }
+        }
+        Failure::Client(broken) => {
+            let level = if broken.status() == 413 { Level::Error } else { Level::Info };
+            request.log(level, &format!("{broken} while {SENDING}"));
+            Trouble { is_clients: true, ..Trouble::new(NextUpstream::empty(), broken.status()) }
         }
     }
 }
 
 /// What happened on the way to a head.
 enum Step {
-    /// The request is out.
+    /// Something of the request is out.
     Sent,
     /// So many bytes came; 0 is the end.
     Read(usize),
@@ -415,12 +421,16 @@ enum Step {
 const MAX_RESERVE: usize = 16 * 1024;
 
 impl Trouble {
+    fn new(condition: NextUpstream, status: u16) -> Self {
+        Self { condition, status, was_sent: false, was_kept: false, is_clients: false }
+    }
+
     fn error() -> Self {
-        Self { condition: NextUpstream::ERROR, status: 502, was_sent: false, was_kept: false }
+        Self::new(NextUpstream::ERROR, 502)
     }
 
     fn invalid() -> Self {
-        Self { condition: NextUpstream::INVALID_HEADER, status: 502, was_sent: false, was_kept: false }
+        Self::new(NextUpstream::INVALID_HEADER, 502)
     }
 }
 
@@ -435,16 +445,10 @@ fn is_repeatable(request: &Request) -> bool {
     !matches!(request.method, Method::Post | Method::Lock | Method::Patch)
 }
 
-/// What an answer's body is read with.
-pub(super) struct Patience {
-    /// How long the upstream may pause.
-    pub(super) read: Duration,
-}
-
 /// Reads more of an answer; 0 is its end.
-pub(super) async fn fill(link: &mut Link, patience: &Patience) -> io::Result<usize> {
+pub(super) async fn fill(link: &mut Link, patience: Duration) -> io::Result<usize> {
     link.buffer.reserve(READ_SIZE);
-    clock::timeout(patience.read, poll_fn(|cx| link.poll_fill(cx)))
+    clock::timeout(patience, poll_fn(|cx| link.poll_fill(cx)))
         .await
         .unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
 }

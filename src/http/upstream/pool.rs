@@ -25,7 +25,7 @@ pub struct Keepalive {
 struct Idle {
     address: ListenAddress,
     until: Moment,
-    link: Link,
+    link: Box<Link>,
 }
 
 thread_local! {
@@ -39,7 +39,7 @@ thread_local! {
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// Takes the connection to a server that was used last.
-pub(super) fn take(upstream: &str, address: &ListenAddress, tls: usize) -> Option<Link> {
+pub(super) fn take(upstream: &str, address: &ListenAddress, tls: usize) -> Option<Box<Link>> {
     IDLE.with_borrow_mut(|idle| {
         let idle = idle.get_mut(upstream)?;
         while let Some(at) = idle.iter().rposition(|one| one.address == *address && one.link.tls == tls) {
@@ -53,7 +53,7 @@ pub(super) fn take(upstream: &str, address: &ListenAddress, tls: usize) -> Optio
 }
 
 /// Keeps a connection, unless it has had its time.
-pub(super) fn put(upstream: &str, keepalive: &Keepalive, address: &ListenAddress, mut link: Link) {
+pub(super) fn put(upstream: &str, keepalive: &Keepalive, address: &ListenAddress, mut link: Box<Link>) {
     let now = clock::now();
     link.requests += 1;
     if keepalive.max == 0
@@ -65,15 +65,14 @@ pub(super) fn put(upstream: &str, keepalive: &Keepalive, address: &ListenAddress
         return;
     }
     let one = Idle { address: address.clone(), until: now.after(keepalive.timeout), link };
-    IDLE.with_borrow_mut(|all| {
-        if !all.contains_key(upstream) {
-            all.insert(upstream.into(), Vec::new());
+    IDLE.with_borrow_mut(|all| match all.get_mut(upstream) {
+        None => drop(all.insert(upstream.into(), vec![one])),
+        Some(idle) => {
+            if idle.len() >= keepalive.max {
+                idle.remove(0);
+            }
+            idle.push(one);
         }
-        let idle = all.get_mut(upstream).expect("it was put there");
-        if idle.len() >= keepalive.max {
-            idle.remove(0);
-        }
-        idle.push(one);
     });
     if !IS_SWEPT.replace(true) {
         tokio::task::spawn_local(sweep());

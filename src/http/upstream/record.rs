@@ -19,7 +19,7 @@ pub struct Record {
     /// One for each server that was tried; one without a server stands between two handlers' tries.
     pub tries: Vec<Try>,
     /// The head of the last answer.
-    pub head: Option<UpstreamHead>,
+    pub head: Option<Box<UpstreamHead>>,
     /// Where the request goes, for the error log.
     pub place: Option<Place>,
     /// What handlers say of where requests go: `$proxy_host` and its like.

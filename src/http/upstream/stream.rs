@@ -86,8 +86,8 @@ impl Opening {
 
 impl Link {
     /// A connection that was just opened.
-    pub fn new(stream: Stream, opened: Moment) -> Self {
-        Self { stream, buffer: BytesMut::new(), tls: 0, requests: 0, opened, sent: 0, received: 0 }
+    pub fn new(stream: Stream, opened: Moment) -> Box<Self> {
+        Box::new(Self { stream, buffer: BytesMut::new(), tls: 0, requests: 0, opened, sent: 0, received: 0 })
     }
 
     /// Whether an idle connection has been closed by its other end, or has got what nobody asked for. It costs no system
@@ -140,6 +140,8 @@ impl Link {
             }
             let slices = &slices[..count];
             let written = match &mut self.stream {
+                // The kernel has less to do for one piece.
+                Stream::Plain(plain) if count == 1 => Pin::new(plain).poll_write(cx, &slices[0]),
                 Stream::Plain(plain) => Pin::new(plain).poll_write_vectored(cx, slices),
                 Stream::Tls(tls) => Pin::new(&mut **tls).poll_write_vectored(cx, slices),
             };

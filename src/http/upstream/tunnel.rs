@@ -20,7 +20,7 @@ const ROOM: usize = 16 * 1024;
 /// An upstream's end of it.
 #[derive(Debug)]
 pub struct Tunnel {
-    link: Link,
+    link: Box<Link>,
     record: Shared,
     started: Moment,
     timeout: Duration,
@@ -37,7 +37,7 @@ pub enum Ended {
 }
 
 impl Tunnel {
-    pub(super) fn new(passing: Passing<'_>, link: Link, lease: Lease) -> Self {
+    pub(super) fn new(passing: Passing<'_>, link: Box<Link>, lease: Lease) -> Self {
         let timeout = *passing.plan.exchange.read_timeout;
         Self { link, record: passing.record, started: passing.started, timeout, _lease: lease }
     }

@@ -249,8 +249,9 @@ impl HeadParser {
     }
 
     /// The head, whose bytes these are, and nginx's warnings about it.
-    pub fn take(self, bytes: Bytes) -> (UpstreamHead, Vec<Vec<u8>>) {
-        (UpstreamHead { bytes, ..self.head }, self.warnings)
+    pub fn take(&mut self, bytes: Bytes) -> (Box<UpstreamHead>, Vec<Vec<u8>>) {
+        let Self { head, warnings, .. } = std::mem::take(self);
+        (Box::new(UpstreamHead { bytes, ..head }), warnings)
     }
 
     /// Takes a header in.
@@ -392,7 +393,7 @@ fn read(parser: &mut HeadParser, input: &[u8]) -> String {
         Progress::Bare => "bare".to_owned(),
         Progress::Bad(reason) => String::from_utf8_lossy(&reason).into_owned(),
         Progress::Complete(length) => {
-            let (head, warnings) = std::mem::take(parser).take(Bytes::copy_from_slice(&input[..length]));
+            let (head, warnings) = parser.take(Bytes::copy_from_slice(&input[..length]));
             let mut text = format!("{} {}", head.version(), String::from_utf8_lossy(&head.status_line()));
             for (name, value, _) in head.headers() {
                 text.push_str(&format!("|{}={}", String::from_utf8_lossy(name), String::from_utf8_lossy(value)));

@@ -41,12 +41,11 @@ impl Protocol for Http {
                 Parsed::Bad
             }
             Progress::Complete(length) => {
-                let parser = std::mem::take(&mut self.parser);
-                let (head, warnings) = parser.take(input.split_to(length).freeze());
+                let (head, warnings) = self.parser.take(input.split_to(length).freeze());
                 for warning in warnings {
                     request.log(Level::Warn, &format!("{} {READING}", shown(&warning)));
                 }
-                Parsed::Head(Box::new(head))
+                Parsed::Head(head)
             }
         }
     }

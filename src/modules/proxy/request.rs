@@ -9,7 +9,7 @@ use super::headers::{Headers, Length, length};
 use super::{Buffering, Exchange, HttpVersion, Settings, Tls, pass, uri};
 use crate::http::upstream::family;
 use crate::http::upstream::tls::Securing;
-use crate::http::upstream::{Plan, pass as pass_on};
+use crate::http::upstream::{Payload, Plan, pass as pass_on};
 use crate::http::{Next, Received, Request};
 use crate::server::log::Level;
 
@@ -33,7 +33,18 @@ async fn run(request: &mut Request) -> Next<'static> {
             return Next::Status(502);
         }
     };
-    let body = match request.receive_body().await {
+    let buffering = &settings.get::<Buffering>().0;
+    let comes = !*buffering.request_buffering
+        && own.body.is_none()
+        && *exchange.pass_body
+        && request.is_main()
+        && request.has_unread_body()
+        && (!request.head.is_chunked() || own.http_version == HttpVersion::V11);
+    let body = match comes {
+        true => request.incoming_body().await.map(Payload::Coming),
+        false => request.receive_body().await.map(Payload::Whole),
+    };
+    let body = match body {
         Ok(body) => body,
         Err(status) => return Next::Status(status),
     };
@@ -47,16 +58,21 @@ async fn run(request: &mut Request) -> Next<'static> {
         request.log(Level::Error, "zero length URI to proxy");
         return Next::Status(500);
     }
-    let (body, length) = match &own.body {
-        Some(template) => {
+    let nothing = || Payload::Whole(Received::Memory(Bytes::new()));
+    let (body, length) = match (&own.body, body) {
+        (Some(template), _) => {
             let body = request.eval(template);
             let length = Length::Known(body.len() as u64);
-            (Received::Memory(body), length)
+            (Payload::Whole(Received::Memory(body)), length)
         }
-        None => {
+        (None, Payload::Whole(body)) => {
             let length = length(request, body.length());
-            (if *exchange.pass_body { body } else { Received::Memory(Bytes::new()) }, length)
+            (if *exchange.pass_body { Payload::Whole(body) } else { nothing() }, length)
         }
+        (None, body @ Payload::Coming(_)) => (
+            body,
+            request.head.content_length().filter(|_| !request.head.is_chunked()).map_or(Length::Chunked, Length::Known),
+        ),
     };
     let method = match &own.method {
         Some(template) => request.eval(template),
@@ -75,7 +91,7 @@ async fn run(request: &mut Request) -> Next<'static> {
     let plan = Plan {
         upstream,
         exchange,
-        buffering: &settings.get::<Buffering>().0,
+        buffering,
         schema: if place.is_tls { "https://" } else { "http://" },
         uri,
         head: head.into(),

@@ -1,0 +1,126 @@
+//! A client's body that is passed on while it comes.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+
+use super::connection::Connection;
+use super::request::Request;
+use super::wire::body::{BodyStep, Chunked, Counted, InvalidChunk};
+
+/// A body of which a part has come.
+#[derive(Debug)]
+pub struct Incoming {
+    connection: Rc<Connection>,
+    framing: Framing,
+    max: Option<u64>,
+    /// How much of it was taken.
+    taken: u64,
+    is_done: bool,
+}
+
+#[derive(Debug)]
+enum Framing {
+    Counted(Counted),
+    Chunked(Chunked),
+}
+
+/// Why a body does not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::http) enum Broken {
+    #[error("client prematurely closed connection")]
+    Closed,
+    #[error("client closed connection ({})", crate::server::sockets::reason(.0))]
+    Lost(io::Error),
+    #[error(transparent)]
+    Chunks(#[from] InvalidChunk),
+    #[error("client intended to send too large chunked body")]
+    TooLong,
+}
+
+impl Broken {
+    /// What the client is answered.
+    pub(in crate::http) fn status(&self) -> u16 {
+        match self {
+            Self::TooLong => 413,
+            Self::Closed | Self::Lost(_) | Self::Chunks(_) => 400,
+        }
+    }
+}
+
+impl Incoming {
+    /// The next piece; `None` is the end.
+    pub(in crate::http) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken>> {
+        while !self.is_done {
+            let step = {
+                let input = self.connection.buffered();
+                match &mut self.framing {
+                    Framing::Counted(counted) => counted.step(&input, 0),
+                    Framing::Chunked(chunked) => chunked.step(&input, 0)?,
+                }
+            };
+            match step {
+                BodyStep::Data(range) => {
+                    self.connection.consume(range.start);
+                    let piece = self.connection.take(range.end - range.start);
+                    self.taken += piece.len() as u64;
+                    if self.max.is_some_and(|max| self.taken > max) {
+                        return Poll::Ready(Err(Broken::TooLong));
+                    }
+                    return Poll::Ready(Ok(Some(piece)));
+                }
+                BodyStep::More => {
+                    let used = self.connection.buffered().len();
+                    self.connection.consume(used);
+                    match ready!(self.connection.poll_more(cx)) {
+                        Ok(0) => return Poll::Ready(Err(Broken::Closed)),
+                        Ok(_) => {}
+                        Err(error) => return Poll::Ready(Err(Broken::Lost(error))),
+                    }
+                }
+                BodyStep::End(end) => {
+                    self.connection.consume(end);
+                    self.is_done = true;
+                }
+            }
+        }
+        Poll::Ready(Ok(None))
+    }
+
+    /// Whether all of it has come.
+    pub(in crate::http) fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    /// Whether it goes in chunks: nobody knows its length.
+    pub fn is_chunked(&self) -> bool {
+        matches!(self.framing, Framing::Chunked(_))
+    }
+}
+
+impl Request {
+    /// The body, to be read as it comes. An error is the status to answer with.
+    pub async fn incoming_body(&mut self) -> Result<Rc<RefCell<Incoming>>, u16> {
+        self.send_continue().await?;
+        let framing = match self.head.content_length() {
+            Some(length) if !self.head.is_chunked() => Framing::Counted(Counted::new(length)),
+            _ => Framing::Chunked(Chunked::default()),
+        };
+        let (connection, max) = (Rc::clone(&self.connection), self.max_body_size());
+        Ok(Rc::new(RefCell::new(Incoming { connection, framing, max, taken: 0, is_done: false })))
+    }
+
+    /// Notes how much of the body was read. Where that is not all, nothing can follow it on its connection.
+    pub(in crate::http) fn came_in(&mut self, incoming: &Incoming) {
+        match incoming.is_done {
+            true => self.body = Some(Bytes::new()),
+            false => {
+                self.must_close = true;
+                self.body_taken = incoming.taken;
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Reading ahead: an answer is taken from its upstream as fast as that sends it, into memory and then into a temporary
+//! file, so that a client that is slow does not hold the upstream.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::future::poll_fn;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+use super::source::Source;
+use crate::http::response::{AlreadyTold, PIECE};
+use crate::http::temp_file;
+use crate::server::log::Level;
+use crate::server::sockets::reason;
+
+/// How much is kept where.
+#[derive(Clone, Debug)]
+pub(super) struct Room {
+    /// In memory.
+    pub(super) memory: usize,
+    /// In a temporary file; 0: there is none.
+    pub(super) file: u64,
+    /// Where that file is.
+    pub(super) folder: Option<PathBuf>,
+}
+
+/// A body that is read by a task of its own.
+pub(super) struct Ahead {
+    store: Rc<RefCell<Store>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// What was read and not yet taken: what is in memory came before what is in the file.
+#[derive(Default)]
+struct Store {
+    memory: VecDeque<Bytes>,
+    held: usize,
+    file: Option<File>,
+    read: u64,
+    written: u64,
+    end: Option<io::Result<()>>,
+    /// Whoever waits to take something.
+    taker: Option<Waker>,
+    /// The task, which waits for room.
+    reader: Option<Waker>,
+}
+
+impl Ahead {
+    /// Begins to read.
+    pub(super) fn start(begun: Bytes, source: Source, room: Room) -> Self {
+        let store = Rc::new(RefCell::new(Store::default()));
+        if !begun.is_empty() {
+            store.borrow_mut().keep(begun);
+        }
+        let task = tokio::task::spawn_local(read(source, Rc::clone(&store), room));
+        Self { store, task }
+    }
+
+    /// The next piece; `None` is the end.
+    pub(super) async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        poll_fn(|cx| self.store.borrow_mut().poll_take(cx)).await
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn read(mut source: Source, store: Rc<RefCell<Store>>, room: Room) {
+    let end = loop {
+        match source.next().await {
+            Some(Ok(piece)) => {
+                let length = piece.len();
+                let place = poll_fn(|cx| store.borrow_mut().poll_room(cx, length, &room)).await;
+                let kept = match place {
+                    Place::Memory => {
+                        store.borrow_mut().keep(piece);
+                        Ok(())
+                    }
+                    Place::File => write(&source, &store, &piece, &room),
+                };
+                if let Err(error) = kept {
+                    let message = format!("a temporary file of an upstream response failed ({})", reason(&error));
+                    source.log.write(Level::Crit, &message);
+                    break Err(io::Error::other(AlreadyTold));
+                }
+            }
+            Some(Err(error)) => break Err(error),
+            None => break Ok(()),
+        }
+    };
+    drop(source);
+    let mut store = store.borrow_mut();
+    store.end = Some(end);
+    store.wake_taker();
+}
+
+fn write(source: &Source, store: &RefCell<Store>, piece: &[u8], room: &Room) -> io::Result<()> {
+    let mut store = store.borrow_mut();
+    let at = store.written;
+    match &store.file {
+        Some(file) => file.write_all_at(piece, at)?,
+        None => {
+            let file = temp_file::create(room.folder.as_deref())?;
+            source
+                .log
+                .write(Level::Warn, "an upstream response is buffered to a temporary file while reading upstream");
+            file.write_all_at(piece, at)?;
+            store.file = Some(file);
+        }
+    }
+    store.written += piece.len() as u64;
+    store.wake_taker();
+    Ok(())
+}
+
+/// Where a piece goes.
+enum Place {
+    Memory,
+    File,
+}
+
+impl Store {
+    /// Where there is room for a piece. While somebody takes what is in memory, there will be room soon.
+    fn poll_room(&mut self, cx: &mut Context<'_>, length: usize, room: &Room) -> Poll<Place> {
+        let is_filed = self.read < self.written;
+        if !is_filed && (self.held == 0 || self.held + length <= room.memory) {
+            return Poll::Ready(Place::Memory);
+        }
+        if (is_filed || self.taker.is_none()) && self.written + length as u64 <= room.file {
+            return Poll::Ready(Place::File);
+        }
+        self.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn keep(&mut self, piece: Bytes) {
+        self.held += piece.len();
+        self.memory.push_back(piece);
+        self.wake_taker();
+    }
+
+    /// Wakes whoever waits; it stays noted as one who takes until it has.
+    fn wake_taker(&self) {
+        if let Some(taker) = &self.taker {
+            taker.wake_by_ref();
+        }
+    }
+
+    fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        let taken = match self.memory.pop_front() {
+            Some(piece) => {
+                self.held -= piece.len();
+                Some(Ok(piece))
+            }
+            None if self.read < self.written => Some(self.take_from_file()),
+            None => match self.end.take() {
+                None => {
+                    self.taker = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+                Some(Ok(())) => {
+                    self.end = Some(Ok(()));
+                    None
+                }
+                Some(Err(error)) => Some(Err(error)),
+            },
+        };
+        self.taker = None;
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+        Poll::Ready(taken)
+    }
+
+    fn take_from_file(&mut self) -> io::Result<Bytes> {
+        let length = usize::try_from(self.written - self.read).map_or(PIECE, |left| left.min(PIECE));
+        let mut piece = vec![0; length];
+        if let Some(file) = &self.file {
+            file.read_exact_at(&mut piece, self.read)?;
+        }
+        self.read += length as u64;
+        if self.read == self.written {
+            // All is taken: the file's room can be used again.
+            (self.read, self.written) = (0, 0);
+        }
+        Ok(piece.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(store: &mut Store, length: usize, room: &Room) -> &'static str {
+        match store.poll_room(&mut Context::from_waker(Waker::noop()), length, room) {
+            Poll::Pending => "none",
+            Poll::Ready(Place::Memory) => "memory",
+            Poll::Ready(Place::File) => "file",
+        }
+    }
+
+    fn take(store: &mut Store) -> Option<Bytes> {
+        match store.poll_take(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Some(Ok(piece))) => Some(piece),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn memory_first_then_the_file_up_to_its_bound() {
+        let room = Room { memory: 10, file: 5, folder: None };
+        let mut store = Store::default();
+        assert_eq!(place(&mut store, 20, &room), "memory", "a piece is never too long for an empty store");
+        store.keep(Bytes::from_static(b"12345678"));
+        assert_eq!(place(&mut store, 2, &room), "memory");
+        assert_eq!(place(&mut store, 3, &room), "file");
+        let file = temp_file::create(None).expect("a file");
+        file.write_all_at(b"abc", 0).expect("written");
+        (store.file, store.written) = (Some(file), 3);
+        assert_eq!(place(&mut store, 2, &room), "file", "after what is in the file");
+        assert_eq!(place(&mut store, 3, &room), "none");
+        assert_eq!(take(&mut store).as_deref(), Some(&b"12345678"[..]));
+        assert_eq!(place(&mut store, 3, &room), "none", "the file comes first");
+        assert_eq!(take(&mut store).as_deref(), Some(&b"abc"[..]));
+        assert_eq!(place(&mut store, 3, &room), "memory");
+    }
+
+    #[test]
+    fn one_who_takes_is_waited_for() {
+        let room = Room { memory: 10, file: 50, folder: None };
+        let mut store = Store::default();
+        assert_eq!(take(&mut store), None);
+        store.keep(Bytes::from_static(b"12345678"));
+        assert_eq!(place(&mut store, 8, &room), "none", "it was woken, and will take");
+        assert!(take(&mut store).is_some());
+        store.keep(Bytes::from_static(b"12345678"));
+        assert_eq!(place(&mut store, 8, &room), "file", "it does something else");
+    }
+}
