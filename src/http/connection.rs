@@ -1,9 +1,11 @@
 //! A client's connection: its addresses, its socket, and what was read ahead.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::fs::File;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -259,6 +261,39 @@ impl Connection {
         while !stream.borrow_mut().try_write_all(pieces)? {
             let writable = poll_fn(|cx| stream.borrow().poll_writable(cx));
             clock::timeout(timeout, writable).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the kernel can send files to the client.
+    pub(super) fn takes_files(&self) -> bool {
+        self.stream().is_ok_and(|stream| stream.borrow().takes_files())
+    }
+
+    /// Has the kernel send a part of a file, at most `turn` bytes before others have theirs.
+    pub(super) async fn send_file(
+        &self,
+        file: &File,
+        mut range: Range<u64>,
+        turn: usize,
+        timeout: Duration,
+    ) -> io::Result<()> {
+        let stream = self.stream()?;
+        while !range.is_empty() {
+            let count = usize::try_from(range.end - range.start).unwrap_or(usize::MAX).min(turn);
+            let sent = stream.borrow().try_send_file(file, range.start, count);
+            match sent {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(sent) => {
+                    range.start += sent as u64;
+                    tokio::task::yield_now().await;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let writable = poll_fn(|cx| stream.borrow().poll_writable(cx));
+                    clock::timeout(timeout, writable).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }

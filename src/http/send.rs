@@ -300,8 +300,20 @@ impl Writer<'_> {
         self.write(&mut [head, Bytes::from_static(end)]).await
     }
 
-    /// A part of a file, read piece by piece from the page cache.
+    /// A part of a file: sent by the kernel where it may and can be, or else read piece by piece from the page cache.
     async fn file(&mut self, head: &mut Bytes, file: &File, range: Range<u64>) -> io::Result<()> {
+        let settings = self.request.settings::<Sending>();
+        if *settings.sendfile && !self.chunked && self.pace.is_none() && self.request.connection.takes_files() {
+            let turn = match *settings.sendfile_max_chunk {
+                0 => usize::MAX,
+                most => usize::try_from(most).unwrap_or(usize::MAX),
+            };
+            self.piece(head, Bytes::new()).await?;
+            let length = range.end - range.start;
+            self.request.sent.body_bytes += length;
+            self.request.sent.bytes += length;
+            return self.request.connection.send_file(file, range, turn, self.timeout).await;
+        }
         let mut at = range.start;
         while at < range.end {
             let length = usize::try_from((range.end - at).min(PIECE as u64)).expect("at most PIECE");

@@ -81,6 +81,11 @@ settings! {
         "chunked_transfer_encoding" HTTP_ALL = "on" => pub chunked: Flag,
         /// Whether small packets are sent at once.
         "tcp_nodelay" HTTP_ALL = "on" => pub nodelay: Flag,
+        /// Whether the kernel sends files by itself, without a copy of them in the program. Over TLS, in chunks and under
+        /// `limit_rate` they are read and written all the same.
+        "sendfile" HTTP_ALL_IF = "off" => pub sendfile: Flag,
+        /// How much of a file one connection sends before the others have their turn; 0: no bound.
+        "sendfile_max_chunk" HTTP_ALL = "2m" => pub sendfile_max_chunk: Size,
         /// Whether full packets are preferred in nginx.
         @Status::Ignored("head and body leave in one system call"); "tcp_nopush" HTTP_ALL = "off" => pub nopush: Flag,
         /// How much is put off until it can be sent together in nginx.

@@ -1,15 +1,17 @@
 //! A client's socket, with TLS over it or not.
 
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_util::io::poll_read_buf;
 
+use crate::sys::send_file;
 use crate::tls::channel::{self, Channel};
 
 /// How many pieces leave in one system call.
@@ -118,6 +120,19 @@ impl Stream {
         match channel.flush(&mut Raw { socket, cx }) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
             flushed => Poll::Ready(flushed),
+        }
+    }
+
+    /// Whether the kernel can send files on it: nothing is to be encrypted.
+    pub(super) fn takes_files(&self) -> bool {
+        self.channel.is_none()
+    }
+
+    /// Sends what the socket takes of a file now, and says how much that was.
+    pub(super) fn try_send_file(&self, file: &File, offset: u64, count: usize) -> io::Result<usize> {
+        match &self.socket {
+            Socket::Tcp(stream) => stream.try_io(Interest::WRITABLE, || send_file(stream, file, offset, count)),
+            Socket::Unix(stream) => stream.try_io(Interest::WRITABLE, || send_file(stream, file, offset, count)),
         }
     }
 

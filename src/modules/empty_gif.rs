@@ -17,7 +17,7 @@ const COMMANDS: &[Directive] = &[Directive {
     name: "empty_gif",
     contexts: Contexts::LOCATION,
     args: Args::NONE,
-    doc: "Answers with a transparent GIF of one pixel.\n\nExample: `location = /_.gif { empty_gif; }`",
+    doc: "Answers with a transparent GIF of one pixel.\n\nExample: `empty_gif;`",
     file: file!(),
     apply: empty_gif,
     ..Directive::BASE

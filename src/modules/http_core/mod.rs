@@ -101,21 +101,6 @@ const COMMANDS: &[Directive] = &[
         ..Directive::BASE
     },
     Directive::ignored(
-        "sendfile",
-        Contexts::HTTP_ALL.union(Contexts::IF_LOCATION),
-        Args::ONE,
-        "files are read and written",
-        "Whether nginx lets the kernel send files.",
-    )
-    .flag(),
-    Directive::ignored(
-        "sendfile_max_chunk",
-        Contexts::HTTP_ALL,
-        Args::ONE,
-        "files are sent piece by piece",
-        "How much nginx lets the kernel send at once.",
-    ),
-    Directive::ignored(
         "aio",
         Contexts::HTTP_ALL,
         Args::ONE,

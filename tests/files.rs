@@ -1,0 +1,65 @@
+//! Files, beyond the recorded cases: long ones, which the kernel sends by itself.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
+
+mod support;
+
+use std::io::{Read, Write};
+
+use support::http;
+use support::pushgate::Pushgate;
+
+/// A file of 5 MB, longer than what a socket takes at once, with every byte telling its place.
+fn content() -> String {
+    (0..500_000).map(|number| format!("{number:09}\n")).collect()
+}
+
+fn start(settings: &str) -> Pushgate {
+    let server = Pushgate::start(
+        &format!(
+            "daemon off;
+            pid logs/nginx.pid;
+            error_log logs/error.log info;
+            events {{ }}
+            http {{
+                {settings}
+                server {{ listen 127.0.0.1:%%PORT%%; root .; }}
+            }}"
+        ),
+        &[],
+    );
+    server.write("long", &content());
+    server
+}
+
+#[test]
+fn a_long_file_is_whole_however_it_is_sent() {
+    for settings in
+        ["sendfile off;", "sendfile on;", "sendfile on; sendfile_max_chunk 10k;", "sendfile on; limit_rate 100m;"]
+    {
+        let server = start(settings);
+        let answer = http::get(server.port(), "/long");
+        assert_eq!(answer.header("Content-Length"), Some("5000000"), "{settings}");
+        assert!(answer.body == content(), "{settings}: {} bytes that are not the file's", answer.body.len());
+        let answer = http::request(server.port(), "GET", "/long", "Range: bytes=4000000-4999999\r\n", "");
+        assert_eq!(answer.status, 206, "{settings}");
+        assert!(answer.body == content()[4_000_000..], "{settings}: another part");
+        let answer = http::request(server.port(), "GET", "/long", "Range: bytes=0-9,4999990-\r\n", "");
+        assert!(answer.body.contains("\r\n\r\n000000000\n\r\n"), "{settings}");
+        assert!(answer.body.contains("\r\n\r\n000499999\n\r\n"), "{settings}");
+    }
+}
+
+#[test]
+fn a_file_that_is_cut_short_while_it_is_sent_ends_the_connection() {
+    let server = start("sendfile on; sendfile_max_chunk 10k;");
+    let mut stream = http::connect(server.port());
+    stream.write_all(b"GET /long HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    // The head is there: the file is open, and more of it is to come than the socket has room for.
+    let mut some = [0; 1000];
+    stream.read_exact(&mut some).unwrap();
+    server.write("long", "000000000\n");
+    stream.read_to_end(&mut answer).unwrap();
+    assert!(answer.len() < 5_000_000, "{} bytes", answer.len());
+    assert_eq!(http::get(server.port(), "/long").body, "000000000\n");
+}
