@@ -35,6 +35,12 @@ impl LocalTime {
         )
     }
 
+    /// The form of syslog (RFC 3164): `Nov  3 06:28:03`.
+    pub fn syslog(&self) -> String {
+        let text = sys::format_time(self.seconds, sys::Zone::Local, b"%b %e %H:%M:%S", 32);
+        String::from_utf8(text.unwrap_or_default()).unwrap_or_default()
+    }
+
     /// Seconds since the day began.
     pub fn since_midnight(&self) -> i64 {
         let fields = &self.fields;

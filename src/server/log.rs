@@ -8,7 +8,12 @@ use std::sync::Arc;
 use super::clock;
 use super::local_time;
 use super::log_file::LogFile;
-use crate::config::{Args, Call, Contexts, Cx, Directive, Fault, Merge, Section, Slot};
+use super::syslog::Syslog;
+use crate::config::value::parse_size;
+use crate::config::{Args, Call, Contexts, Cx, Directive, Fault, Merge, Section, Slot, Status};
+
+/// nginx wants room for its longest message in a log in memory.
+const MIN_MEMORY: u64 = 2048;
 
 /// How important a message is; nginx's levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,9 +48,11 @@ impl Level {
 
     /// The level of a word.
     pub fn of(word: &str) -> Option<Self> {
-        if word.starts_with("debug") {
-            return Some(Self::Debug);
-        }
+        if word.starts_with("debug") { Some(Self::Debug) } else { Self::exactly(word) }
+    }
+
+    /// The level that is called just so.
+    pub fn exactly(word: &str) -> Option<Self> {
         Self::WORDS.iter().find(|(known, _)| *known == word).map(|(_, level)| *level)
     }
 }
@@ -55,11 +62,13 @@ pub const COMMANDS: &[Directive] = &[Directive {
     name: "error_log",
     contexts: Contexts::MAIN.union(Contexts::HTTP_ALL),
     args: Args::SOME,
-    syntax: "file [level]",
+    syntax: "file | stderr | syslog:server=address[,parameter=value] | memory:size [level]",
     default: "logs/error.log error",
     doc: "Where errors are written, and from which level on: `debug`, `info`, `notice`, `warn`, `error`, `crit`, \
-          `alert` or `emerg`. The file may be `stderr`. Several may be given on one level of the configuration; an \
-          inner block's replace those around it.",
+          `alert` or `emerg`. Several may be given on one level of the configuration; an inner block's replace those \
+          around it. After `syslog:` come the server's address (`unix:` too) and, if wanted, `facility`, `severity`, \
+          `tag` and `nohostname`.",
+    status: Status::Partly("nothing is kept of a log in memory, as there is no other way to it than a debugger"),
     file: file!(),
     apply: error_log,
     ..Directive::BASE
@@ -83,6 +92,9 @@ pub struct Target {
 enum To {
     Stderr,
     File(Arc<LogFile>),
+    Syslog(Arc<Syslog>),
+    /// nginx keeps a log for the debugger; here nothing is kept.
+    Memory,
 }
 
 impl Section for LogSettings {
@@ -124,25 +136,31 @@ fn error_log(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
 }
 
 impl Target {
-    /// `file [level]`, as `error_log` takes it.
+    /// `file | stderr | syslog: | memory: [level]`, as `error_log` takes it.
     pub fn parse(call: &Call<'_>, cx: &Cx<'_>) -> Result<Self, Fault> {
         let word = call.text(0);
-        if word.starts_with("syslog:") || word.starts_with("memory:") {
-            return Err(Fault::new(format!("\"{word}\" is not supported in \"{}\"", call.name()))
-                .word(0)
-                .code("unsupported-value")
-                .help("name a file or stderr"));
-        }
+        let to = if let Some(parameters) = word.strip_prefix("syslog:") {
+            To::Syslog(Arc::new(Syslog::parse(parameters)?))
+        } else if let Some(size) = word.strip_prefix("memory:") {
+            parse_size(size.as_bytes())
+                .filter(|size| *size >= MIN_MEMORY)
+                .ok_or_else(|| Fault::new(format!("invalid buffer size \"{size}\"")).word(0))?;
+            To::Memory
+        } else {
+            To::of(&word, cx.options().full_path(""))
+        };
         let mut level = Level::Error;
         for index in 1..call.len() {
             let word = call.text(index);
             level = Level::of(&word).ok_or_else(|| Fault::new(format!("invalid log level \"{word}\"")).word(index))?;
         }
-        Ok(Self { to: To::of(&word, cx.options().full_path("")), level })
+        Ok(Self { to, level })
     }
 
-    fn write(&self, line: &str) {
+    fn write(&self, level: Level, line: &str) {
         match &self.to {
+            To::Syslog(syslog) => syslog.send_as(level, line.as_bytes()),
+            To::Memory => {}
             To::Stderr => drop(std::io::stderr().write_all(line.as_bytes())),
             To::File(file) => file.write(line.as_bytes()),
         }
@@ -165,14 +183,14 @@ impl LogSettings {
     pub fn write(&self, level: Level, connection: u64, message: &str) {
         let line = line(level, connection, message);
         for target in self.targets.iter().filter(|target| level <= target.level) {
-            target.write(&line);
+            target.write(level, &line);
         }
     }
 
     /// Writes whole lines as they are, whatever the level.
     pub fn append(&self, lines: &str) {
         for target in &self.targets {
-            target.write(lines);
+            target.write(Level::Info, lines);
         }
     }
 
@@ -187,7 +205,7 @@ impl LogSettings {
     pub fn files(&self) -> impl Iterator<Item = &Arc<LogFile>> {
         self.targets.iter().filter_map(|target| match &target.to {
             To::File(file) => Some(file),
-            To::Stderr => None,
+            To::Stderr | To::Syslog(_) | To::Memory => None,
         })
     }
 }

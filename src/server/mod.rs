@@ -6,9 +6,11 @@ pub mod delivery;
 pub mod live;
 pub mod local_time;
 pub mod log;
+pub mod log_buffer;
 pub mod log_file;
 mod process;
 pub mod sockets;
+pub mod syslog;
 pub mod worker;
 
 pub use process::run;

@@ -13,9 +13,9 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 use super::clock;
 use super::live::Live;
 use super::log::{Level, LogSettings, shown};
-use super::log_file;
 use super::sockets::{self, Bound, reason};
 use super::worker::{self, Control};
+use super::{log_buffer, log_file};
 use crate::compile::Compiled;
 use crate::config::{self, ListenAddress, LoadOptions, Severity};
 use crate::http::error_page::PRODUCT_VERSION;
@@ -160,6 +160,7 @@ impl Server {
                 return ExitCode::FAILURE;
             }
         }
+        log_buffer::flush_all();
         self.live.log(Level::Notice, "exit");
         ExitCode::SUCCESS
     }
@@ -265,6 +266,7 @@ impl Server {
     }
 
     fn reopen(&self) {
+        log_buffer::flush_all();
         for file in log_file::all() {
             if let Err(error) = file.reopen() {
                 let message = format!("open() \"{}\" failed ({})", file.path().display(), reason(&error));

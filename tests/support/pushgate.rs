@@ -90,6 +90,11 @@ impl Pushgate {
         std::fs::write(self.prefix.path().join(path), text).unwrap();
     }
 
+    /// Where a file of the prefix folder is.
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.prefix.path().join(path)
+    }
+
     pub(crate) fn rename(&self, from: &str, to: &str) {
         std::fs::rename(self.prefix.path().join(from), self.prefix.path().join(to)).unwrap();
     }
