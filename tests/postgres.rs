@@ -83,6 +83,36 @@ fn listen_goes_to_a_connection_of_its_own() {
 }
 
 #[test]
+fn a_channel_in_quotes_is_a_variable_where_the_grammar_says_so() {
+    let postgres = Postgres::private();
+    postgres.superuser_session().rows("alter role test set log_statement = 'all'");
+    let server = start(
+        &postgres,
+        r#"location = /old { postgres_pass old; set_unescape_uri $c $arg_c; postgres_query 'listen "$c"'; }
+           location = /part { postgres_pass old; set_unescape_uri $c $arg_c; postgres_query 'LISTEN "to ${c}"'; }
+           location = /json { postgres_pass old; set_quote_json_str $c $arg_c; postgres_query 'listen "$c"'; }
+           location = /end { postgres_pass old; set_unescape_uri $c $arg_c; postgres_query 'unlisten "$c"'; }
+           location = /new { postgres_pass new; set_unescape_uri $c $arg_c; postgres_query 'listen "$c"'; }"#,
+    );
+    let cases = [
+        ("/old?c=Foo", "LISTEN \"Foo\""),
+        ("/old?c=a%22%3Bdrop%20table%20t%3B--", "LISTEN \"a\"\";drop table t;--\""),
+        ("/old?c=b%22%22", "LISTEN \"b\"\"\"\"\""),
+        ("/part?c=x%22", "LISTEN \"to x\"\"\""),
+        ("/json?c=Some\"name", "LISTEN \"Some\"\"name\""),
+        ("/end?c=a%22%3Bdrop%20table%20t%3B--", "UNLISTEN \"a\"\";drop table t;--\""),
+        // Today's module has no variables but those with a type.
+        ("/new?c=Foo", "LISTEN \"$c\""),
+    ];
+    for (target, expected) in cases {
+        check(&server, target, 200, "");
+        wait::until(expected, || postgres.log().contains(expected));
+    }
+    check(&server, "/old?c=", 400, "");
+    check(&server, &format!("/old?c={}", "k".repeat(64)), 400, "");
+}
+
+#[test]
 fn a_restart_is_said_once_and_absence_at_the_start_too() {
     let postgres = Postgres::stopped();
     let server = start(
@@ -133,6 +163,8 @@ fn check_asks_the_servers() {
                postgres_query "select nosuch from pg_class"; }
            location = /listen { postgres_pass new; postgres_query "listen $arg_c::ID"; }
            location = /placed { postgres_pass old; postgres_query "select 1 where '$arg_a' = 'x' and 1 = $arg_b"; }
+           location = /direct { postgres_pass host=127.0.0.1 port=%%PG_PORT%% dbname=test user=test password=test;
+               postgres_query "select $arg_a::int8"; }
            }
            upstream gone { postgres_server host=127.0.0.1 port=1 user=test dbname=test; postgres_keepalive 1; }
            server { listen 127.0.0.1:%%PORT%%; server_name other;"#,
@@ -149,13 +181,16 @@ fn check_asks_the_servers() {
         "upstream \"new\": PostgreSQL 1",
         "primary, no TLS, role \"test\", database \"test\"",
         "prepares, with parameters {integer,text}",
+        &format!("postgres_pass to \"127.0.0.1:{}\": PostgreSQL 1", postgres.port()),
+        "prepares, with parameters {bigint}",
         "upstream \"gone\"",
         "column \"nosuch\" does not exist",
-        "nginx.conf:22",
+        "nginx.conf:24",
     ] {
         assert!(said.contains(expected), "{expected:?} is not in\n{said}");
     }
-    assert_eq!(said.matches(": prepares").count(), 2, "{said}");
+    assert_eq!(said.matches(": prepares").count(), 3, "{said}");
+    assert!(!said.contains("password=test"), "{said}");
     assert_eq!(output.status.code(), Some(1));
 }
 

@@ -164,17 +164,15 @@ fn tune(tcp: &TcpStream) -> io::Result<()> {
 
 async fn client_config(options: &ConnectOptions) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let roots = roots(options).await?;
-    let chain = match roots {
-        Some(roots) => Some(
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-                .build()
-                .map_err(|error| error.to_string())?,
-        ),
-        None => None,
+    let (chain, pinned) = match roots(options).await? {
+        Some((roots, pinned)) => {
+            let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+            (Some(builder.build().map_err(|error| error.to_string())?), pinned)
+        }
+        None => (None, Vec::new()),
     };
     let check_name = options.sslmode == SslMode::VerifyFull;
-    let verifier = Verifier { chain, check_name, pinned: Vec::new(), provider: Arc::clone(&provider) };
+    let verifier = Verifier { chain, check_name, pinned, provider: Arc::clone(&provider) };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
@@ -191,16 +189,18 @@ async fn client_config(options: &ConnectOptions) -> Result<ClientConfig, String>
     }
 }
 
-/// The certificates to trust, or none if the server's need not be checked.
-async fn roots(options: &ConnectOptions) -> Result<Option<RootCertStore>, String> {
+/// The certificates to trust, and those of them that may be the server's own: PostgreSQL's manual has one sign itself.
+/// None if the server's need not be checked.
+async fn roots(options: &ConnectOptions) -> Result<Option<(RootCertStore, Vec<CertificateDer<'static>>)>, String> {
     let verify = matches!(options.sslmode, SslMode::VerifyCa | SslMode::VerifyFull);
-    let mut roots = RootCertStore::empty();
+    let (mut roots, mut pinned) = (RootCertStore::empty(), Vec::new());
     match &options.sslrootcert {
         Some(file) if file.as_os_str() == "system" => {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
         Some(file) if verify || options.sslmode == SslMode::Require => {
-            for certificate in certificates(file).await? {
+            pinned = certificates(file).await?;
+            for certificate in pinned.iter().cloned() {
                 roots.add(certificate).map_err(|error| format!("root certificate file {file:?}: {error}"))?;
             }
         }
@@ -209,7 +209,7 @@ async fn roots(options: &ConnectOptions) -> Result<Option<RootCertStore>, String
         }
         _ => return Ok(None),
     }
-    Ok(Some(roots))
+    Ok(Some((roots, pinned)))
 }
 
 async fn certificates(file: &std::path::Path) -> Result<Vec<CertificateDer<'static>>, String> {

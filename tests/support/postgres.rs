@@ -11,6 +11,7 @@ use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use super::ports::Port;
 use super::process::Process;
+use super::tls::Identity;
 use super::wait;
 
 /// A private cluster with a role and a database `test`, password `test`; gone when dropped.
@@ -19,6 +20,7 @@ pub(crate) struct Postgres {
     running: Mutex<Option<Process>>,
     folder: tempfile::TempDir,
     port: Port,
+    settings: Vec<String>,
 }
 
 /// How to stop or restart: PostgreSQL's own words.
@@ -46,9 +48,30 @@ impl Postgres {
 
     /// A cluster that is prepared, but not running yet.
     pub(crate) fn stopped() -> Self {
-        let this = Self { running: Mutex::new(None), folder: open_folder(), port: Port::free() };
+        let this = Self { running: Mutex::new(None), folder: open_folder(), port: Port::free(), settings: vec![] };
         this.initdb();
         this
+    }
+
+    /// A private one with settings of its own (`name=value`).
+    pub(crate) fn with_settings(settings: &[&str]) -> Self {
+        let mut postgres = Self::stopped();
+        postgres.settings.extend(settings.iter().map(|setting| (*setting).to_owned()));
+        postgres.start();
+        postgres
+    }
+
+    /// A private one that speaks TLS and shows this certificate.
+    pub(crate) fn with_tls(identity: &Identity) -> Self {
+        let mut postgres = Self::stopped();
+        identity.write(&postgres.data(), "tls");
+        let owner = postgres.data().metadata().unwrap();
+        let key = postgres.data().join("tls.key");
+        std::fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
+        std::os::unix::fs::chown(&key, Some(owner.uid()), Some(owner.gid())).unwrap();
+        postgres.settings = ["ssl=on", "ssl_cert_file=tls.pem", "ssl_key_file=tls.key"].map(str::to_owned).to_vec();
+        postgres.start();
+        postgres
     }
 
     fn initdb(&self) {
@@ -89,7 +112,10 @@ impl Postgres {
             "fsync=off".into(),
             "full_page_writes=off".into(),
             "autovacuum=off".into(),
-        ] {
+        ]
+        .iter()
+        .chain(&self.settings)
+        {
             command.arg("-c").arg(setting);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
@@ -155,7 +181,7 @@ impl Postgres {
     /// A standby of this cluster, which follows it.
     pub(crate) fn standby(&self) -> Self {
         let folder = open_folder();
-        let standby = Self { running: Mutex::new(None), folder, port: Port::free() };
+        let standby = Self { running: Mutex::new(None), folder, port: Port::free(), settings: vec![] };
         let output = self
             .tool("pg_basebackup")
             .args(["--no-sync", "--write-recovery-conf", "--checkpoint=fast", "-D"])

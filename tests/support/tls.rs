@@ -70,6 +70,15 @@ impl Authority {
 }
 
 impl Identity {
+    /// One that signs itself and could sign others, as `openssl req -x509` makes it.
+    pub(crate) fn signing_itself(name: &str) -> Self {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().unwrap();
+        Self { certificate: params.self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
+    }
+
     /// Writes both files into a folder.
     pub(crate) fn write(&self, folder: &Path, name: &str) {
         std::fs::write(folder.join(format!("{name}.pem")), &self.certificate).unwrap();

@@ -37,29 +37,39 @@ async fn ask(config: &Config) -> Report {
     let mut report = Report::default();
     for upstream in &config.built.model.upstreams {
         let Some(servers) = &config.settings(upstream.scope).get::<Upstream>().servers else { continue };
+        let queries = queries(config, |to| match to {
+            To::Name(_, name) => name.eq_ignore_ascii_case(&servers.name),
+            To::Direct(_) => false,
+        });
         let at = config.built.scope(upstream.scope).at;
-        for (number, options) in servers.connections().iter().enumerate() {
-            let listens = queries(config, servers).iter().any(|query| query.sql.is_listen());
-            let connection = report.server(&servers.name, options, at, listens).await;
-            // The servers of an upstream are taken to be alike.
-            if let Some(mut connection) = connection.filter(|_| number == 0) {
-                for query in queries(config, servers) {
-                    report.query(&mut connection, &query).await;
-                }
-            }
-        }
+        report.servers(&format!("upstream \"{}\"", servers.name), servers, at, &queries).await;
+    }
+    for (servers, at) in direct(config) {
+        let queries = queries(config, |to| matches!(to, To::Direct(other) if other == servers));
+        report.servers(&format!("postgres_pass to \"{}\"", servers.label()), servers, at, &queries).await;
     }
     report
 }
 
-/// The queries that go to an upstream, each once.
-fn queries(config: &Config, servers: &Arc<Servers>) -> Vec<Query> {
+/// The servers that locations name by a connection string, each once, and where.
+fn direct(config: &Config) -> Vec<(&Arc<Servers>, Option<Position>)> {
+    let mut found: Vec<(&Arc<Servers>, Option<Position>)> = Vec::new();
+    for settings in &config.settings {
+        let passing = settings.get::<Passing>();
+        if let Some(To::Direct(servers)) = &passing.to
+            && !found.iter().any(|(known, _)| **known == *servers)
+        {
+            found.push((servers, passing.at));
+        }
+    }
+    found
+}
+
+/// The queries that go to some servers, each once.
+fn queries(config: &Config, go_there: impl Fn(&To) -> bool) -> Vec<Query> {
     let mut found: Vec<Query> = Vec::new();
     for settings in &config.settings {
-        let passes = match &settings.get::<Passing>().to {
-            Some(To::Name(_, name)) => name.eq_ignore_ascii_case(&servers.name),
-            Some(To::Direct(_)) | None => false,
-        };
+        let passes = settings.get::<Passing>().to.as_ref().is_some_and(&go_there);
         for query in settings.get::<Queries>().queries.iter().filter(|_| passes) {
             if !found.iter().any(|known| known.at == query.at) {
                 found.push(query.clone());
@@ -70,26 +80,40 @@ fn queries(config: &Config, servers: &Arc<Servers>) -> Vec<Query> {
 }
 
 impl Report {
+    /// Says what servers are, and whether their queries can be prepared.
+    async fn servers(&mut self, name: &str, servers: &Servers, at: Option<Position>, queries: &[Query]) {
+        let listens = queries.iter().any(|query| query.sql.is_listen());
+        for (number, options) in servers.connections().iter().enumerate() {
+            let connection = self.server(name, options, at, listens).await;
+            // The servers of an upstream are taken to be alike.
+            if let Some(mut connection) = connection.filter(|_| number == 0) {
+                for query in queries {
+                    self.query(&mut connection, query).await;
+                }
+            }
+        }
+    }
+
     /// Says what a server is.
     async fn server(
         &mut self,
-        upstream: &str,
+        name: &str,
         options: &Arc<ConnectOptions>,
         at: Option<Position>,
         listens: bool,
     ) -> Option<Connection> {
         match clock::timeout(PATIENCE, describe(options)).await.unwrap_or(Err(Error::ConnectTimeout)) {
             Ok((connection, server)) => {
-                self.lines.push(format!("upstream \"{upstream}\": {}", server.line));
+                self.lines.push(format!("{name}: {}", server.line));
                 for reason in server.deaf.into_iter().filter(|_| listens) {
-                    let message = format!("upstream \"{upstream}\" can't be listened to: {reason}");
+                    let message = format!("{name} can't be listened to: {reason}");
                     let finding = Diagnostic::new(Severity::Error, "deaf-upstream", message).near(at);
                     self.findings.push(finding.help("name the primary itself, without a pooler in between"));
                 }
                 Some(connection)
             }
             Err(error) => {
-                let message = format!("upstream \"{upstream}\": {error}");
+                let message = format!("{name}: {error}");
                 self.findings.push(Diagnostic::new(Severity::Error, "database", message).near(at));
                 None
             }

@@ -131,7 +131,7 @@ impl Listeners {
             return listener.clone();
         }
         let live = self.live;
-        let (name, store) = (servers.name.clone(), servers.grammar == Grammar::Libpq);
+        let (name, store) = (servers.label(), servers.grammar == Grammar::Libpq);
         let was_up = AtomicBool::new(false);
         let journal = servers.journal();
         let (handle, task) = listener(

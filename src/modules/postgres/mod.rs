@@ -26,6 +26,7 @@ mod rewrite;
 mod run;
 mod server;
 mod set;
+mod splice;
 mod sql;
 mod timeouts;
 mod variables;
@@ -73,4 +74,5 @@ const COMMANDS: &[Directive] = &[
 fn finish(builder: &mut Builder) {
     pass::finish(builder);
     server::finish(builder);
+    splice::finish(builder);
 }

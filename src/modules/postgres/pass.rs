@@ -8,7 +8,9 @@ use super::reading::Reading;
 use super::server::{Servers, Upstream, conninfo_fault, error};
 use crate::compile::Compiled;
 use crate::config::value::Template;
-use crate::config::{Args, Builder, Call, Contexts, Cx, Diagnostic, Directive, Fault, Merge, Position, Section, Slot};
+use crate::config::{
+    Args, Builder, Call, Contexts, Cx, Diagnostic, Directive, Fault, Merge, Position, Section, Severity, Slot,
+};
 use crate::http::Request;
 use crate::http::content::Content;
 use crate::server::log::{Level, shown};
@@ -31,6 +33,8 @@ pub(super) const COMMANDS: [Directive; 1] = [Directive {
 #[derive(Clone, Debug)]
 pub(super) struct Passing {
     pub(super) to: Option<To>,
+    /// Where it was said.
+    pub(super) at: Option<Position>,
 }
 
 #[derive(Clone, Debug)]
@@ -57,8 +61,10 @@ impl Section for Passing {
     fn merge(raw: &RawPassing, parent: Option<&Self>, cx: &mut Merge<'_>) -> Self {
         // Like the handler, it goes only into the blocks that belong to the location.
         let inside = Contexts::IF_LOCATION | Contexts::LIMIT_EXCEPT;
-        let inherited = parent.filter(|_| inside.contains(cx.context)).and_then(|parent| parent.to.clone());
-        Self { to: raw.to.clone().or(inherited) }
+        match parent.filter(|_| raw.to.is_none() && inside.contains(cx.context)) {
+            Some(parent) => parent.clone(),
+            None => Self { to: raw.to.clone(), at: raw.at },
+        }
     }
 
     fn slot() -> &'static Slot {
@@ -125,7 +131,9 @@ pub(super) fn servers(request: &Request, reading: Reading) -> Result<Arc<Servers
         return Err(500);
     }
     upstream(&request.compiled, &name).map(Arc::clone).ok_or_else(|| {
+        let exists = request.compiled.config.built.model.upstream(&name).is_some();
         let message = match old {
+            _ if exists => "postgres: trying to connect to something that is not PostgreSQL database".to_owned(),
             true => format!("postgres: upstream name \"{name}\" not found"),
             false => format!("no port in upstream \"{name}\""),
         };
@@ -134,7 +142,7 @@ pub(super) fn servers(request: &Request, reading: Reading) -> Result<Arc<Servers
     })
 }
 
-/// Names that no upstream has.
+/// Names that no upstream has, and those of upstreams of another kind: nginx finds these only when a request comes.
 pub(super) fn finish(builder: &mut Builder) {
     let mut findings = Vec::new();
     for scope in (0..builder.scopes.len()).filter_map(|number| builder.peek_number::<Passing>(number)) {
@@ -146,7 +154,12 @@ pub(super) fn finish(builder: &mut Builder) {
         let finding = match builder.model.upstream(name) {
             None => Diagnostic::emerg("unknown-upstream", format!("no port in upstream \"{name}\"")),
             Some((_, upstream)) if is_postgres(upstream.scope) => continue,
-            Some(_) => Diagnostic::emerg("not-postgres", format!("upstream \"{name}\" has no postgres_server")),
+            Some(_) => {
+                let message = format!("upstream \"{name}\" has no postgres_server");
+                let help = "the location will answer 500 to every request";
+                findings.push(Diagnostic::new(Severity::Lint, "not-postgres", message).near(scope.at).help(help));
+                continue;
+            }
         };
         findings.push(match scope.at {
             Some(at) => finding.at(at),

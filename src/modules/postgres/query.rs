@@ -201,6 +201,14 @@ fn look_at(cx: &mut Cx<'_>, call: &Call<'_>, sql: &Sql) {
         let help = "the location will answer 500 to every request";
         cx.report(lint("bad-sql", error.to_string()).help(help));
     }
+    if let Some(name) = untyped(cx, sql) {
+        let message = format!("\"${name}\" is no variable without a type here, and stays in the statement as it is");
+        let help = match sql.is_listen() {
+            true => format!("write: ${name}::id, without quotes"),
+            false => format!("write: ${name}::text, without quotes"),
+        };
+        cx.report(lint("untyped-variable", message).help(help));
+    }
     if sql.is_listen() {
         if sql.text.trim_start().get(..8).is_some_and(|word| word.eq_ignore_ascii_case("unlisten")) {
             let note = "UNLISTEN takes effect only when the channel's last client has left";
@@ -216,8 +224,14 @@ fn look_at(cx: &mut Cx<'_>, call: &Call<'_>, sql: &Sql) {
     }
 }
 
+/// What in a statement of today's grammar looks like one of the configuration's variables, or a client's, and is none.
+fn untyped(cx: &mut Cx<'_>, sql: &Sql) -> Option<String> {
+    let is_variable = |name: &&String| is_clients(name) || cx.variables().id(name).is_some();
+    sql.untyped().iter().find(is_variable).cloned()
+}
+
 /// Whether a client chooses a variable's value.
-fn is_clients(name: &str) -> bool {
+pub(super) fn is_clients(name: &str) -> bool {
     const NAMES: [&str; 7] = ["args", "query_string", "uri", "request_uri", "document_uri", "request_body", "request"];
     let families = ["arg_", "http_", "cookie_"];
     NAMES.contains(&name) || families.iter().any(|family| name.starts_with(family))

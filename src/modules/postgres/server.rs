@@ -119,8 +119,9 @@ pub(super) struct Upstream {
 /// The servers of an upstream, and how their connections are kept.
 #[derive(Debug, PartialEq)]
 pub(super) struct Servers {
-    /// The upstream's name.
+    /// The upstream's name, or the connection string that stands for one.
     pub(super) name: String,
+    is_direct: bool,
     /// The grammar of the first server.
     pub(super) grammar: Grammar,
     lines: Vec<ServerLine>,
@@ -169,7 +170,7 @@ impl Section for Upstream {
                 line.connect.journal = journal.clone();
             }
             let canary = raw.canary.unwrap_or(Some(DEFAULT_CANARY));
-            Arc::new(Servers { name, grammar, lines, keepalive, queue, canary })
+            Arc::new(Servers { name, is_direct: false, grammar, lines, keepalive, queue, canary })
         });
         Self { servers }
     }
@@ -186,12 +187,22 @@ impl Servers {
         let line = conninfo::parse_server(words)?;
         Ok(Self {
             name: words.join(" "),
+            is_direct: true,
             grammar: Grammar::Libpq,
             lines: vec![line],
             keepalive: None,
             queue: None,
             canary: Some(DEFAULT_CANARY),
         })
+    }
+
+    /// What a log calls them; a connection string may hold a password.
+    pub(super) fn label(&self) -> String {
+        if !self.is_direct {
+            return self.name.clone();
+        }
+        let hosts = self.lines.iter().flat_map(|line| &line.connect.hosts).map(ToString::to_string);
+        hosts.collect::<Vec<_>>().join(", ")
     }
 
     /// What a pool of them needs.

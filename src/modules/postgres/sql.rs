@@ -96,9 +96,28 @@ impl Sql {
         self.meta.is_some() && has_fragments(&self.text)
     }
 
+    /// The variables that hold a statement or pieces of one.
+    pub(super) fn holders(&self) -> &'static [&'static str] {
+        match self.named {
+            Some(_) => &["sql", "meta"],
+            None if self.has_fragments() => &["meta"],
+            None => &[],
+        }
+    }
+
     /// Whether it is LISTEN or UNLISTEN, for the listener.
     pub(super) fn is_listen(&self) -> bool {
         self.template.as_ref().is_ok_and(Template::is_listen)
+    }
+
+    /// What today's grammar leaves as it is, and the older ones take for a variable.
+    pub(super) fn untyped(&self) -> Vec<String> {
+        let Some(kept) = self.template.as_ref().ok().filter(|template| template.keeps_untyped()) else {
+            return Vec::new();
+        };
+        let placed = Template::parse(&self.text, Untyped::Place);
+        let placed = placed.as_ref().map_or(&[][..], Template::variables);
+        placed.iter().filter(|name| !kept.variables().contains(name)).cloned().collect()
     }
 
     /// Why it can't be a statement.

@@ -17,6 +17,7 @@ pub struct Template {
     pub(super) command: Command,
     /// Nothing but parameters: the text is the same for every request.
     pub(super) is_constant: bool,
+    keeps_untyped: bool,
 }
 
 /// A place for a value.
@@ -115,7 +116,15 @@ impl Template {
         let command = command(text, &tokens)?;
         let is_constant =
             slots.iter().all(|slot| matches!(slot.role, Role::Bound(_) | Role::BoundWhole(_) | Role::Comment));
-        Ok(Self { text: text.to_owned(), tokens, slots, variables: variables.names, command, is_constant })
+        Ok(Self {
+            text: text.to_owned(),
+            tokens,
+            slots,
+            variables: variables.names,
+            command,
+            is_constant,
+            keeps_untyped: untyped == Untyped::Keep,
+        })
     }
 
     /// The variables in it, each once, in the order of their values for [`render`](Self::render).
@@ -128,6 +137,12 @@ impl Template {
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Whether a variable without `::type` stays in it as it was written.
+    #[must_use]
+    pub fn keeps_untyped(&self) -> bool {
+        self.keeps_untyped
     }
 
     /// Whether it goes to the listener rather than to the pool.
