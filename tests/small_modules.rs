@@ -22,6 +22,15 @@ const CONFIG: &str = "daemon off;
             location /status { stub_status; }
             location /numbers { return 200 $connections_active/$connections_writing; }
             location /sub { push_stream_subscriber; push_stream_channels_path $arg_id; }
+            location /user {
+                userid on;
+                userid_domain example.com;
+                userid_expires max;
+                userid_flags httponly;
+                userid_mark m;
+                userid_p3p 'CP=\"x\"';
+                return 200 [$uid_got][$uid_set];
+            }
             location /random/ { alias %%ROOT%%/; random_index on; }
             location /link {
                 secure_link $arg_md5,$arg_expires;
@@ -159,4 +168,24 @@ fn copies_of_requests_go_elsewhere() {
     lines.sort_unstable();
     let (echo, echo2) = ("POST /echo a=1 a longer body", "POST /echo2 a=1 a longer body");
     assert_eq!(lines, [echo, echo, echo2]);
+}
+
+#[test]
+fn a_client_is_known_again_by_its_cookie() {
+    let (server, _root) = start();
+    let first = http::get(server.port(), "/user");
+    let cookie = first.header("Set-Cookie").unwrap();
+    let attributes = "m=; expires=Thu, 31-Dec-37 23:55:55 GMT; domain=example.com; path=/; httponly";
+    let id = cookie.strip_prefix("uid=").unwrap().strip_suffix(attributes).unwrap();
+    assert_eq!(id.len(), 22);
+    assert_eq!(first.header("P3P"), Some("CP=\"x\""));
+    let shown = first.body.strip_prefix("[][").unwrap().strip_suffix("]").unwrap();
+    let again = |cookie: &str| http::request(server.port(), "GET", "/user", &format!("Cookie: a=b; {cookie}\r\n"), "");
+    let known = again(&format!("uid={id}m="));
+    assert_eq!((known.header("Set-Cookie"), known.body.as_str()), (None, format!("[{shown}][]").as_str()));
+    let unmarked = again(&format!("uid={id}=="));
+    assert_eq!(unmarked.header("Set-Cookie"), Some(cookie), "the same number, with the mark");
+    let bad = again("uid=short");
+    assert!(bad.body.starts_with("[][uid="), "{}", bad.body);
+    server.until_logged(&["[error]", "client sent too short userid cookie \"short\""]);
 }

@@ -43,6 +43,7 @@ pub mod stub_status;
 pub mod sub;
 pub mod try_files;
 pub mod upstream;
+pub mod userid;
 
 use crate::http::Module;
 
@@ -86,6 +87,7 @@ pub static MODULES: &[Module] = &[
     charset::MODULE,
     sub::MODULE,
     gunzip::MODULE,
+    userid::MODULE,
     headers::MODULE,
     not_modified::MODULE,
     set_misc::MODULE,
