@@ -76,6 +76,7 @@ impl Request {
         let mut in_memory = BytesMut::new();
         let mut file: Option<File> = None;
         let mut got = 0;
+        let is_open_ended = self.head.is_open_ended();
         loop {
             let mut piece = BytesMut::new();
             let is_done = match length {
@@ -84,6 +85,11 @@ impl Request {
                     let step = usize::try_from(length - got).map_or(buffered, |left| left.min(buffered));
                     piece.extend_from_slice(&self.connection.take(step));
                     got + step as u64 == length
+                }
+                None if is_open_ended => {
+                    let buffered = self.connection.buffered().len();
+                    piece.extend_from_slice(&self.connection.take(buffered));
+                    false
                 }
                 None => {
                     let decoded =
@@ -112,10 +118,12 @@ impl Request {
                 None => in_memory.extend_from_slice(&piece),
             }
             got += piece.len() as u64;
-            if is_done {
+            if is_done || (is_open_ended && self.fill().await? == 0) {
                 break;
             }
-            self.fill_body().await?;
+            if !is_open_ended {
+                self.fill_body().await?;
+            }
         }
         match file {
             Some(file) => self.body_file = Some((Rc::new(file), got)),
@@ -137,9 +145,11 @@ impl Request {
 
     /// Whether a body of the client's is still to be read.
     pub fn has_unread_body(&self) -> bool {
-        self.body.is_none()
-            && self.body_file.is_none()
-            && (self.head.is_chunked() || self.head.content_length().is_some_and(|length| length > 0))
+        let has_body = match self.head.content_length() {
+            Some(length) => length > 0,
+            None => self.head.is_chunked() || self.head.is_open_ended(),
+        };
+        self.body.is_none() && self.body_file.is_none() && has_body
     }
 
     /// Whether what has come of an unread body can't be one.
@@ -176,6 +186,7 @@ impl Request {
         self.send_continue().await?;
         match self.head.content_length() {
             Some(length) if !self.head.is_chunked() => self.read_counted(length).await,
+            None if self.head.is_open_ended() => self.read_to_end().await,
             _ => self.read_chunked().await,
         }
     }
@@ -184,7 +195,7 @@ impl Request {
     pub(super) async fn send_continue(&self) -> Result<(), u16> {
         let is_waiting =
             self.head.known(Known::Expect).is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
-        if is_waiting && self.head.version() >= 1001 && self.connection.buffered().is_empty() {
+        if is_waiting && self.head.version() >= 1001 && !self.head.is_http2() && self.connection.buffered().is_empty() {
             let timeout = *self.settings::<super::settings::Sending>().timeout;
             let mut pieces = [Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n")];
             self.connection.write(&mut pieces, timeout).await.map_err(|_| 400u16)?;
@@ -198,6 +209,21 @@ impl Request {
             self.fill_body().await?;
         }
         Ok(self.connection.take(length))
+    }
+
+    /// A body that ends with its HTTP/2 stream.
+    async fn read_to_end(&mut self) -> Result<Bytes, u16> {
+        let max = self.max_body_size();
+        loop {
+            let length = self.connection.buffered().len();
+            if max.is_some_and(|max| length as u64 > max) {
+                self.log(Level::Error, "client intended to send too large chunked body");
+                return Err(413);
+            }
+            if self.fill().await? == 0 {
+                return Ok(self.connection.take(length));
+            }
+        }
     }
 
     async fn read_chunked(&mut self) -> Result<Bytes, u16> {
@@ -259,12 +285,17 @@ impl Request {
     }
 
     async fn fill_body(&self) -> Result<(), u16> {
+        if self.fill().await? > 0 {
+            return Ok(());
+        }
+        self.log(Level::Info, "client prematurely closed connection");
+        Err(400)
+    }
+
+    /// Reads more; 0 is the end of what the client sends.
+    async fn fill(&self) -> Result<usize, u16> {
         match self.connection.fill(*self.settings::<Bodies>().timeout).await {
-            Ok(0) => {
-                self.log(Level::Info, "client prematurely closed connection");
-                Err(400)
-            }
-            Ok(_) => Ok(()),
+            Ok(length) => Ok(length),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 self.log(Level::Info, "client timed out (110: Connection timed out) while reading client request body");
                 Err(408)

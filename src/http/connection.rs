@@ -9,13 +9,15 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::ReadBuf;
 
 use super::stream::Stream;
 use super::tls::Security;
+use super::v2::Exchange;
 use crate::server::clock::{self, Moment};
 use crate::tls::channel::Channel;
 
@@ -47,7 +49,11 @@ pub struct Connection {
     pub(super) waits_until: Cell<Option<Moment>>,
     /// How it is secured, once that is known; empty where TLS is not spoken.
     pub(super) security: OnceCell<Security>,
+    /// Whom to wake in place of shutting the socket down, when waiting is to end: the task of an HTTP/2 connection.
+    pub(super) waiter: RefCell<Option<Waker>>,
     stream: RefCell<Option<Rc<RefCell<Stream>>>>,
+    /// The exchange of an HTTP/2 stream, which stands in the place of a socket.
+    exchange: Option<Box<Exchange>>,
     buffer: RefCell<BytesMut>,
     /// Answers that leave together with the next: the client has sent that request already.
     held: RefCell<Vec<u8>>,
@@ -87,6 +93,18 @@ impl Connection {
         Self { stream, requests: Cell::new(0), ..Self::gone(number, peer, local, listener) }
     }
 
+    /// One stream of an HTTP/2 connection, as the requests of it see it.
+    pub(super) fn of_stream(parent: &Self, exchange: Exchange) -> Self {
+        let gone = Self::gone(parent.number, parent.peer.clone(), parent.local, parent.listener);
+        let security = parent.security.clone();
+        Self { accepted: parent.accepted, security, exchange: Some(Box::new(exchange)), ..gone }
+    }
+
+    /// The exchange, if it is a stream of an HTTP/2 connection.
+    pub(super) fn exchange(&self) -> Option<&Exchange> {
+        self.exchange.as_deref()
+    }
+
     /// One that belongs to somebody else by now, or has ended: only its particulars are left.
     pub(super) fn gone(number: u64, peer: Peer, local: Option<SocketAddr>, listener: usize) -> Self {
         Self {
@@ -98,6 +116,8 @@ impl Connection {
             requests: Cell::new(1),
             waits_until: Cell::new(None),
             security: OnceCell::new(),
+            waiter: RefCell::default(),
+            exchange: None,
             stream: RefCell::default(),
             buffer: RefCell::default(),
             held: RefCell::default(),
@@ -113,14 +133,16 @@ impl Connection {
     pub(super) async fn wait(&self, time: Duration) -> io::Result<usize> {
         let stream = self.stream()?;
         self.waits_until.set(Some(clock::now().after(time)));
-        let read = poll_fn(|cx| self.poll_fill(&stream, cx)).await;
+        let read = poll_fn(|cx| self.poll_fill_from(&stream, cx)).await;
         self.waits_until.set(None);
         read
     }
 
     /// Ends the waiting: what reads finds the end.
     pub(super) fn end_waiting(&self) {
-        if let Ok(stream) = self.stream() {
+        if let Some(waiter) = &*self.waiter.borrow() {
+            waiter.wake_by_ref();
+        } else if let Ok(stream) = self.stream() {
             // One that is gone already needs no ending.
             drop(socket2::SockRef::from(&*stream.borrow()).shutdown(std::net::Shutdown::Read));
         }
@@ -128,13 +150,21 @@ impl Connection {
 
     /// Reads more into the buffer; 0 is the end of what the client sends.
     pub(super) async fn fill(&self, timeout: Duration) -> io::Result<usize> {
-        let stream = self.stream()?;
-        let read = poll_fn(|cx| self.poll_fill(&stream, cx));
+        let stream = self.stream.borrow().clone();
+        let read = poll_fn(|cx| self.poll_fill(stream.as_deref(), cx));
         clock::timeout(timeout, read).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
     }
 
+    fn poll_fill(&self, stream: Option<&RefCell<Stream>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match (stream, &self.exchange) {
+            (_, Some(exchange)) => exchange.poll_fill(cx, &mut self.buffer.borrow_mut()),
+            (Some(stream), None) => self.poll_fill_from(stream, cx),
+            (None, None) => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
     /// Makes room only when there is something to read: an idle connection has no buffer.
-    fn poll_fill(&self, stream: &RefCell<Stream>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    fn poll_fill_from(&self, stream: &RefCell<Stream>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.poll_held(cx)?;
         let mut stream = stream.borrow_mut();
         ready!(stream.poll_readable(cx))?;
@@ -150,9 +180,12 @@ impl Connection {
     /// Waits until the client has gone, while a handler works for it. What it sends meanwhile is read ahead, up to a
     /// bound; past it there is no telling.
     pub async fn closed(&self) {
+        if let Some(exchange) = &self.exchange {
+            return poll_fn(|cx| exchange.poll_reset(cx)).await;
+        }
         let Ok(stream) = self.stream() else { return };
         while self.buffer.borrow().len() < MAX_READ_AHEAD {
-            match poll_fn(|cx| self.poll_fill(&stream, cx)).await {
+            match poll_fn(|cx| self.poll_fill_from(&stream, cx)).await {
                 Ok(1..) => {}
                 Ok(0) | Err(_) => return,
             }
@@ -162,8 +195,8 @@ impl Connection {
 
     /// Reads more into the buffer; 0 is the end of what the client sends.
     pub(super) fn poll_more(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let stream = self.stream()?;
-        self.poll_fill(&stream, cx)
+        let stream = self.stream.borrow().clone();
+        self.poll_fill(stream.as_deref(), cx)
     }
 
     /// Takes what was read, or reads more; empty is the end.
@@ -176,8 +209,10 @@ impl Connection {
 
     /// Writes what the socket takes of some bytes, and says how much that was.
     pub(super) fn poll_send(&self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<usize>> {
-        let stream = self.stream()?;
-        let written = ready!(stream.borrow_mut().poll_send(cx, bytes))?;
+        if let Some(exchange) = &self.exchange {
+            return exchange.poll_send(cx, bytes, usize::MAX, false);
+        }
+        let written = ready!(self.poll_send_bytes(cx, bytes))?;
         bytes.advance(written);
         Poll::Ready(Ok(written))
     }
@@ -221,7 +256,25 @@ impl Connection {
 
     /// Has the socket take what was written.
     pub(super) fn poll_sent(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.exchange.is_some() {
+            return Poll::Ready(Ok(()));
+        }
         self.stream()?.borrow_mut().poll_sent(cx)
+    }
+
+    /// The same as [`Self::poll_send`] for bytes of somebody else's.
+    pub(super) fn poll_send_bytes(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.stream()?.borrow_mut().poll_send(cx, bytes)
+    }
+
+    /// Reads from the socket, past what was read ahead. What has no room in the buffer goes to the rest.
+    pub(super) fn poll_read_into(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+        rest: &mut BytesMut,
+    ) -> Poll<io::Result<()>> {
+        self.stream()?.borrow_mut().poll_into(cx, buffer, rest)
     }
 
     /// What was read and not yet used.

@@ -37,9 +37,15 @@ impl Idle {
         self.end(|deadline, _| deadline <= now);
     }
 
-    /// Ends those that have carried a request and wait for the next: the server is going.
+    /// Ends those that have carried a request and wait for the next: the server is going. Those of HTTP/2 are told in any
+    /// case, as they may be amid requests and go on taking new ones.
     pub fn end_kept(&self) {
         self.end(|_, requests| requests > 0);
+        for (_, connection) in self.connections.borrow().iter() {
+            if let Some(waiter) = connection.upgrade().and_then(|connection| connection.waiter.borrow().clone()) {
+                waiter.wake();
+            }
+        }
     }
 
     fn end(&self, is_over: impl Fn(Moment, u64) -> bool) {

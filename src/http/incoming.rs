@@ -26,6 +26,8 @@ pub struct Incoming {
 enum Framing {
     Counted(Counted),
     Chunked(Chunked),
+    /// What its HTTP/2 stream brings.
+    OpenEnded,
 }
 
 /// Why a body does not come to its end.
@@ -60,6 +62,8 @@ impl Incoming {
                 match &mut self.framing {
                     Framing::Counted(counted) => counted.step(&input, 0),
                     Framing::Chunked(chunked) => chunked.step(&input, 0)?,
+                    Framing::OpenEnded if input.is_empty() => BodyStep::More,
+                    Framing::OpenEnded => BodyStep::Data(0..input.len()),
                 }
             };
             match step {
@@ -76,6 +80,7 @@ impl Incoming {
                     let used = self.connection.buffered().len();
                     self.connection.consume(used);
                     match ready!(self.connection.poll_more(cx)) {
+                        Ok(0) if matches!(self.framing, Framing::OpenEnded) => self.is_done = true,
                         Ok(0) => return Poll::Ready(Err(Broken::Closed)),
                         Ok(_) => {}
                         Err(error) => return Poll::Ready(Err(Broken::Lost(error))),
@@ -97,7 +102,7 @@ impl Incoming {
 
     /// Whether it goes in chunks: nobody knows its length.
     pub fn is_chunked(&self) -> bool {
-        matches!(self.framing, Framing::Chunked(_))
+        !matches!(self.framing, Framing::Counted(_))
     }
 }
 
@@ -107,6 +112,7 @@ impl Request {
         self.send_continue().await?;
         let framing = match self.head.content_length() {
             Some(length) if !self.head.is_chunked() => Framing::Counted(Counted::new(length)),
+            None if self.head.is_open_ended() => Framing::OpenEnded,
             _ => Framing::Chunked(Chunked::default()),
         };
         let (connection, max) = (Rc::clone(&self.connection), self.max_body_size());

@@ -34,6 +34,7 @@ mod temp_file;
 mod template;
 pub mod tls;
 pub mod upstream;
+pub mod v2;
 pub mod wire;
 
 pub use body::Received;

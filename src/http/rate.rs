@@ -105,18 +105,30 @@ impl Pace {
         Duration::from_millis(slow.saturating_mul(1000) / self.rate)
     }
 
+    /// Waits until bytes of an answer may leave, and says how many.
+    pub(super) async fn leave(self, request: &Request) -> usize {
+        loop {
+            match self.allowance(clock::now().since(request.started).as_secs(), request.sent.bytes) {
+                Ok(left) => return usize::try_from(left).unwrap_or(usize::MAX),
+                Err(pause) => tokio::time::sleep(pause).await,
+            }
+        }
+    }
+
+    /// Rests after so many bytes have left.
+    pub(super) async fn rest(self, before: u64, request: &Request) {
+        let pause = self.time(before, request.sent.bytes);
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+    }
+
     /// Writes pieces no faster than that.
     pub(super) async fn write(self, request: &mut Request, pieces: &mut [Bytes], timeout: Duration) -> io::Result<()> {
         let is_left = |pieces: &[Bytes]| pieces.iter().any(|piece| !piece.is_empty());
         while is_left(pieces) {
             let before = request.sent.bytes;
-            let mut left = match self.allowance(clock::now().since(request.started).as_secs(), before) {
-                Ok(left) => usize::try_from(left).unwrap_or(usize::MAX),
-                Err(pause) => {
-                    tokio::time::sleep(pause).await;
-                    continue;
-                }
-            };
+            let mut left = self.leave(request).await;
             let mut now = Vec::with_capacity(pieces.len());
             for piece in pieces.iter_mut() {
                 let part = piece.split_to(piece.len().min(left));
@@ -125,9 +137,8 @@ impl Pace {
                 now.push(part);
             }
             request.connection.write(&mut now, timeout).await?;
-            let pause = self.time(before, request.sent.bytes);
-            if !pause.is_zero() && is_left(pieces) {
-                tokio::time::sleep(pause).await;
+            if is_left(pieces) {
+                self.rest(before, request).await;
             }
         }
         Ok(())

@@ -23,6 +23,7 @@ use crate::server::clock;
 #[derive(Clone, Debug)]
 pub struct Remembered {
     head: Bytes,
+    is_http2: bool,
     args: Bytes,
     peer: Peer,
     local: Option<SocketAddr>,
@@ -36,6 +37,7 @@ impl Request {
     pub fn remember(&self) -> Remembered {
         Remembered {
             head: self.head.raw(),
+            is_http2: self.head.is_http2(),
             args: self.args.clone(),
             peer: self.connection.peer.clone(),
             local: self.connection.local,
@@ -52,7 +54,7 @@ impl Remembered {
     pub fn request(&self, compiled: &Arc<Compiled>, uri: &Bytes) -> Option<Request> {
         let listener = self.listener(compiled)?;
         let settings = compiled.settings(compiled.server_location(listener.default_server));
-        let options = HeadOptions::of(settings.get::<Heads>());
+        let options = HeadOptions { is_http2: self.is_http2, ..HeadOptions::of(settings.get::<Heads>()) };
         let Progress::Complete { head, .. } = HeadParser::new().parse(&self.head, &options) else { return None };
         let mut connection = Connection::gone(self.connection, self.peer.clone(), self.local, self.listener as usize);
         connection.security = self.security.clone();

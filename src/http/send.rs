@@ -143,7 +143,7 @@ pub(super) async fn head(
 impl Request {
     /// Whether an answer of unknown length goes in chunks; otherwise the end of the connection is its end.
     pub fn streams_in_chunks(&self) -> bool {
-        let chunked = *self.settings::<Sending>().chunked;
+        let chunked = *self.settings::<Sending>().chunked && !self.head.is_http2();
         Framing::choose(self.head.version(), false, 200, None, chunked) == Framing::Chunked
     }
 }
@@ -160,6 +160,22 @@ fn encode_head(
     if response.bare_head {
         return bare_head(response, out);
     }
+    with_head(site, request, response, after, length, chunked, |head, listed| encode(out, head, listed));
+}
+
+/// A header's name and value.
+pub(super) type Field<'f> = (&'f [u8], &'f [u8]);
+
+/// Puts the values of a head together and hands them on, with the headers that follow them.
+pub(super) fn with_head(
+    site: &Site,
+    request: &Request,
+    response: &Response,
+    after: After,
+    length: Option<u64>,
+    chunked: bool,
+    put: impl for<'f> FnOnce(&ResponseHead<'_>, &mut dyn Iterator<Item = Field<'f>>),
+) {
     let pages = request.settings::<Pages>();
     // nginx completes a path where it writes its own headers; any other location stands among the listed ones.
     let is_completed = |location: &&Bytes| location.first() == Some(&b'/') && *pages.absolute_redirect;
@@ -193,7 +209,7 @@ fn encode_head(
     };
     let etag = response.etag.as_deref().map(|etag| (&b"ETag"[..], etag));
     let listed = response.headers.iter().map(|(name, value)| (&name[..], &value[..]));
-    encode(out, &head, etag.into_iter().chain(listed_location).chain(listed));
+    put(&head, &mut etag.into_iter().chain(listed_location).chain(listed));
 }
 
 /// The status that a status line begins with.

@@ -47,6 +47,13 @@ pub(super) fn as_sent(request: &mut Request, head: &[u8]) {
     request.note_mut::<SentHeaders>().0 = headers.collect();
 }
 
+/// The same for a head that is no text.
+pub(super) fn as_listed(request: &mut Request, list: impl FnOnce() -> Vec<(Bytes, Bytes)>) {
+    if request.compiled.reads_sent_headers {
+        request.note_mut::<SentHeaders>().0 = list();
+    }
+}
+
 /// Reads one of them; several of a name are joined by commas.
 pub fn sent_header(request: &Request, variable: &str) -> Value {
     let SentHeaders(headers) = request.note()?;

@@ -17,6 +17,7 @@ use super::send;
 use super::settings::{Heads, Keepalive, Lingering, Sending};
 use super::tls;
 use super::upstream::tunnel::{Ended, Tunnel};
+use super::v2;
 use super::wire::date::DateCache;
 use super::wire::head::RequestHead;
 use super::wire::head::parser::{HeadOptions, HeadParser, Progress};
@@ -52,11 +53,21 @@ impl std::fmt::Debug for Site {
 
 /// A request that is not carried out.
 #[derive(Clone, Copy, Debug)]
-enum Refused {
+pub(super) enum Refused {
     /// It could not be read: the page for this status is all that it gets.
     Bad(u16),
     /// It was read, and is not wanted on its connection; `error_page` may say what it gets.
     Whole(u16),
+}
+
+impl Refused {
+    /// What the client gets.
+    pub(super) async fn answer(self, request: &mut Request) -> Response {
+        match self {
+            Self::Bad(status) => refuse(request, status),
+            Self::Whole(status) => request.run_refused(status).await,
+        }
+    }
 }
 
 /// How a request ended.
@@ -100,11 +111,22 @@ pub async fn serve(site: Rc<Site>, connection: Rc<Connection>, address: Arc<List
         }
         // Not before the wait, in which a reload may come. What it no longer listens on is served once more as before.
         let present = (site.compiled)();
+        let is_first = accepted.is_some();
         let compiled = match accepted.take() {
             Some(accepted) if listener(&present, &connection, &address).is_none() => accepted,
             _ => present,
         };
         let Some(listener) = listener(&compiled, &connection, &address) else { return };
+        if is_first {
+            match speaks_http2(&connection, &compiled, listener, patience).await {
+                None => return,
+                Some(true) => {
+                    let (site, connection) = (Rc::clone(&site), Rc::clone(&connection));
+                    return Box::pin(v2::serve(site, connection, address, compiled)).await;
+                }
+                Some(false) => {}
+            }
+        }
         counts::REQUESTS.add();
         let reading = counts::READING.enter();
         let Some((request, is_bad)) = next_request(&connection, &compiled, listener).await else { return };
@@ -132,8 +154,39 @@ impl Drop for Goodbye<'_> {
     }
 }
 
+/// Whether a connection that has begun goes on in HTTP/2: as the handshake of TLS said, or by its preface. `None`: it has
+/// ended.
+async fn speaks_http2(
+    connection: &Connection,
+    compiled: &Compiled,
+    listener: &Listener,
+    patience: Duration,
+) -> Option<bool> {
+    if let Some(tls) = connection.tls() {
+        return Some(tls.is_http2());
+    }
+    if !v2::is_on(compiled, listener) {
+        return Some(false);
+    }
+    let until = clock::now().after(patience);
+    loop {
+        let is_preface = v2::is_preface(&connection.buffered());
+        match is_preface {
+            Some(is_preface) => return Some(is_preface),
+            None => match connection.fill(until.since(clock::now())).await {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return None,
+            },
+        }
+    }
+}
+
 /// The listener that the connection came by; a reload may have moved it, or given it up.
-fn listener<'c>(compiled: &'c Compiled, connection: &Connection, address: &ListenAddress) -> Option<&'c Listener> {
+pub(super) fn listener<'c>(
+    compiled: &'c Compiled,
+    connection: &Connection,
+    address: &ListenAddress,
+) -> Option<&'c Listener> {
     let same = |listener: &&Listener| listener.address == *address;
     compiled.listeners.get(connection.listener).filter(same).or_else(|| compiled.listener(address))
 }
@@ -188,6 +241,7 @@ impl HeadOptions {
             underscores_in_headers: *heads.underscores,
             ignore_invalid_headers: *heads.ignore_invalid,
             merge_slashes: *heads.merge_slashes,
+            is_http2: false,
         }
     }
 }
@@ -230,8 +284,7 @@ pub(super) fn begin(
 /// Answers a request and says what becomes of the connection.
 async fn answer(site: &Site, mut request: Box<Request>, refused: Option<Refused>) -> After {
     let mut response = match refused {
-        Some(Refused::Bad(status)) => refuse(&mut request, status),
-        Some(Refused::Whole(status)) => request.run_refused(status).await,
+        Some(refused) => refused.answer(&mut request).await,
         None => run(&mut request).await,
     };
     // What came with the head is looked at before the answer leaves, as in nginx; the rest of a body nobody read is not.
@@ -331,9 +384,14 @@ async fn send(site: &Site, request: &mut Request, response: &mut Response, keepa
 
 /// Sends the head, and then whatever client and upstream send each other.
 async fn tunnel_through(site: &Site, request: &mut Request, response: &Response, tunnel: Tunnel) -> After {
-    if send::head(site, request, response, false).await.is_err() {
-        return After::CLOSE;
+    if send::head(site, request, response, false).await.is_ok() {
+        through_tunnel(request, tunnel).await;
     }
+    After::CLOSE
+}
+
+/// Sends whatever client and upstream send each other.
+pub(super) async fn through_tunnel(request: &mut Request, tunnel: Tunnel) {
     let connection = Rc::clone(&request.connection);
     let sent = &mut request.sent;
     let ended = tunnel.run(&connection, |bytes| {
@@ -351,7 +409,6 @@ async fn tunnel_through(site: &Site, request: &mut Request, response: &Response,
             request.log(Level::Info, &format!("recv() failed ({reason}) while proxying upgraded connection"));
         }
     }
-    After::CLOSE
 }
 
 fn lingers(request: &Request, has_unread: bool) -> bool {
@@ -396,7 +453,7 @@ async fn take_over(
 }
 
 /// Reads what the client still sends, for a while, so that it gets the answer before the connection is reset.
-async fn discard(connection: &Connection, compiled: &Compiled, server: ServerId, mut left: Option<u64>) {
+pub(super) async fn discard(connection: &Connection, compiled: &Compiled, server: ServerId, mut left: Option<u64>) {
     let settings = compiled.settings(compiled.server_location(server)).get::<Sending>();
     let until = clock::now().after(*settings.lingering_time);
     // One that still has to send a body is left in peace, as by nginx; any other is told at once that this is the end.

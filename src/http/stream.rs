@@ -95,6 +95,26 @@ impl Stream {
         }
     }
 
+    /// The same into a buffer of somebody else's; what has no room there goes to the rest.
+    pub(super) fn poll_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+        rest: &mut BytesMut,
+    ) -> Poll<io::Result<()>> {
+        let Self { socket, channel } = self;
+        let Some(channel) = channel else { return socket.poll_into(cx, buffer) };
+        let read = channel.read(&mut Raw { socket, cx }, &mut |bytes| {
+            let (now, later) = bytes.split_at(bytes.len().min(buffer.remaining()));
+            buffer.put_slice(now);
+            rest.extend_from_slice(later);
+        });
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            read => Poll::Ready(read.map(drop)),
+        }
+    }
+
     /// Writes what the socket takes now, and says how much that was.
     pub(super) fn try_send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.channel {

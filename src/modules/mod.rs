@@ -18,6 +18,7 @@ pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
 pub mod http_core;
+pub mod http_v2;
 pub mod index;
 pub mod limit_conn;
 pub mod limit_req;
@@ -54,6 +55,7 @@ pub static MODULES: &[Module] = &[
     events::MODULE,
     http_core::MODULE,
     log::MODULE,
+    http_v2::MODULE,
     static_files::MODULE,
     gzip_static::MODULE,
     autoindex::MODULE,

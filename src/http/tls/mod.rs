@@ -20,6 +20,9 @@ use crate::compile::Compiled;
 use crate::server::log::Level;
 use crate::tls::clients::Refusal;
 
+/// HTTP/2, as a handshake names it.
+const HTTP2: &[u8] = b"h2";
+
 /// How a connection is secured that came by an address where TLS is spoken.
 #[derive(Clone, Debug)]
 pub(super) enum Security {
@@ -109,6 +112,11 @@ impl Connection {
 }
 
 impl Facts {
+    /// Whether HTTP/2 was agreed upon.
+    pub(super) fn is_http2(&self) -> bool {
+        self.agreed.get().is_some_and(|agreed| agreed.protocol_inside.as_deref() == Some(HTTP2))
+    }
+
     fn refusal(&self, request: &Request) -> Option<u16> {
         let verify = verification(&request.compiled, request);
         if verify == VerifyClient::Off {

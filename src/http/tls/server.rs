@@ -12,13 +12,14 @@ use sha2::{Digest, Sha256};
 use super::settings::{Protocols, Tls, VerifyClient};
 use crate::config::value::Template;
 use crate::config::{Config, Diagnostic, Position, ScopeId, Severity};
+use crate::http::v2::settings::Http2;
 use crate::tls::clients::{Asking, Trust};
 use crate::tls::config::{self, Offer};
 use crate::tls::files::{self, Identity, Source};
 use crate::tls::sessions::{TicketKey, Zone};
 use crate::tls::suites;
 
-/// What is spoken inside of TLS, the best first. HTTP/2 would stand before them.
+/// What is spoken inside of TLS, the best first; HTTP/2 stands before them where it is on.
 const PROTOCOLS: &[&[u8]] = &[b"http/1.1", b"http/1.0", b"http/0.9"];
 
 /// How a server speaks TLS.
@@ -144,6 +145,15 @@ impl Build<'_> {
         self.commands(&mut offer)
     }
 
+    /// What is offered inside.
+    fn protocols(&self) -> Vec<Vec<u8>> {
+        let server = self.config.built.model.servers.iter().find(|server| server.scope == self.scope);
+        let is_on = *self.config.settings(self.scope).get::<Http2>().on
+            || server.is_some_and(|server| server.listens.iter().any(|listen| listen.http2));
+        let http2 = is_on.then_some(super::HTTP2);
+        http2.into_iter().chain(PROTOCOLS.iter().copied()).map(<[u8]>::to_vec).collect()
+    }
+
     /// In the order in which nginx finds faults.
     fn run(mut self, loader: &mut Loader) -> Result<ServerSide, Wrong> {
         let settings = self.settings;
@@ -155,7 +165,7 @@ impl Build<'_> {
             record: usize::try_from(*settings.buffer_size).unwrap_or(usize::MAX),
             session_timeout: *settings.session_timeout,
             early_data: *settings.early_data,
-            protocols: PROTOCOLS.iter().map(|protocol| protocol.to_vec()).collect(),
+            protocols: self.protocols(),
             ..Offer::default()
         };
         self.ciphers(&mut offer)?;

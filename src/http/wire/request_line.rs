@@ -75,9 +75,9 @@ pub(crate) struct RequestLine {
     pub(crate) version: u16,
 }
 
-/// Parses the line at the start of `input`.
-pub(crate) fn parse(input: &[u8]) -> LineProgress {
-    let cursor = Cursor { input, at: 0 };
+/// Parses the line at the start of `input`. `is_http2`: it was put together from an HTTP/2 request.
+pub(crate) fn parse(input: &[u8], is_http2: bool) -> LineProgress {
+    let cursor = Cursor { input, at: 0, is_http2 };
     match cursor.line() {
         Ok(Some((line, length))) => LineProgress::Complete(line, length),
         Ok(None) => LineProgress::Incomplete,
@@ -112,6 +112,7 @@ macro_rules! peek {
 struct Cursor<'a> {
     input: &'a [u8],
     at: usize,
+    is_http2: bool,
 }
 
 impl Cursor<'_> {
@@ -264,10 +265,13 @@ impl Cursor<'_> {
         Ok(Some(()))
     }
 
-    /// The digits before the dot. Only 1 is possible: 0 is no version that is ever written down, 2 is 505.
+    /// The digits before the dot. Only 1 is possible: 0 is no version that is ever written down, 2 is 505, except where
+    /// HTTP/2 is spoken.
     fn major(&mut self) -> Step<u16> {
+        let major = if self.is_http2 { 2 } else { 1 };
         match peek!(self) {
-            b'1' => self.at += 1,
+            b'1' if major == 1 => self.at += 1,
+            b'2' if major == 2 => self.at += 1,
             b'2'..=b'9' => return Err(LineError::Version),
             _ => return Err(LineError::Request),
         }
@@ -276,7 +280,7 @@ impl Cursor<'_> {
             b'0'..=b'9' => return Err(LineError::Version),
             _ => return Err(LineError::Request),
         }
-        Ok(Some(1))
+        Ok(Some(major))
     }
 
     /// Up to three digits.
@@ -341,7 +345,7 @@ mod tests {
     fn show(input: &str) -> String {
         let bytes = input.as_bytes();
         let text = |span: Span| String::from_utf8_lossy(span.of(bytes)).into_owned();
-        match parse(bytes) {
+        match parse(bytes, false) {
             LineProgress::Incomplete => "more".into(),
             LineProgress::Bad(error) => format!("{error:?}"),
             LineProgress::Complete(line, length) => format!(

@@ -2,8 +2,7 @@
 
 use crate::config::value::{parse_listen, parse_number, parse_sec, parse_size};
 use crate::config::{
-    Args, Builder, Call, Contexts, Cx, Diagnostic, Directive, Fault, Keepalive, ListenAddress, ListenDef,
-    ListenOptions, Severity,
+    Args, Builder, Call, Contexts, Cx, Diagnostic, Directive, Fault, Keepalive, ListenAddress, ListenDef, ListenOptions,
 };
 
 /// The row that this file brings.
@@ -67,10 +66,6 @@ fn parameter(listen: &mut ListenDef, cx: &mut Cx<'_>, call: &Call<'_>, index: us
         ("http2", None) => {
             let message = "the \"listen ... http2\" directive is deprecated, use the \"http2\" directive instead";
             cx.warn("deprecated", message, call);
-            cx.report(
-                Diagnostic::new(Severity::Lint, "no-http2", "HTTP/2 is not supported: clients get HTTP/1.1")
-                    .near(Some(call.word_at(index))),
-            );
             listen.http2 = true;
             sets = false;
         }

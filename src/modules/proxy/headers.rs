@@ -141,7 +141,7 @@ fn put_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 /// How the body of a client's request is announced to the upstream.
 pub(super) fn length(request: &Request, body: u64) -> Length {
     let head = &request.head;
-    let was_announced = head.is_chunked() || head.known(Known::ContentLength).is_some();
+    let was_announced = head.is_chunked() || head.is_open_ended() || head.known(Known::ContentLength).is_some();
     if body == 0 && !(request.is_main() && was_announced) {
         return Length::None;
     }

@@ -39,7 +39,7 @@ async fn run(request: &mut Request) -> Next<'static> {
         && *exchange.pass_body
         && request.is_main()
         && request.has_unread_body()
-        && (!request.head.is_chunked() || own.http_version == HttpVersion::V11);
+        && (request.head.content_length().is_some() || own.http_version == HttpVersion::V11);
     let body = match comes {
         true => request.incoming_body().await.map(Payload::Coming),
         false => request.receive_body().await.map(Payload::Whole),

@@ -47,6 +47,7 @@ pub struct RequestHead {
     host: Span,
     connection: Connection,
     chunked: bool,
+    open_ended: bool,
     content_length: Option<u64>,
     headers: SmallVec<[Header; 12]>,
     /// One more than the place in `headers` of the first of each known header, 0 for none.
@@ -65,6 +66,7 @@ impl Default for RequestHead {
             host: Span::default(),
             connection: Connection::Unset,
             chunked: false,
+            open_ended: false,
             content_length: None,
             headers: SmallVec::new(),
             known: [0; Known::COUNT],
@@ -173,6 +175,21 @@ impl RequestHead {
     /// Whether the body comes in chunks.
     pub fn is_chunked(&self) -> bool {
         self.chunked
+    }
+
+    /// Whether a body follows whose end is the end of its HTTP/2 stream: no length was announced.
+    pub fn is_open_ended(&self) -> bool {
+        self.open_ended
+    }
+
+    /// Says that such a body follows.
+    pub fn set_open_ended(&mut self) {
+        self.open_ended = true;
+    }
+
+    /// Whether it came by HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        self.line.version == 2000
     }
 
     /// Name and value of each header, as sent, in order; ignored ones are left out.

@@ -27,6 +27,8 @@ pub struct HeadOptions {
     pub ignore_invalid_headers: bool,
     /// `merge_slashes`
     pub merge_slashes: bool,
+    /// The head was put together from an HTTP/2 request; its line says so.
+    pub is_http2: bool,
 }
 
 impl Default for HeadOptions {
@@ -38,6 +40,7 @@ impl Default for HeadOptions {
             underscores_in_headers: false,
             ignore_invalid_headers: true,
             merge_slashes: true,
+            is_http2: false,
         }
     }
 }
@@ -157,7 +160,7 @@ impl HeadParser {
         self.start = self.at;
         let rest = &input[self.at..];
         let reach = self.room.reach(options);
-        match request_line::parse(&rest[..reach.min(rest.len())]) {
+        match request_line::parse(&rest[..reach.min(rest.len())], options.is_http2) {
             LineProgress::Complete(line, length) => {
                 self.room.take(length, options);
                 self.at += length;
@@ -316,7 +319,10 @@ impl HeadParser {
         let head = &mut self.head;
         let value = |known| head.first(known).map(|header| header.value.of(input));
         if head.line.version > 1000 && value(Known::Host).is_none() {
-            return Err(Fault::bad("client sent HTTP/1.1 request without \"Host\" header"));
+            return Err(Fault::bad(match head.line.version {
+                2000.. => "client sent neither \":authority\" nor \"Host\" header",
+                _ => "client sent HTTP/1.1 request without \"Host\" header",
+            }));
         }
         let content_length = match value(Known::ContentLength) {
             Some(text) => {
@@ -568,6 +574,7 @@ mod tests {
         underscores_in_headers: false,
         ignore_invalid_headers: true,
         merge_slashes: true,
+        is_http2: false,
     };
 
     /// `$request_length`, or the status of the refusal.

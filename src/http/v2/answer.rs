@@ -1,0 +1,169 @@
+//! Answering a request of HTTP/2.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use h2::Reason;
+
+use super::exchange::Exchange;
+use super::fields;
+use super::settings::Chunks;
+use super::takeover::{self, Pump};
+use super::wire::Live;
+use crate::compile::Phases;
+
+use crate::http::module::Phase;
+use crate::http::rate::Pace;
+use crate::http::request::Request;
+use crate::http::response::{Body, Response};
+use crate::http::sent;
+use crate::http::serve::{self, Refused, Site};
+use crate::http::settings::Sending;
+use crate::http::wire::method::Method;
+use crate::server::log::Level;
+use crate::server::{clock, counts};
+
+/// A body of this length at most leaves without waiting for the client's leave: the engine keeps it.
+const SMALL_BODY: usize = 4096;
+
+/// Answers a request and logs it. What takes its stream over goes on afterwards.
+pub(super) async fn answer(site: Rc<Site>, mut request: Box<Request>, refused: Option<Refused>, live: Live) {
+    let writing = counts::WRITING.enter();
+    let mut response = match refused {
+        Some(refused) => refused.answer(&mut request).await,
+        None => request.run().await,
+    };
+    let after = send(&site, &mut request, &mut response).await;
+    for handler in Phases::get().of(Phase::Log) {
+        handler(&mut request);
+    }
+    drop(writing);
+    if let Some(pump) = after {
+        drop(request);
+        pump.run().await;
+    }
+    drop(live);
+}
+
+/// Sends an answer; a failure of the client's is logged here.
+async fn send(site: &Site, request: &mut Request, response: &mut Response) -> Option<Pump> {
+    let connection = Rc::clone(&request.connection);
+    let exchange = connection.exchange()?;
+    if response.silent {
+        request.sent.status = response.status;
+        exchange.reset(Reason::INTERNAL_ERROR);
+        return None;
+    }
+    match try_send(site, request, response, exchange).await {
+        Ok(pump) => pump,
+        Err(error) => {
+            if error.kind() == io::ErrorKind::TimedOut {
+                request.log(Level::Info, "client timed out (110: Connection timed out) while sending to client");
+            } else if error.get_ref().is_none_or(|inner| !inner.is::<crate::http::response::AlreadyTold>()) {
+                request.log(Level::Info, &format!("client closed connection while sending the answer: {error}"));
+            }
+            None
+        }
+    }
+}
+
+async fn try_send(
+    site: &Site,
+    request: &mut Request,
+    response: &mut Response,
+    exchange: &Exchange,
+) -> io::Result<Option<Pump>> {
+    let length = if response.until_close { None } else { response.length() };
+    let head = fields::head(site, request, response, length);
+    sent::as_listed(request, || fields::listed(&head));
+    // A websocket's answer says 200 here, and 101 in the log, as by HTTP/1.
+    request.sent.status = response.status;
+    let head_length = fields::length(&head);
+    request.sent.bytes += head_length as u64 + FRAME;
+    exchange.wire.count_payload(head_length);
+    let pace = Pace::of(request);
+    let has_no_body = request.head.method() == Method::Head || matches!(response.status, 204 | 304);
+    match if has_no_body { Body::Empty } else { std::mem::take(&mut response.body) } {
+        Body::Empty => exchange.send_all(head)?,
+        Body::Full(bytes) if bytes.len() <= SMALL_BODY && pace.is_none() => {
+            exchange.send_head(head)?;
+            count(request, bytes.len());
+            exchange.send(bytes, true)?;
+        }
+        body => {
+            exchange.send_head(head)?;
+            return Box::pin(send_long(request, exchange, pace, body)).await;
+        }
+    }
+    Ok(None)
+}
+
+/// The length of a frame's own head.
+const FRAME: u64 = 9;
+
+fn count(request: &mut Request, length: usize) {
+    request.sent.body_bytes += length as u64;
+    request.sent.bytes += length as u64 + FRAME;
+}
+
+/// Sends a body that comes in several pieces, or hands its stream on.
+async fn send_long(
+    request: &mut Request,
+    exchange: &Exchange,
+    pace: Option<Pace>,
+    body: Body,
+) -> io::Result<Option<Pump>> {
+    match body {
+        Body::Takeover(take) => takeover::begin(request, take).map(Some),
+        Body::Tunnel(tunnel) => {
+            serve::through_tunnel(request, *tunnel).await;
+            exchange.send(Bytes::new(), true)?;
+            Ok(None)
+        }
+        body => {
+            let sent = Box::pin(send_pieces(request, exchange, pace, body)).await;
+            if let Err(error) = &sent {
+                let is_slow = error.kind() == io::ErrorKind::TimedOut;
+                exchange.reset(if is_slow { Reason::PROTOCOL_ERROR } else { Reason::INTERNAL_ERROR });
+            }
+            sent.map(|()| None)
+        }
+    }
+}
+
+async fn send_pieces(request: &mut Request, exchange: &Exchange, pace: Option<Pace>, mut body: Body) -> io::Result<()> {
+    let timeout = *request.settings::<Sending>().timeout;
+    let most = usize::try_from(request.settings::<Chunks>().size.0).unwrap_or(usize::MAX);
+    let mut left = body.length();
+    loop {
+        let next = tokio::select! {
+            biased;
+            next = body.next() => next,
+            () = poll_fn(|cx| exchange.poll_reset(cx)) => return Err(io::ErrorKind::ConnectionReset.into()),
+        };
+        let Some(piece) = next else { break };
+        let mut piece = piece?;
+        left = left.map(|left| left.saturating_sub(piece.len() as u64));
+        let is_last = left == Some(0);
+        while !piece.is_empty() {
+            let before = request.sent.bytes;
+            let most = match pace {
+                Some(pace) => most.min(pace.leave(request).await),
+                None => most,
+            };
+            let sending = poll_fn(|cx| exchange.poll_send(cx, &mut piece, most, is_last));
+            let sent = clock::timeout(timeout, sending).await;
+            let length = sent.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
+            count(request, length);
+            if let Some(pace) = pace.filter(|_| !piece.is_empty()) {
+                pace.rest(before, request).await;
+            }
+        }
+        if is_last {
+            return Ok(());
+        }
+    }
+    exchange.send(Bytes::new(), true)
+}
