@@ -99,11 +99,6 @@ impl Incoming {
     pub(in crate::http) fn is_done(&self) -> bool {
         self.is_done
     }
-
-    /// Whether it goes in chunks: nobody knows its length.
-    pub fn is_chunked(&self) -> bool {
-        !matches!(self.framing, Framing::Counted(_))
-    }
 }
 
 impl Request {

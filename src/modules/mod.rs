@@ -12,6 +12,7 @@ pub mod charset;
 pub mod core;
 pub mod empty_gif;
 pub mod events;
+pub mod fastcgi;
 pub mod geo;
 pub mod gunzip;
 pub mod gzip;
@@ -76,6 +77,7 @@ pub static MODULES: &[Module] = &[
     rewrite::MODULE,
     ssl::MODULE,
     proxy::MODULE,
+    fastcgi::MODULE,
     empty_gif::MODULE,
     secure_link::MODULE,
     params::MODULE,

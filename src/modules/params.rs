@@ -1,28 +1,19 @@
-//! What ngx_http_fastcgi_module, ngx_http_scgi_module and ngx_http_uwsgi_module are told to pass on.
+//! What ngx_http_scgi_module and ngx_http_uwsgi_module are told to pass on.
 //!
 //! nginx's stock configurations list these parameters on the `http` level, where they do nothing by themselves. They
 //! are checked here, so that such a file loads; the directives that would use them are not supported.
 
 use crate::config::value::Template;
-use crate::config::{Args, Call, Contexts, Cx, Declarations, Directive, Fault, Status, VariableRow};
+use crate::config::{Args, Call, Contexts, Cx, Declarations, Directive, Fault, Status};
 use crate::http::Module;
 
 /// The module.
 pub static MODULE: Module = Module {
-    declares: Declarations { module: "http_fastcgi", sections: &[], commands: COMMANDS, variables: VARIABLES },
+    declares: Declarations { module: "http_uwsgi", sections: &[], commands: COMMANDS, variables: &[] },
     ..Module::EMPTY
 };
 
-/// What the stock list of parameters reads. `fastcgi_index` and `fastcgi_split_path_info`, which would change it, come
-/// with `fastcgi_pass`.
-const VARIABLES: &[VariableRow] = &[
-    VariableRow::new("fastcgi_script_name", |r, _| Some(r.uri.clone()), "The path of the script: the request's.")
-        .volatile(),
-    VariableRow::new("fastcgi_path_info", |_, _| None, "What follows the script's path.").volatile(),
-];
-
 const COMMANDS: &[Directive] = &[
-    row("fastcgi_param", "only `fastcgi_pass` uses it, which is not supported"),
     row("uwsgi_param", "only `uwsgi_pass` uses it, which is not supported"),
     row("scgi_param", "only `scgi_pass` uses it, which is not supported"),
 ];
@@ -55,8 +46,8 @@ mod tests {
 
     #[test]
     fn words() {
-        assert_eq!(findings("fastcgi_param A $host if_not_empty; uwsgi_param A b; scgi_param A b;"), [""; 0]);
-        assert_eq!(findings("fastcgi_param A b maybe;"), ["invalid parameter \"maybe\""]);
-        assert_eq!(findings("fastcgi_param A $nosuch;"), ["unknown \"nosuch\" variable"]);
+        assert_eq!(findings("uwsgi_param A $host if_not_empty; scgi_param A b;"), [""; 0]);
+        assert_eq!(findings("uwsgi_param A b maybe;"), ["invalid parameter \"maybe\""]);
+        assert_eq!(findings("uwsgi_param A $nosuch;"), ["unknown \"nosuch\" variable"]);
     }
 }

@@ -76,20 +76,7 @@ impl Passing<'_> {
     fn headers(&self, request: &Request, protocol: &dyn Protocol, head: &UpstreamHead, response: &mut Response) {
         let exchange = self.plan.exchange;
         for (name, value, field) in head.shared_headers() {
-            let is_hidden = match field {
-                Some(
-                    Field::Date
-                    | Field::Server
-                    | Field::AccelExpires
-                    | Field::AccelRedirect
-                    | Field::AccelLimitRate
-                    | Field::AccelBuffering
-                    | Field::AccelCharset,
-                ) => true,
-                None => name.eq_ignore_ascii_case(b"X-Pad"),
-                Some(_) => false,
-            };
-            if (is_hidden || exchange.hide.contain(&name)) && !exchange.pass.contain(&name) {
+            if (protocol.hides(&name, field) || exchange.hide.contain(&name)) && !exchange.pass.contain(&name) {
                 continue;
             }
             let value = match field {
@@ -204,8 +191,9 @@ impl Passing<'_> {
                     return;
                 }
                 Cut::More => break,
-                Cut::Bad => {
-                    request.log(Level::Error, "upstream sent invalid chunked response while reading upstream");
+                Cut::Note(level, message) => request.log(level, &format!("{message} while reading upstream")),
+                Cut::Bad(why) => {
+                    request.log(Level::Error, &format!("{why} while reading upstream"));
                     response.body = Body::Stream(Box::new(Broken));
                     return;
                 }
@@ -225,15 +213,8 @@ impl Passing<'_> {
 }
 
 /// Says that more came than the body was to have.
-pub(super) fn excess(decoder: &Decoder) -> &'static str {
-    match decoder {
-        Decoder::Chunked(_) => "upstream sent data after final chunk",
-        _ => "upstream sent more data than specified in \"Content-Length\" header",
-    }
-}
-
 fn warn_of_excess(request: &Request, decoder: &Decoder) {
-    request.log(Level::Warn, &format!("{} while reading upstream", excess(decoder)));
+    request.log(Level::Warn, &format!("{} while reading upstream", decoder.excess()));
 }
 
 /// Whether a header goes with what is answered after `X-Accel-Redirect`.

@@ -1,11 +1,15 @@
 //! Where the body of an upstream's answer ends.
 
-use bytes::{Bytes, BytesMut};
+use std::borrow::Cow;
+
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::http::wire::body::{BodyStep, Chunked, Counted};
+use crate::http::wire::records::{Records, Step};
+use crate::server::log::{Level, shown};
 
 /// Cuts the body out of what an upstream sends.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Decoder {
     /// There is none.
     Empty,
@@ -15,6 +19,37 @@ pub enum Decoder {
     Chunked(Chunked),
     /// It ends with the connection.
     UntilClose,
+    /// FastCGI's records.
+    Records(Box<Output>),
+}
+
+/// What an application writes through FastCGI.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Where in its records it is.
+    pub records: Records,
+    /// What of the body came with the head.
+    pub begun: Bytes,
+    /// How much of the body is to come, if its head said so.
+    pub left: Option<u64>,
+    /// Whether nobody wants the body.
+    pub skips: bool,
+    /// Whether the connection is to be kept after it.
+    pub keeps: bool,
+    /// Whether more than the whole body has come.
+    pub excess: Excess,
+}
+
+/// Whether more came than a body was to have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Excess {
+    /// No.
+    #[default]
+    None,
+    /// It was found.
+    Found,
+    /// The log has it.
+    Told,
 }
 
 /// What was cut out.
@@ -26,8 +61,10 @@ pub(super) enum Cut {
     More,
     /// The body is whole.
     End,
-    /// The framing is wrong.
-    Bad,
+    /// Something for the log.
+    Note(Level, String),
+    /// The framing is wrong: nginx's words for the log.
+    Bad(Cow<'static, str>),
 }
 
 impl Decoder {
@@ -38,15 +75,16 @@ impl Decoder {
             Self::UntilClose => {
                 return if input.is_empty() { Cut::More } else { Cut::Data(input.split().freeze()) };
             }
+            Self::Records(output) => return output.cut(input),
             Self::Counted(counted) => counted.step(input, 0),
             Self::Chunked(chunked) => match chunked.step(input, 0) {
                 Ok(step) => step,
-                Err(_) => return Cut::Bad,
+                Err(_) => return Cut::Bad("upstream sent invalid chunked response".into()),
             },
         };
         match step {
             BodyStep::Data(range) => {
-                bytes::Buf::advance(input, range.start);
+                input.advance(range.start);
                 Cut::Data(input.split_to(range.end - range.start).freeze())
             }
             BodyStep::More => {
@@ -54,7 +92,7 @@ impl Decoder {
                 Cut::More
             }
             BodyStep::End(end) => {
-                bytes::Buf::advance(input, end);
+                input.advance(end);
                 Cut::End
             }
         }
@@ -62,11 +100,103 @@ impl Decoder {
 
     /// Whether the end of the connection is a good end here.
     pub(super) fn may_end(&self) -> bool {
-        matches!(self, Self::UntilClose | Self::Empty)
+        match self {
+            Self::UntilClose | Self::Empty => true,
+            Self::Records(output) => !output.keeps && output.left.unwrap_or_default() == 0,
+            Self::Counted(_) | Self::Chunked(_) => false,
+        }
     }
 
     /// Whether the connection can be used again when the body is whole.
     pub(super) fn leaves_connection(&self) -> bool {
-        !matches!(self, Self::UntilClose)
+        match self {
+            Self::UntilClose => false,
+            Self::Records(output) => output.keeps && output.excess == Excess::None,
+            Self::Empty | Self::Counted(_) | Self::Chunked(_) => true,
+        }
     }
+
+    /// What is said of more than the body was to have.
+    pub(super) fn excess(&self) -> &'static str {
+        match self {
+            Self::Chunked(_) => "upstream sent data after final chunk",
+            _ => MORE_THAN_SAID,
+        }
+    }
+}
+
+const MORE_THAN_SAID: &str = "upstream sent more data than specified in \"Content-Length\" header";
+
+impl Output {
+    fn cut(&mut self, input: &mut BytesMut) -> Cut {
+        let begun = std::mem::take(&mut self.begun);
+        if let Some(cut) = self.bound(begun) {
+            return cut;
+        }
+        loop {
+            if self.excess != Excess::None {
+                input.clear();
+                return match std::mem::replace(&mut self.excess, Excess::Told) {
+                    Excess::Told => Cut::End,
+                    Excess::None | Excess::Found => Cut::Note(Level::Warn, MORE_THAN_SAID.to_owned()),
+                };
+            }
+            match self.records.step(input, 0) {
+                Step::Output(range) => {
+                    input.advance(range.start);
+                    let piece = input.split_to(range.end - range.start).freeze();
+                    if let Some(cut) = self.bound(piece) {
+                        return cut;
+                    }
+                }
+                Step::Complaint(range) => {
+                    input.advance(range.start);
+                    return complaint(&input.split_to(range.end - range.start));
+                }
+                Step::Closed(_) | Step::End(_) if self.left.is_some_and(|left| left > 0) => {
+                    return Cut::Bad("upstream prematurely closed FastCGI stdout".into());
+                }
+                Step::Closed(end) if self.keeps => input.advance(end),
+                Step::Closed(_) => {
+                    // What follows says no more than that it is the end.
+                    input.clear();
+                    return Cut::End;
+                }
+                Step::End(end) => {
+                    input.advance(end);
+                    return Cut::End;
+                }
+                Step::More => {
+                    input.clear();
+                    return Cut::More;
+                }
+                Step::Bad(why) => return Cut::Bad(why.into()),
+            }
+        }
+    }
+
+    /// A piece, no longer than the body was to be; `None`: nothing of it is wanted.
+    fn bound(&mut self, mut piece: Bytes) -> Option<Cut> {
+        if piece.is_empty() || self.skips {
+            return None;
+        }
+        if let Some(left) = &mut self.left {
+            let length = usize::try_from(*left).map_or(piece.len(), |left| left.min(piece.len()));
+            if length < piece.len() {
+                self.excess = Excess::Found;
+            }
+            *left -= length as u64;
+            piece.truncate(length);
+            if piece.is_empty() {
+                return None;
+            }
+        }
+        Some(Cut::Data(piece))
+    }
+}
+
+/// What an application complains of, for the log.
+fn complaint(text: &[u8]) -> Cut {
+    let end = text.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n' | b'.' | b' ')).map_or(0, |last| last + 1);
+    Cut::Note(Level::Error, format!("FastCGI sent in stderr: \"{}\"", shown(&text[..end])))
 }

@@ -207,6 +207,43 @@ shared_settings! {
     }
 }
 
+shared_settings! {
+    ($) cache_settings
+    /// What is said of a cache, and of storing answers.
+    pub struct Cache / RawCache {
+        /// The zone in which answers are kept in nginx.
+        @crate::http::upstream::cache::NOT_CACHED; "_cache" = "off" => zone: crate::config::value::Template,
+        /// Whether an expired answer is refreshed beside the request in nginx.
+        @crate::http::upstream::cache::NOT_CACHED; "_cache_background_update" = "off" => background_update: crate::config::value::Flag,
+        /// When an answer is not taken from the cache in nginx.
+        @crate::http::upstream::cache::NOT_CACHED; "_cache_bypass" = "" => bypass: crate::http::upstream::cache::Texts,
+        /// Whether one request at a time fetches an answer in nginx.
+        @crate::http::upstream::cache::NOT_CACHED; "_cache_lock" = "off" => lock: crate::config::value::Flag,
+        /// For how long one request does so alone in nginx.
+        @crate::http::upstream::cache::NOT_CACHED; "_cache_lock_age" = "5s" => lock_age: crate::config::value::Msec,
+        /// For how long others wait for it in nginx.
+        @crate::http::upstream::cache::NOT_CACHED; "_cache_lock_timeout" = "5s" => lock_timeout: crate::config::value::Msec,
+        /// Up to where ranges are answered from the cache in nginx.
+        @crate::http::upstream::cache::NOT_CACHED; "_cache_max_range_offset" = "0" => max_range_offset: crate::config::value::Size,
+        /// The methods whose answers are kept in nginx.
+        @crate::http::upstream::cache::NOT_CACHED; "_cache_methods" = "GET HEAD" => methods: crate::http::upstream::cache::Methods,
+        /// After how many requests an answer is kept in nginx.
+        @crate::http::upstream::cache::NOT_CACHED; "_cache_min_uses" = "1" => min_uses: crate::config::value::Number,
+        /// Whether an expired answer is asked for by its date in nginx.
+        @crate::http::upstream::cache::NOT_CACHED; "_cache_revalidate" = "off" => revalidate: crate::config::value::Flag,
+        /// When an expired answer does in nginx.
+        @crate::http::upstream::cache::NOT_CACHED; "_cache_use_stale" = "off" => use_stale: crate::http::upstream::family::NextUpstream,
+        /// For how long answers of some statuses are kept in nginx.
+        @crate::http::upstream::cache::NOT_CACHED; "_cache_valid" = "" => valid: crate::http::upstream::cache::Valid,
+        /// When an answer is not kept in nginx.
+        @crate::http::upstream::cache::NOT_CACHED; "_no_cache" = "" => no_cache: crate::http::upstream::cache::Texts,
+        /// The file that an answer is written to in nginx.
+        @crate::http::upstream::cache::NOT_STORED; "_store" = "off" => store: crate::config::value::Template,
+        /// The rights of such files in nginx.
+        @crate::http::upstream::cache::NOT_STORED; "_store_access" = "user:rw" => store_access: crate::http::upstream::cache::Access,
+    }
+}
+
 impl Buffering {
     /// How much of an answer is read ahead.
     pub(super) fn room(&self) -> Room {

@@ -7,6 +7,7 @@
 mod ahead;
 mod answer;
 mod body;
+pub mod cache;
 pub mod family;
 mod outgoing;
 mod pass;
@@ -22,8 +23,8 @@ pub mod tunnel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub use body::Decoder;
-pub use outgoing::Payload;
+pub use body::{Decoder, Excess, Output};
+pub use outgoing::{Framing, Payload};
 pub use pass::{Parsed, Plan, Protocol, pass};
 use peers::{Balancer, Chosen, Group, Selection, Server, Verdict};
 use pool::Keepalive;

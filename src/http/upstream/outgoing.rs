@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::Plan;
 use super::stream::Link;
 use crate::http::incoming::{Broken, Incoming};
-use crate::http::wire::body::ChunkStart;
+use crate::http::wire::body::{ChunkStart, LAST_CHUNK};
 use crate::http::{Received, Request};
 
 /// The body of a request.
@@ -44,12 +44,40 @@ impl Payload {
     }
 }
 
+/// What stands around the pieces of a body.
+#[derive(Debug)]
+pub struct Framing {
+    /// The longest piece.
+    pub most: usize,
+    /// What stands before a piece of this length.
+    pub before: fn(usize) -> Bytes,
+    /// What stands behind it.
+    pub after: fn(usize) -> Bytes,
+    /// What ends the body.
+    pub last: &'static [u8],
+}
+
+impl Framing {
+    /// HTTP's chunks.
+    pub const CHUNKS: Self = Self {
+        most: usize::MAX,
+        before: |length| Bytes::copy_from_slice(ChunkStart::new(length as u64).as_bytes()),
+        after: |_| Bytes::from_static(b"\r\n"),
+        last: LAST_CHUNK,
+    };
+}
+
 /// What is still to be sent of a request.
 pub(super) struct Outgoing {
-    /// The head, the beginning of a chunk, data, and the end of the chunk.
+    /// The head, what stands before data, data, and what stands behind it.
     pieces: [Bytes; 4],
+    framing: Option<&'static Framing>,
+    /// What was taken from the rest and is too long for one piece.
+    data: Bytes,
     rest: Rest,
     waits_for_client: bool,
+    /// Whether the last piece is among the pieces.
+    is_ended: bool,
     is_done: bool,
 }
 
@@ -80,8 +108,11 @@ impl Outgoing {
             Payload::Whole(Received::File(file, length)) => (Bytes::new(), Rest::File(Rc::clone(file), 0..*length)),
             Payload::Coming(incoming) => (Bytes::new(), Rest::Coming(Rc::clone(incoming))),
         };
-        let pieces = [plan.head.clone(), Bytes::new(), data, Bytes::new()];
-        Self { pieces, rest, waits_for_client: false, is_done: false }
+        let (waits_for_client, is_done, framing) = (false, false, plan.framing);
+        let mut outgoing =
+            Self { pieces: Default::default(), framing, data, rest, waits_for_client, is_done, is_ended: false };
+        outgoing.pieces[0] = plan.head.clone();
+        outgoing
     }
 
     /// Whether all is out.
@@ -98,9 +129,10 @@ impl Outgoing {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, link: &mut Link) -> Poll<Result<(), Failure>> {
         let before = link.sent;
         loop {
-            self.waits_for_client = self.pieces[1..].iter().all(Bytes::is_empty) && self.take(cx)?.is_pending();
+            let is_out = !self.is_ended && self.pieces[1..].iter().all(Bytes::is_empty);
+            self.waits_for_client = is_out && self.take(cx)?.is_pending();
             match link.poll_send(cx, &mut self.pieces) {
-                Poll::Ready(Ok(())) if matches!(self.rest, Rest::Nothing) => {
+                Poll::Ready(Ok(())) if self.is_ended => {
                     self.is_done = true;
                     return Poll::Ready(Ok(()));
                 }
@@ -114,6 +146,30 @@ impl Outgoing {
 
     /// Makes the next piece.
     fn take(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Failure> {
+        if self.data.is_empty() && self.fetch(cx)?.is_pending() {
+            return Ok(Poll::Pending);
+        }
+        let most = self.framing.map_or(usize::MAX, |framing| framing.most);
+        let piece = self.data.split_to(self.data.len().min(most));
+        // A body without frames ends with its last piece.
+        self.is_ended = match self.framing {
+            None => matches!(self.rest, Rest::Nothing),
+            Some(_) => piece.is_empty(),
+        };
+        match self.framing {
+            Some(framing) if piece.is_empty() => self.pieces[1] = Bytes::from_static(framing.last),
+            Some(framing) => {
+                self.pieces[1] = (framing.before)(piece.len());
+                self.pieces[3] = (framing.after)(piece.len());
+            }
+            None => {}
+        }
+        self.pieces[2] = piece;
+        Ok(Poll::Ready(()))
+    }
+
+    /// Gets more of the body; nothing at its end.
+    fn fetch(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Failure> {
         match &mut self.rest {
             Rest::Nothing => {}
             Rest::File(file, left) => {
@@ -121,30 +177,16 @@ impl Outgoing {
                 let mut piece = vec![0; step];
                 file.read_exact_at(&mut piece, left.start).map_err(Failure::File)?;
                 left.start += step as u64;
-                self.pieces[2] = piece.into();
+                self.data = piece.into();
                 if left.is_empty() {
                     self.rest = Rest::Nothing;
                 }
             }
             Rest::Coming(incoming) => {
-                let mut incoming = incoming.borrow_mut();
-                let Poll::Ready(next) = incoming.poll_next(cx) else { return Ok(Poll::Pending) };
-                let is_chunked = incoming.is_chunked();
+                let Poll::Ready(next) = incoming.borrow_mut().poll_next(cx) else { return Ok(Poll::Pending) };
                 match next.map_err(Failure::Client)? {
-                    Some(piece) => {
-                        if is_chunked {
-                            self.pieces[1] = Bytes::copy_from_slice(ChunkStart::new(piece.len() as u64).as_bytes());
-                            self.pieces[3] = Bytes::from_static(b"\r\n");
-                        }
-                        self.pieces[2] = piece;
-                    }
-                    None => {
-                        drop(incoming);
-                        self.rest = Rest::Nothing;
-                        if is_chunked {
-                            self.pieces[3] = Bytes::from_static(b"0\r\n\r\n");
-                        }
-                    }
+                    Some(piece) => self.data = piece,
+                    None => self.rest = Rest::Nothing,
                 }
             }
         }

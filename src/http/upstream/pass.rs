@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::body::Decoder;
 use super::family::{Bind, Buffering, Exchange, NextUpstream, bind_address};
-use super::outgoing::{Failure, Outgoing, Payload};
+use super::outgoing::{Failure, Framing, Outgoing, Payload};
 use super::peers::{Selection, Verdict};
 use super::record::{Place, Shared, Try};
 use super::stream::{Link, Opening, Plain, Stream};
@@ -43,6 +43,8 @@ pub struct Plan<'p> {
     pub head: Bytes,
     /// The request's body.
     pub body: Payload,
+    /// What stands around the pieces of the body; `None`: it goes as it is.
+    pub framing: Option<&'static Framing>,
     /// How the connection is made safe; `None`: it is not.
     pub tls: Option<Securing>,
 }
@@ -57,6 +59,9 @@ pub trait Protocol {
 
     /// Where the body of an answer ends.
     fn decoder(&self, head: &UpstreamHead) -> Decoder;
+
+    /// Whether a header is not passed on unless `..._pass_header` says so.
+    fn hides(&self, name: &[u8], field: Option<Field>) -> bool;
 
     /// What becomes of a header on its way to the client; `None`: it stays. (`Location`, `Refresh`, `Set-Cookie`.)
     fn rewrite(&self, request: &Request, field: Field, value: &Bytes) -> Option<Bytes>;
@@ -363,7 +368,7 @@ impl Passing<'_> {
             }
             let length = link.buffer.len();
             match protocol.parse(request, &mut link.buffer) {
-                Parsed::Head(head) if length - link.buffer.len() <= room => return Ok((head, outgoing.is_done())),
+                Parsed::Head(head) if head.length() <= room => return Ok((head, outgoing.is_done())),
                 Parsed::More if length < room => {}
                 Parsed::Bad => return Err(Trouble::invalid()),
                 Parsed::Head(_) | Parsed::More => {

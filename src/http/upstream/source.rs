@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::answer::excess;
 use super::body::{Cut, Decoder};
 use super::pass::{Passing, fill};
 use super::record::Shared;
@@ -92,7 +91,11 @@ impl Source {
                         self.end();
                         return None;
                     }
-                    Cut::Bad => return Some(Err(self.fail("upstream sent invalid chunked response"))),
+                    Cut::Note(level, message) => {
+                        self.log.write(level, &format!("{message} while reading upstream"));
+                        continue;
+                    }
+                    Cut::Bad(why) => return Some(Err(self.fail(&why))),
                     Cut::More if connected.has_ended && connected.unread.decoder.may_end() => {
                         self.count(0);
                         self.connected = None;
@@ -124,7 +127,7 @@ impl Source {
         self.count(0);
         let Some(connected) = self.connected.take() else { return };
         if !connected.unread.link.buffer.is_empty() {
-            self.log.write(Level::Warn, &format!("{} while reading upstream", excess(&connected.unread.decoder)));
+            self.log.write(Level::Warn, &format!("{} while reading upstream", connected.unread.decoder.excess()));
         } else if let (true, false, Some(keepalive)) =
             (connected.unread.decoder.leaves_connection(), connected.unread.closes, &connected.upstream.keepalive)
         {
@@ -147,7 +150,7 @@ impl Connected {
         let length = self.unread.link.buffer.len();
         self.has_ended
             || match &self.unread.decoder {
-                Decoder::Empty | Decoder::Chunked(_) => true,
+                Decoder::Empty | Decoder::Chunked(_) | Decoder::Records(_) => true,
                 Decoder::Counted(counted) => length >= piece || length as u64 >= counted.left(),
                 Decoder::UntilClose => length >= piece,
             }

@@ -16,6 +16,7 @@ pub mod lookup;
 pub mod method;
 pub mod pages;
 pub mod range;
+pub mod records;
 pub mod request_line;
 pub mod response;
 pub mod upstream_head;

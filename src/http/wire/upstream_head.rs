@@ -74,6 +74,14 @@ impl Field {
         name.eq_ignore_ascii_case(spelling).then_some(field)
     }
 
+    /// Whether it is for the server in front.
+    pub fn is_accel(self) -> bool {
+        matches!(
+            self,
+            Self::AccelExpires | Self::AccelRedirect | Self::AccelLimitRate | Self::AccelBuffering | Self::AccelCharset
+        )
+    }
+
     /// Whether only the first of several counts; nginx drops the others with a warning.
     fn is_first_only(self) -> bool {
         matches!(
@@ -149,6 +157,11 @@ impl UpstreamHead {
         self.chunked
     }
 
+    /// How long it is.
+    pub fn length(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Whether the connection ends after this answer.
     pub fn closes(&self) -> bool {
         self.close
@@ -182,6 +195,31 @@ impl UpstreamHead {
     }
 }
 
+/// What a script's head says of its status.
+impl UpstreamHead {
+    /// Takes the status from `Status`, or from what there is without it; `false`: it is none.
+    pub fn read_status(&mut self) -> bool {
+        let header = |field| self.headers.iter().find(|header| header.field == Some(field));
+        self.version = 1001;
+        match header(Field::Status) {
+            Some(header) => {
+                let text = header.value.of(&self.bytes);
+                let digits = text.get(..3).filter(|digits| digits.iter().all(u8::is_ascii_digit));
+                let Some(digits) = digits else { return false };
+                self.status = digits.iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0'));
+                self.status_line = header.value;
+            }
+            None => self.status = if header(Field::Location).is_some() { 302 } else { 200 },
+        }
+        true
+    }
+
+    /// Says whether the connection ends after this answer.
+    pub fn set_closes(&mut self, closes: bool) {
+        self.close = closes;
+    }
+}
+
 /// What came of the bytes so far.
 #[derive(Debug)]
 pub enum Progress {
@@ -202,12 +240,19 @@ pub struct HeadParser {
     head: UpstreamHead,
     /// What was wrong and did no harm, in nginx's words.
     warnings: Vec<Vec<u8>>,
+    /// Whether there is no status line: a script's head has headers alone.
+    is_script: bool,
 }
 
 impl HeadParser {
+    /// For the head that a script writes, as CGI has it.
+    pub fn of_script() -> Self {
+        Self { is_script: true, ..Self::default() }
+    }
+
     /// Goes on with `input`: all bytes since the answer's start. After [`Progress::Complete`] comes [`Self::take`].
     pub fn parse(&mut self, input: &[u8]) -> Progress {
-        if self.at == 0 {
+        if self.at == 0 && !self.is_script {
             match status_line(input) {
                 Line::Incomplete => return Progress::Incomplete,
                 Line::Invalid => return Progress::Bare,

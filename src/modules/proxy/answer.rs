@@ -61,6 +61,13 @@ impl Protocol for Http {
         }
     }
 
+    fn hides(&self, name: &[u8], field: Option<Field>) -> bool {
+        match field {
+            Some(field) => field.is_accel() || matches!(field, Field::Date | Field::Server),
+            None => name.eq_ignore_ascii_case(b"X-Pad"),
+        }
+    }
+
     fn rewrite(&self, request: &Request, field: Field, value: &Bytes) -> Option<Bytes> {
         match field {
             Field::Location => request.settings::<Redirects>().rewrite(request, value, 0),

@@ -4,7 +4,6 @@
 //! and what becomes of a path on its way, the head of the request, and what is changed in answers. Nothing is cached.
 
 mod answer;
-mod cache;
 mod cookie;
 mod headers;
 mod pass;
@@ -17,7 +16,8 @@ use bytes::Bytes;
 
 use crate::config::value::{Flag, Number, Size, Template};
 use crate::config::{Declarations, SectionRow, Status, Value, VariableRow};
-use crate::http::upstream::family::{buffering_settings, exchange_settings, tls_settings};
+use crate::http::upstream::cache;
+use crate::http::upstream::family::{buffering_settings, cache_settings, exchange_settings, tls_settings};
 use crate::http::wire::header::Known;
 use crate::http::{Module, Request};
 use crate::{choice, settings};
@@ -30,7 +30,7 @@ pub static MODULE: Module = Module {
             Exchange::ROW,
             Buffering::ROW,
             Tls::ROW,
-            cache::Cache::ROW,
+            Cache::ROW,
             Settings::ROW,
             SectionRow::of::<pass::Pass>(&[]),
             SectionRow::of::<headers::Headers>(&[]),
@@ -44,7 +44,7 @@ pub static MODULE: Module = Module {
             cookie::COMMANDS[0],
             cookie::COMMANDS[1],
             cookie::COMMANDS[2],
-            cache::COMMANDS[0],
+            cache::path_row("proxy_cache_path"),
             ssl::COMMANDS[0],
             ssl::COMMANDS[1],
         ],
@@ -60,6 +60,7 @@ pub static MODULE: Module = Module {
 
 exchange_settings!(Exchange "proxy");
 buffering_settings!(Buffering "proxy");
+cache_settings!(Cache "proxy");
 tls_settings!(Tls "proxy");
 
 settings! {
@@ -71,6 +72,10 @@ settings! {
         "proxy_method" HTTP_ALL = "" => pub method: Option<Template>,
         /// The body of the requests; the client's if none is given.
         "proxy_set_body" HTTP_ALL = "" => pub body: Option<Template>,
+        /// Whether HEAD becomes GET for the cache in nginx.
+        @cache::NOT_CACHED; "proxy_cache_convert_head" HTTP_ALL = "on" => pub convert_head: Flag,
+        /// What tells answers apart in nginx's cache.
+        @cache::NOT_CACHED; "proxy_cache_key" HTTP_ALL = "$scheme$proxy_host$request_uri" => pub key: Template,
         /// The size of a table in nginx.
         @Status::Ignored("tables grow as needed"); "proxy_headers_hash_max_size" HTTP_ALL = "512" => pub hash_max: Number,
         /// The size of a table's entries in nginx.

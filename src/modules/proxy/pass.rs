@@ -6,13 +6,11 @@ use bytes::Bytes;
 
 use super::redirect::Redirects;
 use crate::config::value::Template;
-use crate::config::{
-    Args, Call, Contexts, Cx, Diagnostic, Directive, Fault, LocationKind, Merge, Position, ScopeId, Section, Slot,
-};
+use crate::config::{Args, Call, Contexts, Cx, Directive, Fault, LocationKind, Merge, Position, Section, Slot};
 use crate::http::Request;
 use crate::http::content::Content;
 use crate::http::upstream::Upstream;
-use crate::modules::upstream::{self, Url};
+use crate::modules::upstream::{self, Servers, Url};
 use crate::server::log::{Level, shown};
 
 /// The row that this file brings.
@@ -64,17 +62,6 @@ pub(super) struct Place {
     pub(super) uri: Bytes,
 }
 
-/// The servers behind a URL.
-#[derive(Clone, Debug)]
-pub(super) enum Servers {
-    /// Those of an `upstream` block.
-    Block(ScopeId),
-    /// Those of an address.
-    Plain(Arc<Upstream>),
-    /// A name that was not found; said already.
-    Unknown,
-}
-
 /// What a block says.
 #[derive(Debug, Default)]
 pub(super) struct RawPass {
@@ -95,7 +82,7 @@ impl Section for Pass {
         let to = match &raw.to {
             Some(Written::Variable(template)) => Some(To::Variable(template.clone())),
             Some(Written::Fixed { url, is_tls, location, at }) => {
-                let servers = servers(url, *at, cx);
+                let servers = Servers::find(url, *at, cx);
                 let place = Place::new(url, *is_tls);
                 Some(To::Fixed(Arc::new(Fixed { servers, place, location: location.clone() })))
             }
@@ -110,26 +97,6 @@ impl Section for Pass {
     fn slot() -> &'static Slot {
         static SLOT: Slot = Slot::new();
         &SLOT
-    }
-}
-
-fn servers(url: &Url, at: Position, cx: &mut Merge<'_>) -> Servers {
-    if let Some((_, upstream)) = cx.model.upstream(&url.host) {
-        let scope = upstream.scope;
-        if url.has_port {
-            let message = format!("upstream \"{}\" may not have port {}", url.host, url.port);
-            cx.report(Diagnostic::emerg("upstream-port", message).at(at));
-        }
-        return Servers::Block(scope);
-    }
-    let name = if url.host.starts_with("unix:") { url.host.clone() } else { format!("{}:{}", url.host, url.port) };
-    match upstream::plain(&name, &url.host, url.port, cx) {
-        Some(upstream) => Servers::Plain(upstream),
-        None => {
-            let message = format!("host not found in upstream \"{}\"", url.host);
-            cx.report(Diagnostic::emerg("unknown-host", message).at(at));
-            Servers::Unknown
-        }
     }
 }
 
@@ -202,13 +169,7 @@ pub(super) async fn find(request: &Request) -> Result<(Arc<Upstream>, Place, Byt
     match &request.settings::<Pass>().to {
         None => Err(500),
         Some(To::Fixed(fixed)) => {
-            let config = &request.compiled.config;
-            let upstream = match &fixed.servers {
-                Servers::Plain(upstream) => Some(upstream),
-                Servers::Block(scope) => config.settings(*scope).get::<upstream::Block>().0.as_ref(),
-                Servers::Unknown => None,
-            };
-            let Some(upstream) = upstream else {
+            let Some(upstream) = fixed.servers.get(&request.compiled.config) else {
                 request.log(Level::Error, &format!("no port in upstream \"{}\"", shown(&fixed.place.host)));
                 return Err(500);
             };

@@ -9,7 +9,7 @@ use super::headers::{Headers, Length, length};
 use super::{Buffering, Exchange, HttpVersion, Settings, Tls, pass, uri};
 use crate::http::upstream::family;
 use crate::http::upstream::tls::Securing;
-use crate::http::upstream::{Payload, Plan, pass as pass_on};
+use crate::http::upstream::{Framing, Payload, Plan, pass as pass_on};
 use crate::http::{Next, Received, Request};
 use crate::server::log::Level;
 
@@ -96,6 +96,7 @@ async fn run(request: &mut Request) -> Next<'static> {
         uri,
         head: head.into(),
         body,
+        framing: (length == Length::Chunked).then_some(&Framing::CHUNKS),
         tls,
     };
     pass_on(request, plan, &mut protocol).await

@@ -8,12 +8,14 @@ mod keepalive;
 mod least_conn;
 mod method;
 mod random;
+mod servers;
 mod sizes;
 mod url;
 mod variables;
 
 pub use at_request::at_request;
 pub use block::{Block, RawBlock, find, plain};
+pub use servers::Servers;
 pub use sizes::check as check_sizes;
 pub use url::{Url, UrlFault};
 

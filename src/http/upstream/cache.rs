@@ -1,65 +1,28 @@
-//! `proxy_cache...` and `proxy_store`: read and checked, so that a configuration loads; nothing is cached or stored.
+//! `proxy_cache...`, `proxy_store` and their like: read and checked, so that a configuration loads; nothing is cached or
+//! stored.
 
-use crate::config::value::{Flag, Msec, Number, Size, Template, Value, parse_number, parse_sec, parse_size};
+use crate::config::value::{Template, Value, parse_number, parse_sec, parse_size};
 use crate::config::{Args, Call, Contexts, Cx, Directive, Fault, Status};
-use crate::http::upstream::family::NextUpstream;
-use crate::settings;
 
-const NOT_CACHED: Status = Status::Ignored("nothing is cached: each request goes to the upstream");
-const NOT_STORED: Status = Status::Ignored("nothing is stored: each request goes to the upstream");
+/// The status of what a cache would need.
+pub const NOT_CACHED: Status = Status::Ignored("nothing is cached: each request goes to the upstream");
+/// The status of what would store answers.
+pub const NOT_STORED: Status = Status::Ignored("nothing is stored: each request goes to the upstream");
 
-settings! {
-    /// What is said of a cache.
-    pub(super) struct Cache {
-        /// The zone in which answers are kept in nginx.
-        @NOT_CACHED; "proxy_cache" HTTP_ALL = "off" => pub zone: Template,
-        /// Whether an expired answer is refreshed beside the request in nginx.
-        @NOT_CACHED; "proxy_cache_background_update" HTTP_ALL = "off" => pub background_update: Flag,
-        /// When an answer is not taken from the cache in nginx.
-        @NOT_CACHED; "proxy_cache_bypass" HTTP_ALL = "" => pub bypass: Texts,
-        /// Whether HEAD becomes GET for the cache in nginx.
-        @NOT_CACHED; "proxy_cache_convert_head" HTTP_ALL = "on" => pub convert_head: Flag,
-        /// What tells answers apart in nginx's cache.
-        @NOT_CACHED; "proxy_cache_key" HTTP_ALL = "$scheme$proxy_host$request_uri" => pub key: Template,
-        /// Whether one request at a time fetches an answer in nginx.
-        @NOT_CACHED; "proxy_cache_lock" HTTP_ALL = "off" => pub lock: Flag,
-        /// For how long one request does so alone in nginx.
-        @NOT_CACHED; "proxy_cache_lock_age" HTTP_ALL = "5s" => pub lock_age: Msec,
-        /// For how long others wait for it in nginx.
-        @NOT_CACHED; "proxy_cache_lock_timeout" HTTP_ALL = "5s" => pub lock_timeout: Msec,
-        /// Up to where ranges are answered from the cache in nginx.
-        @NOT_CACHED; "proxy_cache_max_range_offset" HTTP_ALL = "0" => pub max_range_offset: Size,
-        /// The methods whose answers are kept in nginx.
-        @NOT_CACHED; "proxy_cache_methods" HTTP_ALL = "GET HEAD" => pub methods: Methods,
-        /// After how many requests an answer is kept in nginx.
-        @NOT_CACHED; "proxy_cache_min_uses" HTTP_ALL = "1" => pub min_uses: Number,
-        /// Whether an expired answer is asked for by its date in nginx.
-        @NOT_CACHED; "proxy_cache_revalidate" HTTP_ALL = "off" => pub revalidate: Flag,
-        /// When an expired answer does in nginx.
-        @NOT_CACHED; "proxy_cache_use_stale" HTTP_ALL = "off" => pub use_stale: NextUpstream,
-        /// For how long answers of some statuses are kept in nginx.
-        @NOT_CACHED; "proxy_cache_valid" HTTP_ALL = "" => pub valid: Valid,
-        /// When an answer is not kept in nginx.
-        @NOT_CACHED; "proxy_no_cache" HTTP_ALL = "" => pub no_cache: Texts,
-        /// The file that an answer is written to in nginx.
-        @NOT_STORED; "proxy_store" HTTP_ALL = "off" => pub store: Template,
-        /// The rights of such files in nginx.
-        @NOT_STORED; "proxy_store_access" HTTP_ALL = "user:rw" => pub store_access: Access,
+/// The row of `proxy_cache_path` or its like.
+pub const fn path_row(name: &'static str) -> Directive {
+    Directive {
+        name,
+        contexts: Contexts::HTTP,
+        args: Args::at_least(2),
+        syntax: "path [levels=levels] keys_zone=name:size [inactive=time] [max_size=size] ...",
+        status: NOT_CACHED,
+        doc: "A zone of nginx's cache.",
+        file: file!(),
+        apply: path,
+        ..Directive::BASE
     }
 }
-
-/// The row that this file brings beside.
-pub(super) const COMMANDS: [Directive; 1] = [Directive {
-    name: "proxy_cache_path",
-    contexts: Contexts::HTTP,
-    args: Args::at_least(2),
-    syntax: "path [levels=levels] keys_zone=name:size [inactive=time] [max_size=size] ...",
-    status: NOT_CACHED,
-    doc: "A zone of nginx's cache.",
-    file: file!(),
-    apply: path,
-    ..Directive::BASE
-}];
 
 fn path(_: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
     let mut has_zone = false;
@@ -89,13 +52,13 @@ fn path(_: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
     }
     match has_zone {
         true => Ok(()),
-        false => Err(Fault::new("\"proxy_cache_path\" must have \"keys_zone\" parameter")),
+        false => Err(Fault::new(format!("\"{}\" must have \"keys_zone\" parameter", call.name()))),
     }
 }
 
 /// A list of texts with variables.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Texts;
+pub struct Texts;
 
 impl Value for Texts {
     const ARGS: Args = Args::SOME;
@@ -116,7 +79,7 @@ impl Value for Texts {
 
 /// `GET`, `HEAD`, `POST`.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Methods;
+pub struct Methods;
 
 impl Value for Methods {
     const ARGS: Args = Args::SOME;
@@ -138,7 +101,7 @@ impl Value for Methods {
 
 /// Statuses and a time.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Valid;
+pub struct Valid;
 
 impl Value for Valid {
     const ARGS: Args = Args::SOME;
@@ -166,7 +129,7 @@ impl Value for Valid {
 
 /// Who may read and write a file.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Access;
+pub struct Access;
 
 impl Value for Access {
     const ARGS: Args = Args::between(1, 3);
