@@ -22,37 +22,36 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection, ready to listen.
 pub(super) struct Session {
-    /// What stands between; nothing if nobody wanted to know, or it could not be found out.
-    pub(super) between: Between,
+    /// How to reach the server that it is with.
+    pub(super) server: Arc<ConnectOptions>,
     pub(super) client: Arc<Client>,
     pub(super) connection: tokio_postgres::Connection<Stream, NoTlsStream>,
 }
 
-/// Connects to the first server that lets us listen; at the start it is also found out what stands between.
-pub(super) async fn connect_any(servers: &[Arc<ConnectOptions>], canary: &str, looks: bool) -> Result<Session, Error> {
+/// Connects to the first server that lets us listen.
+pub(super) async fn connect_any(servers: &[Arc<ConnectOptions>], canary: &str) -> Result<Session, Error> {
     let mut last = Error::NoServers;
     for options in servers {
         let limit = options.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
         for host in &options.hosts {
+            let server = Arc::new(ConnectOptions { hosts: vec![host.clone()], ..ConnectOptions::clone(options) });
             let session = async {
-                let session = connect_with(host, options, |stream| login(stream, options)).await?;
+                let session = connect_with(host, options, |stream| login(stream, Arc::clone(&server))).await?;
                 hatch(session, canary).await
             };
             match timeout(limit, session).await {
-                Ok(Ok(mut session)) => {
-                    if looks {
-                        let only = ConnectOptions { hosts: vec![host.clone()], ..ConnectOptions::clone(options) };
-                        let found = timeout(LOOK_TIMEOUT, between(&Arc::new(only))).await;
-                        session.between = found.unwrap_or(Ok(Between::Nothing)).unwrap_or(Between::Nothing);
-                    }
-                    return Ok(session);
-                }
+                Ok(Ok(session)) => return Ok(session),
                 Ok(Err(error)) => last = error,
                 Err(_) => last = Error::ConnectTimeout,
             }
         }
     }
     Err(last)
+}
+
+/// Finds out what stands between us and a server; nothing, if that can't be told.
+pub(super) async fn look(server: Arc<ConnectOptions>) -> Between {
+    timeout(LOOK_TIMEOUT, between(&server)).await.unwrap_or(Ok(Between::Nothing)).unwrap_or(Between::Nothing)
 }
 
 /// Listens to the canary's channel. A standby refuses that, so that the next host is tried.
@@ -75,7 +74,7 @@ async fn hatch(mut session: Session, canary: &str) -> Result<Session, Error> {
     }
 }
 
-async fn login(stream: Stream, options: &ConnectOptions) -> Result<Session, Error> {
+async fn login(stream: Stream, options: Arc<ConnectOptions>) -> Result<Session, Error> {
     let mut config = tokio_postgres::Config::new();
     // The stream has agreed on TLS already.
     config.ssl_mode(tokio_postgres::config::SslMode::Disable);
@@ -93,7 +92,7 @@ async fn login(stream: Stream, options: &ConnectOptions) -> Result<Session, Erro
         config.options(more);
     }
     let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(login_error)?;
-    Ok(Session { between: Between::Nothing, client: Arc::new(client), connection })
+    Ok(Session { server: options, client: Arc::new(client), connection })
 }
 
 fn login_error(error: tokio_postgres::Error) -> Error {

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_postgres::{AsyncMessage, Client};
 
-use super::connect::{Session, connect_any, describe, server_error, statement};
+use super::connect::{Session, connect_any, describe, look, server_error, statement};
 use super::{Answer, Command, Counters, Event, Events, Interest, ListenError, ListenerOptions, Notification, Sink};
 use crate::pg::pooler::Between;
 use crate::pg::sql::{quote_identifier, quote_literal};
@@ -156,8 +156,7 @@ impl Task {
 
     async fn connect(&mut self) -> Result<Session, Leave> {
         let (servers, canary) = (self.options.servers.clone(), self.canary.clone());
-        let looks = !self.was_up;
-        let connected = self.commands_until(async move { connect_any(&servers, &canary, looks).await });
+        let connected = self.commands_until(async move { connect_any(&servers, &canary).await });
         match connected.await {
             None => Err(Leave::NoHandles),
             Some(Err(error)) => Err(Leave::Lost(error.to_string())),
@@ -167,10 +166,9 @@ impl Task {
 
     /// Everything while a connection lasts.
     async fn serve(&mut self, session: Session) -> Leave {
-        let Session { between, client, mut connection } = session;
-        if between != Between::Nothing {
-            (self.events)(Event::Pooled { by_transaction: between == Between::TransactionPooler });
-        }
+        let Session { server, client, mut connection } = session;
+        // Beside the work: clients wait for their channels to be listened to.
+        let mut looking = (!self.was_up).then(|| Box::pin(look(server)));
         let mut round_trip: Option<RoundTrip> = None;
         let mut flight = Flight::default();
         let mut next_canary = clock::instant();
@@ -207,6 +205,12 @@ impl Task {
                     round_trip = None;
                     if let Err(reason) = self.settle(done) {
                         return Leave::Lost(reason);
+                    }
+                }
+                between = async { match &mut looking { Some(look) => look.await, None => std::future::pending().await } } => {
+                    looking = None;
+                    if between != Between::Nothing {
+                        (self.events)(Event::Pooled { by_transaction: between == Between::TransactionPooler });
                     }
                 }
                 command = self.commands.recv() => match command {
