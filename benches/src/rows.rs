@@ -70,6 +70,8 @@ pub(crate) enum Session {
     Return,
     /// Requests that are passed on.
     Proxy,
+    /// Many requests at a time on a connection of HTTP/2.
+    Http2,
     /// No server: `check`.
     Check,
     /// A row of a table for each request.
@@ -84,7 +86,7 @@ pub(crate) enum Session {
 
 impl Session {
     /// In the order of the run.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Fanout,
         Self::Events,
         Self::Streams,
@@ -94,6 +96,7 @@ impl Session {
         Self::Connect,
         Self::Return,
         Self::Proxy,
+        Self::Http2,
         Self::Check,
         Self::Select,
         Self::Notify,
@@ -103,7 +106,8 @@ impl Session {
 
     /// Whether messages are counted in it.
     pub(crate) fn has_messages(self) -> bool {
-        !matches!(self, Self::Connect | Self::Return | Self::Proxy | Self::Check | Self::Select | Self::Rows)
+        let others = [Self::Connect, Self::Return, Self::Proxy, Self::Http2, Self::Check, Self::Select, Self::Rows];
+        !others.contains(&self)
     }
 }
 
@@ -213,6 +217,13 @@ pub(crate) const ROWS: &[Row] = &[
         unit: Unit::Us,
         target: Target::Ratio(1.10),
         session: Session::Proxy,
+    },
+    Row {
+        name: "http2",
+        work: "HTTP/2, a file of 1 KB, 100 streams of one connection: CPU per request",
+        unit: Unit::Us,
+        target: Target::Ratio(1.10),
+        session: Session::Http2,
     },
     Row {
         name: "check",

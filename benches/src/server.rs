@@ -104,6 +104,26 @@ impl Server {
         Self::launch(program(side, programs)?, cores, false, text)
     }
 
+    /// Starts a fresh one that has a file of a kilobyte and speaks HTTP/2.
+    pub(crate) fn http2(side: Side, programs: &Programs, cores: &Cores) -> Result<Self, Box<dyn Error>> {
+        Self::launch(program(side, programs)?, cores, false, |prefix, address| {
+            http2_configuration(side, prefix, address)
+        })
+    }
+
+    /// Has h2load ask for the file so many times, beside the generator: its work is not the measured server's.
+    pub(crate) fn h2load(&self, count: u64) -> Result<(), Box<dyn Error>> {
+        fs::write(self.folder.path().join("file"), KILOBYTE)?;
+        let mut command = Command::new("h2load");
+        command.args(["-n", &count.to_string(), "-c", "1", "-m", "100"]).arg(format!("http://{}/file", self.address));
+        let said = command.output().map_err(|error| format!("h2load: {error}"))?;
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        match said.contains(&format!("{count} succeeded, 0 failed")) {
+            true => Ok(()),
+            false => Err(format!("h2load: not all was answered: {said}").into()),
+        }
+    }
+
     fn launch(
         program: &Path,
         cores: &Cores,
@@ -329,6 +349,15 @@ fn proxy_configuration(side: Side, upstream: SocketAddr, prefix: &Path, listen: 
         location / {{ proxy_pass http://back; proxy_http_version 1.1; proxy_set_header Connection ""; }}
     }}"#
     );
+    plain_configuration(side, prefix, &inside)
+}
+
+/// A server of files. nginx 1.22 speaks nothing but HTTP/2 where it does on a plain connection.
+fn http2_configuration(side: Side, prefix: &Path, listen: SocketAddr) -> String {
+    let inside = match side {
+        Side::Pushgate => format!("server {{ listen {listen}; http2 on; root {}; }}", prefix.display()),
+        Side::Peer => format!("sendfile on; server {{ listen {listen} http2; root {}; }}", prefix.display()),
+    };
     plain_configuration(side, prefix, &inside)
 }
 

@@ -41,6 +41,7 @@ impl Bench<'_> {
             Session::Connect => self.connect(side),
             Session::Return => self.requests(side),
             Session::Proxy => self.proxy(side),
+            Session::Http2 => self.http2(side),
             Session::Check => self.check(side),
             Session::Select => self.select(side),
             Session::Notify => self.notify(side, faults),
@@ -222,6 +223,16 @@ impl Bench<'_> {
         let upstream = Server::upstream(programs)?;
         let server = Server::proxy(side, upstream.address, programs, &self.cores)?;
         Ok(vec![("proxy", self.per_request(&server, "/", KILOBYTE.as_bytes())?)])
+    }
+
+    fn http2(&self, side: Side) -> Result<Numbers, Box<dyn Error>> {
+        let server = Server::http2(side, &self.options.programs, &self.cores)?;
+        server.h2load(1000)?;
+        server.tree.settle();
+        let total = self.amount(5_000, 100_000);
+        let before = server.tree.cpu();
+        server.h2load(total)?;
+        Ok(vec![("http2", micros(server.tree.cpu().since(&before)) / total as f64)])
     }
 
     /// CPU in microseconds for one request over 64 connections.
