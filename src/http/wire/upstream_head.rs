@@ -401,7 +401,9 @@ fn status_line(input: &[u8]) -> Line {
         (_, None) => return Line::Incomplete,
         (_, Some(_)) => return Line::Invalid,
     };
-    Line::Complete { version: major * 1000 + minor, status, text: Span::new(start, end), length }
+    // A version far ahead of ours is just a high one.
+    let version = major.saturating_mul(1000).saturating_add(minor);
+    Line::Complete { version, status, text: Span::new(start, end), length }
 }
 
 /// Digits of a version up to what follows them.
@@ -471,6 +473,7 @@ mod tests {
         check("garbage", "bare");
         check("HTTP/1.1 abc\r\n\r\n", "bare");
         check("HTTP/1.1 2000 x\r\n\r\n", "bare");
+        check("HTTP/71.1 200 OK\r\n\r\n", "65535 200 OK");
         check("HTTP/0.9 200 x\r\n\r\n", "bare");
         check("HTTP/1.1 200 OK\r\nno colon\r\n\r\n", "upstream sent invalid header: \"no\\x20...\"");
         check(
