@@ -7,6 +7,7 @@ use support::http;
 use support::postgres::Postgres;
 use support::pushgate::Pushgate;
 use support::tls::{Authority, Identity};
+use support::wait;
 
 /// A server with an upstream for each `sslmode`; the name is the location's too.
 fn start(postgres: &Postgres, upstreams: &[(&str, &str, &str)], files: &str) -> Pushgate {
@@ -63,12 +64,13 @@ fn certificates_count_as_the_mode_says() {
         assert!(answer.status == 200 && answer.body.contains(tls), "{name}: {}\n{}", answer.body, server.log());
         server.until_logged(&[&format!("listening for upstream \"{name}\"")]);
         assert_eq!(http::get(server.port(), &format!("/{name}/listen?c={name}")).status, 200, "{}", server.log());
-        // Both backends: the query's, which is kept, and the listener's.
+        // Both backends: the query's, which is kept, and the listener's; the look for a pooler has a third for a while.
         let backends = format!(
             "select ssl, count(*) from pg_stat_ssl join pg_stat_activity using (pid) \
              where application_name = '{name}' group by ssl"
         );
-        assert_eq!(session.rows(&backends), [[Some(tls.to_owned()), Some("2".to_owned())]], "{name}");
+        let both = [[Some(tls.to_owned()), Some("2".to_owned())]];
+        wait::until(&format!("{name} has two backends, TLS: {tls}"), || session.rows(&backends) == both);
     }
     for (name, _, _, reason) in bad {
         assert_eq!(http::get(server.port(), &format!("/{name}")).status, 502, "{name}\n{}", server.log());
