@@ -102,8 +102,9 @@ fn conditions(bench: &Bench<'_>) -> Vec<String> {
             bench.options.runs
         ),
         format!(
-            "{} cores for a server with several workers; user-space instructions: {}",
+            "{} cores for a server with several workers, {} workers in the rows of requests; user-space instructions: {}",
             bench.cores.count(),
+            bench.options.workers,
             if bench.perf { "by `perf stat`" } else { "not supported here (`perf stat -e instructions:u`)" }
         ),
     ]

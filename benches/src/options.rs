@@ -13,6 +13,7 @@ pub(crate) const USAGE: &str = "usage: pushgate-bench [OPTION...] [ROW...|all]
   --nchan FILE        its nchan module (/usr/lib/nginx/modules/ngx_nchan_module.so)
   --runs N            runs of each row on each side (3)
   --subscribers N     (10000)
+  --workers N         of each server in the rows of requests: `return`, `proxy`, `http2` (1)
   --quick             a smoke run: one run, 500 subscribers, little work
   --json              JSON instead of Markdown
   --help              this, and the rows
@@ -29,6 +30,8 @@ pub(crate) struct Options {
     pub(crate) runs: usize,
     /// Subscribers in the rows with many.
     pub(crate) subscribers: usize,
+    /// Workers of each server in the rows of requests; more than one run on all cores.
+    pub(crate) workers: usize,
     /// Little work in each run.
     pub(crate) quick: bool,
     /// JSON instead of Markdown.
@@ -49,6 +52,7 @@ impl Options {
             rows: Vec::new(),
             runs: 0,
             subscribers: 0,
+            workers: 1,
             quick: false,
             json: false,
             help: false,
@@ -63,6 +67,7 @@ impl Options {
                 "--nchan" => options.programs.nchan = PathBuf::from(value()?),
                 "--runs" => options.runs = count(&argument, &value()?)?,
                 "--subscribers" => options.subscribers = count(&argument, &value()?)?,
+                "--workers" => options.workers = count(&argument, &value()?)?,
                 "--quick" => options.quick = true,
                 "--json" => options.json = true,
                 "--help" | "-h" => options.help = true,
@@ -101,7 +106,7 @@ mod tests {
             Ok(options) => {
                 let rows: Vec<&str> = options.rows.iter().map(|row| row.name).collect();
                 let rows = if rows.len() == ROWS.len() { "all".to_owned() } else { rows.join(" ") };
-                format!("{rows}; {} x {}", options.runs, options.subscribers)
+                format!("{rows}; {} x {} on {}", options.runs, options.subscribers, options.workers)
             }
             Err(error) => error,
         };
@@ -110,11 +115,11 @@ mod tests {
 
     #[test]
     fn rows_come_in_the_order_of_the_table() {
-        check("", "all; 3 x 10000");
-        check("all check", "all; 3 x 10000");
-        check("check fanout", "fanout check; 3 x 10000");
-        check("fanout --quick", "fanout; 1 x 500");
-        check("fanout --quick --runs 2 --subscribers 7", "fanout; 2 x 7");
+        check("", "all; 3 x 10000 on 1");
+        check("all check", "all; 3 x 10000 on 1");
+        check("check fanout", "fanout check; 3 x 10000 on 1");
+        check("fanout --quick", "fanout; 1 x 500 on 1");
+        check("fanout --quick --runs 2 --subscribers 7 --workers 2", "fanout; 2 x 7 on 2");
     }
 
     #[test]

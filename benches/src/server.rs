@@ -99,23 +99,30 @@ impl Server {
         upstream: SocketAddr,
         programs: &Programs,
         cores: &Cores,
+        workers: usize,
     ) -> Result<Self, Box<dyn Error>> {
-        let text = |prefix: &Path, address| proxy_configuration(side, upstream, prefix, address);
-        Self::launch(program(side, programs)?, cores, false, text)
+        let text = |prefix: &Path, address| proxy_configuration(side, upstream, prefix, address, workers);
+        Self::launch(program(side, programs)?, cores, workers > 1, text)
     }
 
     /// Starts a fresh one that has a file of a kilobyte and speaks HTTP/2.
-    pub(crate) fn http2(side: Side, programs: &Programs, cores: &Cores) -> Result<Self, Box<dyn Error>> {
-        Self::launch(program(side, programs)?, cores, false, |prefix, address| {
-            http2_configuration(side, prefix, address)
-        })
+    pub(crate) fn http2(
+        side: Side,
+        programs: &Programs,
+        cores: &Cores,
+        workers: usize,
+    ) -> Result<Self, Box<dyn Error>> {
+        let text = |prefix: &Path, address| http2_configuration(side, prefix, address, workers);
+        Self::launch(program(side, programs)?, cores, workers > 1, text)
     }
 
-    /// Has h2load ask for the file so many times, beside the generator: its work is not the measured server's.
-    pub(crate) fn h2load(&self, count: u64) -> Result<(), Box<dyn Error>> {
+    /// Has h2load ask for the file so many times, over `connections` of 100 streams each, beside the generator: its work is not
+    /// the measured server's.
+    pub(crate) fn h2load(&self, count: u64, connections: usize) -> Result<(), Box<dyn Error>> {
         fs::write(self.folder.path().join("file"), KILOBYTE)?;
         let mut command = Command::new("h2load");
-        command.args(["-n", &count.to_string(), "-c", "1", "-m", "100"]).arg(format!("http://{}/file", self.address));
+        command.args(["-n", &count.to_string(), "-c", &connections.to_string(), "-m", "100"]);
+        command.arg(format!("http://{}/file", self.address));
         let said = command.output().map_err(|error| format!("h2load: {error}"))?;
         let said = String::from_utf8_lossy(&said.stdout).into_owned();
         match said.contains(&format!("{count} succeeded, 0 failed")) {
@@ -337,11 +344,11 @@ pub(crate) const KILOBYTE: &str = match std::str::from_utf8(&[b'k'; 1024]) {
 /// An nginx that answers with a kilobyte.
 fn upstream_configuration(prefix: &Path, listen: SocketAddr) -> String {
     let inside = format!("server {{ listen {listen}; location / {{ return 200 {KILOBYTE}; }} }}");
-    plain_configuration(Side::Peer, prefix, &inside)
+    plain_configuration(Side::Peer, prefix, &inside, 1)
 }
 
 /// A server that passes requests on, over connections that are kept.
-fn proxy_configuration(side: Side, upstream: SocketAddr, prefix: &Path, listen: SocketAddr) -> String {
+fn proxy_configuration(side: Side, upstream: SocketAddr, prefix: &Path, listen: SocketAddr, workers: usize) -> String {
     let inside = format!(
         r#"upstream back {{ server {upstream}; keepalive 64; keepalive_requests 1000000000; }}
     server {{
@@ -349,25 +356,25 @@ fn proxy_configuration(side: Side, upstream: SocketAddr, prefix: &Path, listen: 
         location / {{ proxy_pass http://back; proxy_http_version 1.1; proxy_set_header Connection ""; }}
     }}"#
     );
-    plain_configuration(side, prefix, &inside)
+    plain_configuration(side, prefix, &inside, workers)
 }
 
 /// A server of files. nginx 1.22 speaks nothing but HTTP/2 where it does on a plain connection.
-fn http2_configuration(side: Side, prefix: &Path, listen: SocketAddr) -> String {
+fn http2_configuration(side: Side, prefix: &Path, listen: SocketAddr, workers: usize) -> String {
     let inside = match side {
         Side::Pushgate => format!("server {{ listen {listen}; http2 on; root {}; }}", prefix.display()),
         Side::Peer => format!("sendfile on; server {{ listen {listen} http2; root {}; }}", prefix.display()),
     };
-    plain_configuration(side, prefix, &inside)
+    plain_configuration(side, prefix, &inside, workers)
 }
 
-/// One worker, without channels.
-fn plain_configuration(side: Side, prefix: &Path, inside: &str) -> String {
+/// Without channels.
+fn plain_configuration(side: Side, prefix: &Path, inside: &str, workers: usize) -> String {
     let folders = if side == Side::Peer { nginx_folders(prefix) } else { String::new() };
     let (user, prefix) = (user(), prefix.display());
     format!(
         r#"{user}
-worker_processes 1;
+worker_processes {workers};
 daemon off;
 pid {prefix}/server.pid;
 error_log {prefix}/error.log error;

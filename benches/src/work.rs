@@ -215,23 +215,26 @@ impl Bench<'_> {
     }
 
     fn requests(&self, side: Side) -> Result<Numbers, Box<dyn Error>> {
-        Ok(vec![("return", self.per_request(&self.start(side)?, "/ok", b"ok")?)])
+        let workers = self.options.workers;
+        let server = Server::start(side, &self.options.programs, &self.cores, workers, workers > 1)?;
+        Ok(vec![("return", self.per_request(&server, "/ok", b"ok")?)])
     }
 
     fn proxy(&self, side: Side) -> Result<Numbers, Box<dyn Error>> {
         let programs = &self.options.programs;
         let upstream = Server::upstream(programs)?;
-        let server = Server::proxy(side, upstream.address, programs, &self.cores)?;
+        let server = Server::proxy(side, upstream.address, programs, &self.cores, self.options.workers)?;
         Ok(vec![("proxy", self.per_request(&server, "/", KILOBYTE.as_bytes())?)])
     }
 
     fn http2(&self, side: Side) -> Result<Numbers, Box<dyn Error>> {
-        let server = Server::http2(side, &self.options.programs, &self.cores)?;
-        server.h2load(1000)?;
+        let workers = self.options.workers;
+        let server = Server::http2(side, &self.options.programs, &self.cores, workers)?;
+        server.h2load(1000, workers)?;
         server.tree.settle();
         let total = self.amount(5_000, 100_000);
         let before = server.tree.cpu();
-        server.h2load(total)?;
+        server.h2load(total, workers)?;
         Ok(vec![("http2", micros(server.tree.cpu().since(&before)) / total as f64)])
     }
 
