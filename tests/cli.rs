@@ -125,6 +125,12 @@ fn versions_and_help() {
     assert!(said.err.starts_with("nginx version: pushgate/"), "{said:?}");
     let said = place.nginx(&["-V"]);
     assert!(said.err.contains("configure arguments: --prefix=/usr/share/nginx "), "{said:?}");
+    // As certbot and others look for.
+    assert!(
+        said.err.contains(" --with-http_ssl_module ") && said.err.contains("TLS SNI support enabled\n"),
+        "{said:?}"
+    );
+    assert!(said.err.contains(" --without-http-cache ") && !said.err.contains("--with-http_dav_module"), "{said:?}");
     let said = place.nginx(&["-h"]);
     assert!(said.err.contains("-s signal") && said.err.contains("check"), "{said:?}");
     let said = place.command(&["help", "check"]);

@@ -3,6 +3,7 @@
 //! A first word that names a command runs it; anything else is nginx's command line, in nginx's words. Adding a command
 //! is a file with a [`Command`] and a line in [`COMMANDS`].
 
+mod build;
 mod check;
 mod demo;
 mod directives;

@@ -6,8 +6,8 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::options::{DEFAULT_ERROR_LOG, DEFAULT_FILE, DEFAULT_PID, DEFAULT_PREFIX, load_options};
-use super::output;
+use super::options::{DEFAULT_ERROR_LOG, DEFAULT_FILE, DEFAULT_PREFIX, load_options};
+use super::{build, output};
 use crate::compile::Compiled;
 use crate::config::{self, Config, LoadOptions, Severity};
 use crate::http::error_page::PRODUCT_VERSION;
@@ -263,11 +263,11 @@ fn version(flags: &Flags) -> String {
         text.push_str(&format!(
             "stands for nginx/1.28.0 with push-stream, postgres and set-misc built in\n\
              TLS by rustls, regular expressions by PCRE2 {}.{}\n\
-             configure arguments: --prefix={} --conf-path={DEFAULT_FILE} --error-log-path={DEFAULT_ERROR_LOG} \
-             --pid-path={DEFAULT_PID}\n",
+             TLS SNI support enabled\n\
+             configure arguments: {}\n",
             pcre2::version().0,
             pcre2::version().1,
-            DEFAULT_PREFIX.trim_end_matches('/'),
+            build::arguments(),
         ));
     }
     text
