@@ -18,6 +18,7 @@ use tokio::io::ReadBuf;
 use super::stream::Stream;
 use super::tls::Security;
 use super::v2::Exchange;
+use super::wire::proxy_protocol::Proxied;
 use crate::server::clock::{self, Moment};
 use crate::tls::channel::Channel;
 
@@ -49,6 +50,8 @@ pub struct Connection {
     pub(super) waits_until: Cell<Option<Moment>>,
     /// How it is secured, once that is known; empty where TLS is not spoken.
     pub(super) security: OnceCell<Security>,
+    /// What a balancer said of it (`listen ... proxy_protocol`).
+    pub(super) proxied: OnceCell<Rc<Proxied>>,
     /// Whom to wake in place of shutting the socket down, when waiting is to end: the task of an HTTP/2 connection.
     pub(super) waiter: RefCell<Option<Waker>>,
     stream: RefCell<Option<Rc<RefCell<Stream>>>>,
@@ -97,7 +100,8 @@ impl Connection {
     pub(super) fn of_stream(parent: &Self, exchange: Exchange) -> Self {
         let gone = Self::gone(parent.number, parent.peer.clone(), parent.local, parent.listener);
         let security = parent.security.clone();
-        Self { accepted: parent.accepted, security, exchange: Some(Box::new(exchange)), ..gone }
+        let proxied = parent.proxied.clone();
+        Self { accepted: parent.accepted, security, proxied, exchange: Some(Box::new(exchange)), ..gone }
     }
 
     /// The exchange, if it is a stream of an HTTP/2 connection.
@@ -116,6 +120,7 @@ impl Connection {
             requests: Cell::new(1),
             waits_until: Cell::new(None),
             security: OnceCell::new(),
+            proxied: OnceCell::new(),
             waiter: RefCell::default(),
             exchange: None,
             stream: RefCell::default(),
@@ -290,6 +295,11 @@ impl Connection {
     /// Takes bytes out of the buffer.
     pub(super) fn take(&self, length: usize) -> Bytes {
         self.buffer.borrow_mut().split_to(length).freeze()
+    }
+
+    /// Takes all of them.
+    pub(super) fn take_buffered(&self) -> BytesMut {
+        self.buffer.take()
     }
 
     /// Sends what the socket takes now, and says how much that was.

@@ -18,6 +18,7 @@ pub mod limit;
 mod log_line;
 mod module;
 mod phases;
+mod proxied;
 pub mod rate;
 mod remembered;
 mod request;

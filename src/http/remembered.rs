@@ -15,6 +15,7 @@ use super::request::Request;
 use super::settings::Heads;
 use super::tls::Security;
 use super::wire::head::parser::{HeadOptions, HeadParser, Progress};
+use super::wire::proxy_protocol::Proxied;
 use crate::compile::{Compiled, Listener};
 use crate::config::ListenAddress;
 use crate::server::clock;
@@ -30,6 +31,7 @@ pub struct Remembered {
     connection: u64,
     listener: u32,
     security: OnceCell<Security>,
+    proxied: OnceCell<Rc<Proxied>>,
 }
 
 impl Request {
@@ -44,6 +46,7 @@ impl Request {
             connection: self.connection.number,
             listener: u32::try_from(self.connection.listener).unwrap_or(u32::MAX),
             security: self.connection.security.clone(),
+            proxied: self.connection.proxied.clone(),
         }
     }
 }
@@ -58,6 +61,7 @@ impl Remembered {
         let Progress::Complete { head, .. } = HeadParser::new().parse(&self.head, &options) else { return None };
         let mut connection = Connection::gone(self.connection, self.peer.clone(), self.local, self.listener as usize);
         connection.security = self.security.clone();
+        connection.proxied = self.proxied.clone();
         let origin = super::serve::begin(&Rc::new(connection), compiled, listener, head, clock::now());
         Some(origin.background(uri, &self.args))
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::connection::Connection;
 use super::idle::Idle;
 use super::module::Phase;
+use super::proxied;
 use super::request::Request;
 use super::response::{Body, Detached, Response};
 use super::send;
@@ -98,6 +99,10 @@ pub async fn serve(site: Rc<Site>, connection: Rc<Connection>, address: Arc<List
     counts::ACCEPTED.add();
     let _active = counts::ACTIVE.enter();
     let _goodbye = Goodbye(&connection);
+    if let Some(listener) = listener(&accepted, &connection, &address).filter(|listener| listener.proxy_protocol) {
+        let Some(left) = Box::pin(proxied::accept(&connection, &accepted, listener, patience)).await else { return };
+        patience = left;
+    }
     if listener(&accepted, &connection, &address).is_some_and(|listener| listener.ssl) {
         let Some(listener) = listener(&accepted, &connection, &address) else { return };
         if !Box::pin(tls::accept(&connection, &accepted, listener, patience)).await {

@@ -26,7 +26,8 @@ pub static MODULE: Module = Module {
 settings! {
     /// Where the client's address is read.
     pub struct RealIp {
-        /// The header that names the client: `X-Real-IP`, `X-Forwarded-For`, or another one.
+        /// The header that names the client: `X-Real-IP`, `X-Forwarded-For`, or another one; or `proxy_protocol`, the
+        /// header of the connection (`listen ... proxy_protocol`).
         "real_ip_header" HTTP_ALL = "X-Real-IP" => pub header: Header,
         /// Whether the address is the last in the header that is not a trusted proxy's, rather than the last.
         "real_ip_recursive" HTTP_ALL = "off" => pub recursive: Flag,
@@ -53,23 +54,27 @@ const VARIABLES: &[VariableRow] = &[
     VariableRow::new("realip_remote_port", remote_port, "The port of the connection's other end."),
 ];
 
-/// The header that names the client, in lower case.
+/// What names the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header(Vec<u8>);
+pub enum Header {
+    /// A header of the request, in lower case.
+    Named(Vec<u8>),
+    /// That of the PROXY protocol.
+    ProxyProtocol,
+}
 
 impl Value for Header {
-    const SYNTAX: &'static str = "field | X-Real-IP | X-Forwarded-For";
+    const SYNTAX: &'static str = "field | X-Real-IP | X-Forwarded-For | proxy_protocol";
 
     fn parse(call: &Call<'_>, _: &mut Cx<'_>) -> Result<Self, Fault> {
-        if call.bytes(0) == b"proxy_protocol" {
-            let message = "\"real_ip_header proxy_protocol\" is not supported";
-            return Err(Fault::new(message).word(0).code("unsupported-value"));
-        }
-        Ok(Self(call.bytes(0).to_ascii_lowercase()))
+        Ok(match call.bytes(0) {
+            b"proxy_protocol" => Self::ProxyProtocol,
+            name => Self::Named(name.to_ascii_lowercase()),
+        })
     }
 
     fn from_default(text: &'static str) -> Self {
-        Self(text.as_bytes().to_ascii_lowercase())
+        Self::Named(text.as_bytes().to_ascii_lowercase())
     }
 }
 
@@ -133,8 +138,17 @@ fn believe(request: &mut Request) -> Next<'_> {
         return Next::Declined;
     }
     let settings = request.settings::<RealIp>();
-    let values: Vec<&[u8]> = request.head.all(&settings.header.0).collect();
-    if let Some(client) = client(&values.join(&b','), trusted, *settings.recursive) {
+    let found = match &settings.header {
+        Header::Named(name) => {
+            let values: Vec<&[u8]> = request.head.all(name).collect();
+            client(&values.join(&b','), trusted, *settings.recursive)
+        }
+        Header::ProxyProtocol => request.connection.proxied().and_then(|proxied| {
+            let client = client(proxied.source.address.as_bytes(), trusted, *settings.recursive)?;
+            Some(SocketAddr::new(client.ip(), proxied.source.port))
+        }),
+    };
+    if let Some(client) = found {
         request.peer = Peer::Ip(client);
     }
     Next::Declined

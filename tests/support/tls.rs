@@ -120,8 +120,13 @@ impl Client {
 
     /// Connects, and asks for a server in the handshake, which is done when something is read or written.
     pub(crate) fn connect(&self, port: u16, name: &str) -> Stream {
+        self.over(http::connect(port), name)
+    }
+
+    /// The same on a connection that there is.
+    pub(crate) fn over(&self, stream: TcpStream, name: &str) -> Stream {
         let name = ServerName::try_from(name.to_owned()).unwrap();
-        StreamOwned::new(ClientConnection::new(Arc::clone(&self.0), name).unwrap(), http::connect(port))
+        StreamOwned::new(ClientConnection::new(Arc::clone(&self.0), name).unwrap(), stream)
     }
 
     /// The answer to one request on a connection of its own, or why there is none.

@@ -123,18 +123,21 @@ fn set(connection: &Connection, security: Security) {
 /// Reads the client's first message, with the bytes it came in. `None`: the client does not speak TLS.
 async fn hello(connection: &Connection) -> Result<Option<(Vec<u8>, Accepted)>, Failure> {
     let stream = connection.stream()?;
-    let mut begun = BytesMut::new();
+    // What came with the PROXY protocol's header.
+    let mut begun = connection.take_buffered();
     let mut acceptor = Acceptor::default();
     let mut fed = 0;
     loop {
-        let read = poll_fn(|cx| {
-            let mut stream = stream.borrow_mut();
-            ready!(stream.poll_readable(cx))?;
-            begun.reserve(2048);
-            stream.poll_fill(cx, &mut begun)
-        });
-        if read.await? == 0 {
-            return Err(Failure::Gone);
+        if begun.len() == fed {
+            let read = poll_fn(|cx| {
+                let mut stream = stream.borrow_mut();
+                ready!(stream.poll_readable(cx))?;
+                begun.reserve(2048);
+                stream.poll_fill(cx, &mut begun)
+            });
+            if read.await? == 0 {
+                return Err(Failure::Gone);
+            }
         }
         if begun[0] != HANDSHAKE {
             connection.put_back(&begun);

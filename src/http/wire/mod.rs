@@ -15,6 +15,7 @@ pub mod host;
 pub mod lookup;
 pub mod method;
 pub mod pages;
+pub mod proxy_protocol;
 pub mod range;
 pub mod records;
 pub mod request_line;

@@ -70,7 +70,8 @@ fn parameter(listen: &mut ListenDef, cx: &mut Cx<'_>, call: &Call<'_>, index: us
             sets = false;
         }
         ("proxy_protocol", None) => {
-            return Err(invalid("parameter").code("unsupported-value").help("the PROXY protocol is not supported"));
+            listen.proxy_protocol = true;
+            sets = false;
         }
         ("bind", None) => options.bind = true,
         ("deferred", None) => options.deferred = true,

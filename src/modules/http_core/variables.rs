@@ -7,6 +7,7 @@ use crate::http::wire::authorization::Basic;
 use crate::http::wire::header::Known;
 use crate::http::wire::lookup;
 use crate::http::{Peer, Request, rate, root, sent_header};
+use crate::server::log::Level;
 use crate::server::{clock, local_time};
 
 /// The rows that this file brings.
@@ -52,6 +53,32 @@ pub(super) const VARIABLES: &[VariableRow] = &[
         "server_port",
         |r, _| Some(r.connection.local?.port().to_string().into()),
         "The port that the client connected to.",
+    ),
+    VariableRow::new(
+        "proxy_protocol_addr",
+        |r, _| text(r.connection.proxied()?.source.address.as_bytes()),
+        "The client's address in the header of the PROXY protocol.",
+    ),
+    VariableRow::new(
+        "proxy_protocol_port",
+        |r, _| port(r.connection.proxied()?.source.port),
+        "The client's port in the header of the PROXY protocol.",
+    ),
+    VariableRow::new(
+        "proxy_protocol_server_addr",
+        |r, _| text(r.connection.proxied()?.destination.address.as_bytes()),
+        "The address that the client connected to, in the header of the PROXY protocol.",
+    ),
+    VariableRow::new(
+        "proxy_protocol_server_port",
+        |r, _| port(r.connection.proxied()?.destination.port),
+        "The port that the client connected to, in the header of the PROXY protocol.",
+    ),
+    VariableRow::new(
+        "proxy_protocol_tlv_",
+        proxied_field,
+        "A field of the PROXY protocol's header (TLV): `alpn`, `authority`, `unique_id`, `netns`, `ssl`, `ssl_version`, \
+         `ssl_cn`, `ssl_cipher`, `ssl_sig_alg`, `ssl_key_alg`, `ssl_verify`, or one by its number, as in `0xea`.",
     ),
     VariableRow::new("remote_addr", |r, _| Some(r.peer.text().into()), "The client's address.").volatile(),
     VariableRow::new("remote_port", remote_port, "The client's port.").volatile(),
@@ -159,6 +186,20 @@ fn remote_port(request: &Request, _: &str) -> Value {
     match &request.peer {
         Peer::Ip(address) => Some(address.port().to_string().into()),
         Peer::Unix(_) => Some(Bytes::new()),
+    }
+}
+
+fn port(port: u16) -> Value {
+    Some(if port == 0 { Bytes::new() } else { port.to_string().into() })
+}
+
+fn proxied_field(request: &Request, name: &str) -> Value {
+    match request.connection.proxied()?.field(name) {
+        Ok(field) => text(&field?),
+        Err(reason) => {
+            request.log(Level::Error, &reason);
+            None
+        }
     }
 }
 
