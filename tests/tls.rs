@@ -323,6 +323,25 @@ fn the_end_is_told() {
     assert!(answer.ends_with(b"X25519"));
 }
 
+#[test]
+fn a_goodbye_that_comes_with_the_end_of_the_handshake_is_heard() {
+    let world = World::start("", "client_header_timeout 60s;", |_, _| {});
+    let mut stream = world.client().connect(world.port(), "localhost");
+    stream.conn.write_tls(&mut stream.sock).unwrap();
+    while stream.conn.is_handshaking() {
+        stream.conn.read_tls(&mut stream.sock).unwrap();
+        stream.conn.process_new_packets().unwrap();
+    }
+    stream.conn.send_close_notify();
+    let mut last = Vec::new();
+    while stream.conn.wants_write() {
+        stream.conn.write_tls(&mut last).unwrap();
+    }
+    stream.sock.write_all(&last).unwrap();
+    // Sooner than a request would be waited for.
+    stream.sock.read_to_end(&mut Vec::new()).unwrap();
+}
+
 type Websocket = tungstenite::WebSocket<support::tls::Stream>;
 
 fn subscribe(world: &World, id: &str) -> Websocket {

@@ -5,9 +5,10 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::clients::{Wire, request};
 use crate::frames::{Faults, Kind};
 use crate::http::Publisher;
-use crate::load::{Naming, Subscribers, fetch, request};
+use crate::load::{Naming, Subscribers, fetch};
 use crate::postgres::{self, Cluster};
 use crate::server::{Server, Side};
 use crate::work::{Bench, Channel, Numbers, Source, millis, p99};
@@ -39,9 +40,9 @@ impl Bench<'_> {
         }
         let server = self.over(cluster, true)?;
         let account = |number: u64| format!("/account?id={}", number.wrapping_mul(2_654_435_761) % ACCOUNTS + 1);
-        request(server.address, CONNECTIONS, 1_000, account, ANSWER)?;
+        request(server.address, Wire::Plain, CONNECTIONS, 1_000, account, ANSWER)?;
         let start = Instant::now();
-        request(server.address, CONNECTIONS, total, account, ANSWER)?;
+        request(server.address, Wire::Plain, CONNECTIONS, total, account, ANSWER)?;
         Ok(vec![("select", total as f64 / start.elapsed().as_secs_f64())])
     }
 

@@ -11,10 +11,9 @@ use mio::{Events, Interest, Poll, Token};
 use rustix::net;
 
 use crate::frames::{Faults, Kind, Verifier};
-use crate::http::Answer;
 
 /// Without any progress for so long, what is missing is lost.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Handshakes under way at a time: fewer than any server's listen queue holds.
 const HANDSHAKES: usize = 256;
 
@@ -27,14 +26,17 @@ const ACCEPT: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const CLOSE: &[u8] = &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
 
 /// An epoll, and the buffer that everything is read into.
-struct Reactor {
+pub(crate) struct Reactor {
     poll: Poll,
-    events: Events,
-    buffer: Vec<u8>,
+    /// What happened last.
+    pub(crate) events: Events,
+    /// For whoever reads.
+    pub(crate) buffer: Vec<u8>,
 }
 
 impl Reactor {
-    fn new() -> io::Result<Self> {
+    /// Without any connection.
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self { poll: Poll::new()?, events: Events::with_capacity(1024), buffer: vec![0; 256 * 1024] })
     }
 
@@ -43,13 +45,19 @@ impl Reactor {
         let mut stream = std::net::TcpStream::connect(server)?;
         stream.set_nodelay(true)?;
         stream.write_all(request)?;
+        self.watch(stream, token)
+    }
+
+    /// Watches a connection for what comes.
+    pub(crate) fn watch(&self, stream: std::net::TcpStream, token: usize) -> io::Result<TcpStream> {
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
         self.poll.registry().register(&mut stream, Token(token), Interest::READABLE)?;
         Ok(stream)
     }
 
-    fn wait(&mut self) -> io::Result<()> {
+    /// Waits until something happens, a tenth of a second at most.
+    pub(crate) fn wait(&mut self) -> io::Result<()> {
         match self.poll.poll(&mut self.events, Some(Duration::from_millis(100))) {
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
             result => result,
@@ -58,7 +66,7 @@ impl Reactor {
 }
 
 /// Hands all that the socket has to `take`; `false` at its end. A read that did not fill the buffer emptied the socket.
-fn drain(stream: &mut TcpStream, buffer: &mut [u8], mut take: impl FnMut(&[u8])) -> bool {
+pub(crate) fn drain(stream: &mut TcpStream, buffer: &mut [u8], mut take: impl FnMut(&[u8])) -> bool {
     loop {
         match stream.read(buffer) {
             Ok(0) => return false,
@@ -343,53 +351,6 @@ impl SlowReader {
         }
         Ok(self.verifier.finish(end))
     }
-}
-
-/// Sends `total` requests over `connections` keep-alive connections, one at a time on each, and checks that each is answered
-/// with 200 and `body` (as it is on the wire). `path` is given the request's number.
-pub(crate) fn request(
-    server: SocketAddr,
-    connections: usize,
-    total: u64,
-    path: impl Fn(u64) -> String,
-    body: &[u8],
-) -> Result<(), Box<dyn Error>> {
-    let text = |number| format!("GET {} HTTP/1.1\r\nHost: bench\r\n\r\n", path(number)).into_bytes();
-    let mut reactor = Reactor::new()?;
-    let connect = |token| Ok((reactor.connect(server, &text(token as u64), token)?, Vec::new()));
-    let mut streams = (0..connections).map(connect).collect::<io::Result<Vec<_>>>()?;
-    let mut sent = connections as u64;
-    let mut answered = 0;
-    let mut last = Instant::now();
-    while answered < sent {
-        if last.elapsed() > PATIENCE {
-            return Err(format!("{} requests without an answer", sent - answered).into());
-        }
-        reactor.wait()?;
-        for event in &reactor.events {
-            let Some((stream, answer)) = streams.get_mut(event.token().0) else {
-                continue;
-            };
-            if !drain(stream, &mut reactor.buffer, |bytes| answer.extend_from_slice(bytes)) {
-                return Err("the server closed a keep-alive connection".into());
-            }
-            let Some(Answer { status, head, len }) = Answer::parse(answer)? else {
-                continue;
-            };
-            if status != 200 || &answer[head..] != body || len != answer.len() {
-                return Err(format!("{} was answered {:?}", path(0), String::from_utf8_lossy(answer)).into());
-            }
-            answer.clear();
-            answered += 1;
-            last = Instant::now();
-            if sent < total {
-                // One small request on an idle connection always fits.
-                stream.write_all(&text(sent))?;
-                sent += 1;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Fetches an answer of any length, which ends with the connection; how often `mark` is in it.

@@ -1,5 +1,6 @@
 //! Pushgate's numbers beside those of Debian's nginx with nchan, in one run on one machine. See `README.md` beside this crate.
 
+mod clients;
 mod database;
 mod frames;
 mod http;
@@ -8,8 +9,10 @@ mod options;
 mod postgres;
 mod process;
 mod report;
+mod requests;
 mod rows;
 mod server;
+mod site;
 mod work;
 
 use std::cell::OnceCell;

@@ -13,7 +13,7 @@ pub(crate) const USAGE: &str = "usage: pushgate-bench [OPTION...] [ROW...|all]
   --nchan FILE        its nchan module (/usr/lib/nginx/modules/ngx_nchan_module.so)
   --runs N            runs of each row on each side (3)
   --subscribers N     (10000)
-  --workers N         of each server in the rows of requests: `return`, `proxy`, `http2` (1)
+  --workers N         of each server in the rows of requests, from `return` to `reload` (1)
   --quick             a smoke run: one run, 500 subscribers, little work
   --json              JSON instead of Markdown
   --help              this, and the rows

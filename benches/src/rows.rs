@@ -68,10 +68,22 @@ pub(crate) enum Session {
     Connect,
     /// Plain requests.
     Return,
+    /// Requests for files.
+    Static,
     /// Requests that are passed on.
     Proxy,
+    /// Requests by TLS.
+    Tls,
+    /// Handshakes of TLS.
+    Handshakes,
     /// Many requests at a time on a connection of HTTP/2.
     Http2,
+    /// Connections between two requests.
+    Idle,
+    /// Requests among many locations.
+    Locations,
+    /// A new configuration of many locations.
+    Reload,
     /// No server: `check`.
     Check,
     /// A row of a table for each request.
@@ -86,7 +98,7 @@ pub(crate) enum Session {
 
 impl Session {
     /// In the order of the run.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::Fanout,
         Self::Events,
         Self::Streams,
@@ -95,8 +107,14 @@ impl Session {
         Self::Slow,
         Self::Connect,
         Self::Return,
+        Self::Static,
         Self::Proxy,
+        Self::Tls,
+        Self::Handshakes,
         Self::Http2,
+        Self::Idle,
+        Self::Locations,
+        Self::Reload,
         Self::Check,
         Self::Select,
         Self::Notify,
@@ -106,8 +124,14 @@ impl Session {
 
     /// Whether messages are counted in it.
     pub(crate) fn has_messages(self) -> bool {
-        let others = [Self::Connect, Self::Return, Self::Proxy, Self::Http2, Self::Check, Self::Select, Self::Rows];
-        !others.contains(&self)
+        match self {
+            Self::Fanout | Self::Events | Self::Streams | Self::Channels | Self::Workers | Self::Slow => true,
+            Self::Notify | Self::Listen => true,
+            Self::Connect | Self::Return | Self::Static | Self::Proxy | Self::Tls | Self::Handshakes | Self::Http2 => {
+                false
+            }
+            Self::Idle | Self::Locations | Self::Reload | Self::Check | Self::Select | Self::Rows => false,
+        }
     }
 }
 
@@ -212,6 +236,27 @@ pub(crate) const ROWS: &[Row] = &[
         session: Session::Return,
     },
     Row {
+        name: "static",
+        work: "a file of 1 KB, 64 keep-alive connections: CPU per request",
+        unit: Unit::Us,
+        target: Target::Ratio(1.0),
+        session: Session::Static,
+    },
+    Row {
+        name: "static-cached",
+        work: "the same with `open_file_cache`",
+        unit: Unit::Us,
+        target: Target::Ratio(1.0),
+        session: Session::Static,
+    },
+    Row {
+        name: "static-large",
+        work: "a file of 1 MB by `sendfile`, 8 connections: CPU per request",
+        unit: Unit::Us,
+        target: Target::Ratio(1.2),
+        session: Session::Static,
+    },
+    Row {
         name: "proxy",
         work: "`proxy_pass` to a keep-alive upstream, 1 KB, 64 connections: CPU per request",
         unit: Unit::Us,
@@ -219,11 +264,67 @@ pub(crate) const ROWS: &[Row] = &[
         session: Session::Proxy,
     },
     Row {
+        name: "tls",
+        work: "a file of 1 KB by TLS 1.3, 64 keep-alive connections: CPU per request",
+        unit: Unit::Us,
+        target: Target::Ratio(1.1),
+        session: Session::Tls,
+    },
+    Row {
+        name: "handshakes",
+        work: "full handshakes of TLS 1.3, ECDSA P-256: CPU per connection",
+        unit: Unit::Us,
+        target: Target::Ratio(1.0),
+        session: Session::Handshakes,
+    },
+    Row {
+        name: "handshakes-rsa",
+        work: "the same with RSA 2048",
+        unit: Unit::Us,
+        target: Target::Ratio(1.0),
+        session: Session::Handshakes,
+    },
+    Row {
         name: "http2",
         work: "HTTP/2, a file of 1 KB, 100 streams of one connection: CPU per request",
         unit: Unit::Us,
         target: Target::Ratio(1.10),
         session: Session::Http2,
+    },
+    Row {
+        name: "idle",
+        work: "memory per idle keep-alive connection at {n}",
+        unit: Unit::Bytes,
+        target: Target::AtMost(6000.0),
+        session: Session::Idle,
+    },
+    Row {
+        name: "idle-tls",
+        work: "the same by TLS 1.3",
+        unit: Unit::Bytes,
+        target: Target::None,
+        session: Session::Idle,
+    },
+    Row {
+        name: "locations",
+        work: "10,000 prefixes and 100 expressions to choose from, 64 keep-alive connections: CPU per request",
+        unit: Unit::Us,
+        target: Target::Ratio(1.0),
+        session: Session::Locations,
+    },
+    Row {
+        name: "lookup",
+        work: "the same, less a request there that is found at once",
+        unit: Unit::Us,
+        target: Target::None,
+        session: Session::Locations,
+    },
+    Row {
+        name: "reload",
+        work: "a reload of 10,000 locations: time until the new configuration answers",
+        unit: Unit::Ms,
+        target: Target::AtMost(100.0),
+        session: Session::Reload,
     },
     Row {
         name: "check",

@@ -87,48 +87,43 @@ impl Server {
         Self::launch(program(Side::Pushgate, programs)?, cores, everywhere, text)
     }
 
-    /// Starts the nginx that requests are passed on to, beside the generator: its work is not the measured server's.
-    pub(crate) fn upstream(programs: &Programs) -> Result<Self, Box<dyn Error>> {
+    /// Starts a fresh one without channels; `inside` is given its folder and its address.
+    pub(crate) fn plain(
+        side: Side,
+        programs: &Programs,
+        cores: &Cores,
+        workers: usize,
+        inside: impl FnOnce(&Path, SocketAddr) -> String,
+    ) -> Result<Self, Box<dyn Error>> {
+        let text = |prefix: &Path, address| plain_configuration(side, prefix, &inside(prefix, address), workers);
+        Self::launch(program(side, programs)?, cores, workers > 1, text)
+    }
+
+    /// Starts an nginx that requests are passed on to, beside the generator: its work is not the measured server's.
+    pub(crate) fn upstream(
+        programs: &Programs,
+        inside: impl FnOnce(&Path, SocketAddr) -> String,
+    ) -> Result<Self, Box<dyn Error>> {
         let spawn = |command: &mut Command| Ok(command.spawn()?);
-        Self::spawn(program(Side::Peer, programs)?, spawn, upstream_configuration)
+        let text = |prefix: &Path, address| plain_configuration(Side::Peer, prefix, &inside(prefix, address), 1);
+        Self::spawn(program(Side::Peer, programs)?, spawn, text)
     }
 
-    /// Starts a fresh one that passes requests on.
-    pub(crate) fn proxy(
+    /// Its own folder, where its configuration is.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes its configuration anew, for a reload.
+    pub(crate) fn configure(
+        &self,
         side: Side,
-        upstream: SocketAddr,
-        programs: &Programs,
-        cores: &Cores,
         workers: usize,
-    ) -> Result<Self, Box<dyn Error>> {
-        let text = |prefix: &Path, address| proxy_configuration(side, upstream, prefix, address, workers);
-        Self::launch(program(side, programs)?, cores, workers > 1, text)
-    }
-
-    /// Starts a fresh one that has a file of a kilobyte and speaks HTTP/2.
-    pub(crate) fn http2(
-        side: Side,
-        programs: &Programs,
-        cores: &Cores,
-        workers: usize,
-    ) -> Result<Self, Box<dyn Error>> {
-        let text = |prefix: &Path, address| http2_configuration(side, prefix, address, workers);
-        Self::launch(program(side, programs)?, cores, workers > 1, text)
-    }
-
-    /// Has h2load ask for the file so many times, over `connections` of 100 streams each, beside the generator: its work is not
-    /// the measured server's.
-    pub(crate) fn h2load(&self, count: u64, connections: usize) -> Result<(), Box<dyn Error>> {
-        fs::write(self.folder.path().join("file"), KILOBYTE)?;
-        let mut command = Command::new("h2load");
-        command.args(["-n", &count.to_string(), "-c", &connections.to_string(), "-m", "100"]);
-        command.arg(format!("http://{}/file", self.address));
-        let said = command.output().map_err(|error| format!("h2load: {error}"))?;
-        let said = String::from_utf8_lossy(&said.stdout).into_owned();
-        match said.contains(&format!("{count} succeeded, 0 failed")) {
-            true => Ok(()),
-            false => Err(format!("h2load: not all was answered: {said}").into()),
-        }
+        inside: impl FnOnce(&Path, SocketAddr) -> String,
+    ) -> Result<(), Box<dyn Error>> {
+        let folder = self.folder();
+        let text = plain_configuration(side, folder, &inside(folder, self.address), workers);
+        Ok(fs::write(folder.join("nginx.conf"), text)?)
     }
 
     fn launch(
@@ -335,39 +330,6 @@ http {{
     )
 }
 
-/// The body of the upstream's answers.
-pub(crate) const KILOBYTE: &str = match std::str::from_utf8(&[b'k'; 1024]) {
-    Ok(text) => text,
-    Err(_) => "",
-};
-
-/// An nginx that answers with a kilobyte.
-fn upstream_configuration(prefix: &Path, listen: SocketAddr) -> String {
-    let inside = format!("server {{ listen {listen}; location / {{ return 200 {KILOBYTE}; }} }}");
-    plain_configuration(Side::Peer, prefix, &inside, 1)
-}
-
-/// A server that passes requests on, over connections that are kept.
-fn proxy_configuration(side: Side, upstream: SocketAddr, prefix: &Path, listen: SocketAddr, workers: usize) -> String {
-    let inside = format!(
-        r#"upstream back {{ server {upstream}; keepalive 64; keepalive_requests 1000000000; }}
-    server {{
-        listen {listen};
-        location / {{ proxy_pass http://back; proxy_http_version 1.1; proxy_set_header Connection ""; }}
-    }}"#
-    );
-    plain_configuration(side, prefix, &inside, workers)
-}
-
-/// A server of files. nginx 1.22 speaks nothing but HTTP/2 where it does on a plain connection.
-fn http2_configuration(side: Side, prefix: &Path, listen: SocketAddr, workers: usize) -> String {
-    let inside = match side {
-        Side::Pushgate => format!("server {{ listen {listen}; http2 on; root {}; }}", prefix.display()),
-        Side::Peer => format!("sendfile on; server {{ listen {listen} http2; root {}; }}", prefix.display()),
-    };
-    plain_configuration(side, prefix, &inside, workers)
-}
-
 /// Without channels.
 fn plain_configuration(side: Side, prefix: &Path, inside: &str, workers: usize) -> String {
     let folders = if side == Side::Peer { nginx_folders(prefix) } else { String::new() };
@@ -375,10 +337,11 @@ fn plain_configuration(side: Side, prefix: &Path, inside: &str, workers: usize) 
     format!(
         r#"{user}
 worker_processes {workers};
+worker_rlimit_nofile {CONNECTIONS};
 daemon off;
 pid {prefix}/server.pid;
 error_log {prefix}/error.log error;
-events {{ worker_connections 1024; }}
+events {{ worker_connections {CONNECTIONS}; }}
 http {{
     {folders}
     access_log off;

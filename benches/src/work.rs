@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use crate::frames::{Faults, HEAD, Kind, payload};
 use crate::http::Publisher;
-use crate::load::{Naming, SlowReader, Subscribers, request};
+use crate::load::{Naming, SlowReader, Subscribers};
 use crate::options::Options;
 use crate::postgres::{Cluster, Session as Database};
 use crate::process::{Cores, Perf};
 use crate::rows::Session;
-use crate::server::{self, KILOBYTE, Server, Side};
+use crate::server::{self, Server, Side};
 
 /// Does the work of the sessions.
 pub(crate) struct Bench<'a> {
@@ -39,9 +39,15 @@ impl Bench<'_> {
             Session::Workers => self.workers(side, faults),
             Session::Slow => self.slow(side, faults),
             Session::Connect => self.connect(side),
-            Session::Return => self.requests(side),
+            Session::Return => self.plain(side),
+            Session::Static => self.files(side),
             Session::Proxy => self.proxy(side),
+            Session::Tls => self.tls(side),
+            Session::Handshakes => self.handshakes(side),
             Session::Http2 => self.http2(side),
+            Session::Idle => self.idle(side),
+            Session::Locations => self.locations(side),
+            Session::Reload => self.reload(side),
             Session::Check => self.check(side),
             Session::Select => self.select(side),
             Session::Notify => self.notify(side, faults),
@@ -214,41 +220,6 @@ impl Bench<'_> {
         Ok(vec![("connect", micros(cpu) / (waves as f64 * WAVE as f64))])
     }
 
-    fn requests(&self, side: Side) -> Result<Numbers, Box<dyn Error>> {
-        let workers = self.options.workers;
-        let server = Server::start(side, &self.options.programs, &self.cores, workers, workers > 1)?;
-        Ok(vec![("return", self.per_request(&server, "/ok", b"ok")?)])
-    }
-
-    fn proxy(&self, side: Side) -> Result<Numbers, Box<dyn Error>> {
-        let programs = &self.options.programs;
-        let upstream = Server::upstream(programs)?;
-        let server = Server::proxy(side, upstream.address, programs, &self.cores, self.options.workers)?;
-        Ok(vec![("proxy", self.per_request(&server, "/", KILOBYTE.as_bytes())?)])
-    }
-
-    fn http2(&self, side: Side) -> Result<Numbers, Box<dyn Error>> {
-        let workers = self.options.workers;
-        let server = Server::http2(side, &self.options.programs, &self.cores, workers)?;
-        server.h2load(1000, workers)?;
-        server.tree.settle();
-        let total = self.amount(5_000, 100_000);
-        let before = server.tree.cpu();
-        server.h2load(total, workers)?;
-        Ok(vec![("http2", micros(server.tree.cpu().since(&before)) / total as f64)])
-    }
-
-    /// CPU in microseconds for one request over 64 connections.
-    fn per_request(&self, server: &Server, path: &str, body: &[u8]) -> Result<f64, Box<dyn Error>> {
-        let send = |total| request(server.address, 64, total, |_| path.to_owned(), body);
-        send(1000)?;
-        server.tree.settle();
-        let total = self.amount(5_000, 100_000);
-        let before = server.tree.cpu();
-        send(total)?;
-        Ok(micros(server.tree.cpu().since(&before)) / total as f64)
-    }
-
     /// One check is soon done: several in each run.
     fn check(&self, side: Side) -> Result<Numbers, Box<dyn Error>> {
         let check = |_| server::check(side, &self.options.programs, &self.cores).map(|took| ("check", millis(took)));
@@ -391,7 +362,8 @@ pub(crate) fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-fn micros(time: Duration) -> f64 {
+/// In microseconds.
+pub(crate) fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 

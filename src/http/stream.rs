@@ -71,6 +71,10 @@ impl Stream {
     }
 
     pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A goodbye may have come with the end of the handshake: the socket has nothing more to tell.
+        if self.channel.as_ref().is_some_and(|channel| channel.has_ended()) {
+            return Poll::Ready(Ok(()));
+        }
         match &self.socket {
             Socket::Tcp(stream) => stream.poll_read_ready(cx),
             Socket::Unix(stream) => stream.poll_read_ready(cx),

@@ -192,6 +192,11 @@ impl Channel {
         Ok(())
     }
 
+    /// Whether the client has said that it sends no more.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// Whether something encrypted waits for the socket.
     pub fn has_pending(&self) -> bool {
         !self.outgoing.is_empty()
