@@ -10,6 +10,7 @@ pub mod connection;
 pub mod content;
 pub mod error_page;
 pub mod file;
+mod fuzz;
 pub mod gzip;
 pub mod hook;
 pub mod idle;
@@ -40,6 +41,7 @@ pub mod wire;
 
 pub use body::Received;
 pub use connection::{Connection, Peer};
+pub use fuzz::fuzz_site;
 pub use incoming::Incoming;
 pub use module::{Filter, Handler, Jump, Module, Next, Phase};
 pub use remembered::Remembered;
