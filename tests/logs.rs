@@ -155,3 +155,23 @@ fn lines_go_to_syslog() {
         udp.recv(&mut buffer).is_ok()
     });
 }
+
+#[test]
+fn what_follows_an_answer_is_done_before_the_log_is_written() {
+    // That of the last location, as in nginx.
+    let server = start(
+        "access_log off;
+         location /named { post_action @action; return 201 named; }
+         location /path { post_action /action; return 202 path; }
+         location /missing { post_action @nowhere; return 203 missing; }
+         location @action { rewrite ^(.*)$ /action$1; access_log logs/action.log uri; set $done 1; }
+         location /action { internal; access_log logs/action.log uri; return 500 never; }",
+    );
+    for (path, status, body) in [("/named", 201, "named"), ("/path", 202, "path"), ("/missing", 203, "missing")] {
+        let answer = http::get(server.port(), path);
+        assert_eq!((answer.status, answer.body.as_str()), (status, body), "{path}");
+    }
+    wait::until("both are done", || server.read("logs/action.log").lines().count() == 2);
+    assert_eq!(server.read("logs/action.log"), "/action/named\n/action\n");
+    assert!(server.logged(&["could not find named location \"@nowhere\""]) == 1, "{}", server.log());
+}

@@ -41,15 +41,20 @@ impl Request {
 
     /// The same for a request that is refused: what `error_page` says of the status.
     pub(super) async fn run_refused(&mut self, status: u16) -> Response {
-        self.run_from(Some(status)).await
+        self.run_from(Some(Outcome::Status(status))).await
     }
 
-    async fn run_from(&mut self, mut refused: Option<u16>) -> Response {
+    /// The same once the client has its answer, from another place on.
+    pub(super) async fn run_after(&mut self, jump: Jump) -> Response {
+        self.run_from(Some(Outcome::Jump(jump))).await
+    }
+
+    async fn run_from(&mut self, mut first: Option<Outcome>) -> Response {
         let mut stage = Stage::Start;
         let mut is_page = true;
         let mut response = loop {
-            let outcome = match refused.take() {
-                Some(status) => Outcome::Status(status),
+            let outcome = match first.take() {
+                Some(outcome) => outcome,
                 None => self.walk(stage).await,
             };
             let special = match outcome {

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use super::connection::Connection;
 use super::idle::Idle;
-use super::module::Phase;
 use super::proxied;
 use super::request::Request;
 use super::response::{Body, Detached, Response};
@@ -25,7 +24,7 @@ use super::wire::head::parser::{HeadOptions, HeadParser, Progress};
 use super::wire::header::Known;
 use super::wire::method::Method;
 use super::wire::user_agent::Browser;
-use crate::compile::{Compiled, Listener, Phases, ServerId};
+use crate::compile::{Compiled, Listener, ServerId};
 use crate::config::ListenAddress;
 use crate::server::clock::{self, Moment};
 use crate::server::counts;
@@ -301,9 +300,7 @@ async fn answer(site: &Site, mut request: Box<Request>, refused: Option<Refused>
         && !response.close
         && wants_next(site, &request);
     let after = send(site, &mut request, &mut response, keepalive).await;
-    for handler in Phases::get().of(Phase::Log) {
-        handler(&mut request);
-    }
+    request.finish().await;
     after
 }
 

@@ -114,6 +114,8 @@ settings! {
         "log_not_found" HTTP_ALL = "on" => pub log_not_found: Flag,
         /// Whether a subrequest gets a line of its own in the access log.
         "log_subrequest" HTTP_ALL = "off" => pub log_subrequest: Flag,
+        /// The buffer of a subrequest's answer that is kept in memory in nginx.
+        @Status::Ignored("one that is kept has a bound of its own"); "subrequest_output_buffer_size" HTTP_ALL = "4k" => pub subrequest_buffer: Size,
         /// Whether error pages may lead to other error pages.
         "recursive_error_pages" HTTP_ALL = "off" => pub recursive_error_pages: Flag,
     }

@@ -12,9 +12,6 @@ use super::fields;
 use super::settings::Chunks;
 use super::takeover::{self, Pump};
 use super::wire::Live;
-use crate::compile::Phases;
-
-use crate::http::module::Phase;
 use crate::http::rate::Pace;
 use crate::http::request::Request;
 use crate::http::response::{Body, Response};
@@ -36,9 +33,7 @@ pub(super) async fn answer(site: Rc<Site>, mut request: Box<Request>, refused: O
         None => request.run().await,
     };
     let after = send(&site, &mut request, &mut response).await;
-    for handler in Phases::get().of(Phase::Log) {
-        handler(&mut request);
-    }
+    request.finish().await;
     drop(writing);
     if let Some(pump) = after {
         drop(request);

@@ -9,7 +9,6 @@ mod variables;
 use crate::config::{
     Args, Body, Builder, Call, Contexts, Cx, Declarations, Diagnostic, Directive, Fault, SectionRow, ServerDef,
 };
-use crate::http::Module;
 use crate::http::access::{self, Internal, LimitExcept, Satisfy};
 use crate::http::content::Content;
 use crate::http::error_page::{self, ErrorPages};
@@ -20,6 +19,7 @@ use crate::http::resolver::Resolving;
 use crate::http::rewrite::Program;
 use crate::http::root::{self, Root};
 use crate::http::settings::{Bodies, Heads, Keepalive, Pages, Sending};
+use crate::http::{Module, PostAction};
 
 pub use types::{Types, content_type};
 
@@ -33,6 +33,7 @@ pub static MODULE: Module = Module {
             Keepalive::ROW,
             Sending::ROW,
             Pages::ROW,
+            PostAction::ROW,
             Satisfy::ROW,
             types::Defaults::ROW,
             SectionRow::of::<Types>(&[]),
