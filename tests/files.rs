@@ -63,3 +63,34 @@ fn a_file_that_is_cut_short_while_it_is_sent_ends_the_connection() {
     assert!(answer.len() < 5_000_000, "{} bytes", answer.len());
     assert_eq!(http::get(server.port(), "/long").body, "000000000\n");
 }
+
+#[test]
+fn a_cache_of_open_files_is_believed_until_the_reload() {
+    let server = start(
+        "open_file_cache max=10; open_file_cache_valid 1h; open_file_cache_errors on; gzip_static on; index start;",
+    );
+    let replace = |name: &str, text: &str| {
+        server.write("new", text);
+        server.rename("new", name);
+    };
+    let body = |target: &str| http::get(server.port(), target).body;
+    let status = |target: &str| http::get(server.port(), target).status;
+    for name in ["short", "start"] {
+        replace(name, "one");
+    }
+    assert_eq!([body("/short"), body("/"), body("/long")], ["one".to_owned(), "one".to_owned(), content()]);
+    assert_eq!(status("/later"), 404);
+    for name in ["short", "start", "long", "later"] {
+        replace(name, "two");
+    }
+    std::fs::remove_file(server.path("start")).unwrap();
+    assert_eq!([body("/short"), body("/"), body("/long")], ["one".to_owned(), "one".to_owned(), content()]);
+    assert_eq!(http::request(server.port(), "GET", "/short", "Range: bytes=1-\r\n", "").body, "ne");
+    assert_eq!(status("/later"), 404);
+    server.signal("HUP");
+    while body("/short") != "two" {
+        std::thread::yield_now();
+    }
+    assert_eq!([body("/long"), body("/later")], ["two", "two"]);
+    assert_eq!(status("/"), 403);
+}

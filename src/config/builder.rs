@@ -208,14 +208,14 @@ impl Cx<'_> {
 
     /// The location whose block this directive stands in (not one further out).
     pub fn location(&mut self) -> Option<&mut LocationDef> {
-        let scope = self.scope;
-        self.builder.model.locations.iter_mut().rev().find(|location| location.scope == scope)
+        let number = self.location_number()?;
+        self.builder.model.locations.get_mut(number)
     }
 
     /// The number of the location whose block this directive stands in, or is an `if` of.
     pub fn location_number(&self) -> Option<usize> {
-        let scope = self.scope;
-        self.builder.model.locations.iter().rposition(|location| location.scope == scope)
+        // Scopes are numbered as they are opened, and a location is added when its own is.
+        self.builder.model.locations.binary_search_by_key(&self.scope, |location| location.scope).ok()
     }
 
     /// The upstream whose block this directive stands in.

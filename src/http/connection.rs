@@ -31,6 +31,11 @@ const MAX_HELD: usize = 16 * 1024;
 /// So much is read ahead while a handler works.
 const MAX_READ_AHEAD: usize = 64 * 1024;
 
+thread_local! {
+    /// The buffer of the connection that began to wait last, for the next that has something to read.
+    static SPARE: RefCell<BytesMut> = RefCell::default();
+}
+
 /// A client's connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -172,12 +177,20 @@ impl Connection {
     fn poll_fill_from(&self, stream: &RefCell<Stream>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.poll_held(cx)?;
         let mut stream = stream.borrow_mut();
-        ready!(stream.poll_readable(cx))?;
         let mut buffer = self.buffer.borrow_mut();
-        buffer.reserve(READ_SIZE);
-        let read = stream.poll_fill(cx, &mut buffer);
+        let mut read = stream.poll_readable(cx).map_ok(|()| 0);
+        if matches!(read, Poll::Ready(Ok(_))) {
+            if buffer.capacity() == 0 {
+                *buffer = SPARE.take();
+            }
+            buffer.reserve(READ_SIZE);
+            read = stream.poll_fill(cx, &mut buffer);
+        }
         if read.is_pending() && buffer.is_empty() {
-            *buffer = BytesMut::new();
+            let spare = std::mem::take(&mut *buffer);
+            if (1..=2 * READ_SIZE).contains(&spare.capacity()) {
+                SPARE.set(spare);
+            }
         }
         read
     }
@@ -328,6 +341,17 @@ impl Connection {
         Ok(())
     }
 
+    /// Has the kernel keep what it takes of some bytes until a file follows; returns how much that was.
+    pub(super) fn try_send_ahead(&self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_holding() {
+            return Ok(0);
+        }
+        match self.stream()?.borrow().try_send_ahead(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            sent => sent,
+        }
+    }
+
     /// Whether the kernel can send files to the client.
     pub(super) fn takes_files(&self) -> bool {
         self.stream().is_ok_and(|stream| stream.borrow().takes_files())
@@ -342,14 +366,19 @@ impl Connection {
         timeout: Duration,
     ) -> io::Result<()> {
         let stream = self.stream()?;
+        let mut left = turn;
         while !range.is_empty() {
-            let count = usize::try_from(range.end - range.start).unwrap_or(usize::MAX).min(turn);
+            if left == 0 {
+                tokio::task::yield_now().await;
+                left = turn;
+            }
+            let count = usize::try_from(range.end - range.start).unwrap_or(usize::MAX).min(left);
             let sent = stream.borrow().try_send_file(file, range.start, count);
             match sent {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(sent) => {
                     range.start += sent as u64;
-                    tokio::task::yield_now().await;
+                    left -= sent.min(left);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let writable = poll_fn(|cx| stream.borrow().poll_writable(cx));

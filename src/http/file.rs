@@ -4,9 +4,11 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::rc::Rc;
 
 use bytes::Bytes;
 
+use super::open_files;
 use super::request::Request;
 use super::response::{Body, FileBody, Response};
 use super::wire::conditional::file_etag;
@@ -33,6 +35,11 @@ impl Failure {
     /// What failed in which system call.
     pub fn new(operation: &'static str, error: io::Error) -> Self {
         Self { operation, error }
+    }
+
+    /// Which system call it was.
+    pub(super) fn operation(&self) -> &'static str {
+        self.operation
     }
 
     /// The system's number of the error.
@@ -72,21 +79,45 @@ impl Failure {
     }
 }
 
-/// Opens a file to read. What is not a file does not block: a pipe without a writer would, for good.
-pub fn open(path: &Path) -> Result<(File, Metadata), Failure> {
+/// What a path names.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// Open to read; `None` for a folder, a pipe and the like.
+    pub file: Option<Rc<File>>,
+    /// What is known of it.
+    pub metadata: Metadata,
+}
+
+/// Opens a file to read, or takes it from the cache of open files.
+pub fn open(request: &Request, path: &Path) -> Result<Opened, Failure> {
+    open_files::look(request, path).unwrap_or_else(|| open_anew(path))
+}
+
+/// Looks what a path names, in the cache of open files if there is one.
+pub fn stat(request: &Request, path: &Path) -> Result<Metadata, Failure> {
+    open_files::look(request, path).map_or_else(|| stat_anew(path), |opened| Ok(opened?.metadata))
+}
+
+/// Opens whatever a path names, to read. A pipe without a writer would block for good, were it not told not to.
+pub fn open_plain(path: &Path) -> Result<File, Failure> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    let file = file.map_err(|error| Failure::new("open", error))?;
+    file.map_err(|error| Failure::new("open", error))
+}
+
+/// Opens a file to read.
+pub(super) fn open_anew(path: &Path) -> Result<Opened, Failure> {
+    let file = open_plain(path)?;
     let metadata = file.metadata().map_err(|error| Failure::new("fstat", error))?;
-    Ok((file, metadata))
+    Ok(Opened { file: metadata.is_file().then(|| Rc::new(file)), metadata })
 }
 
 /// Looks what a path names.
-pub fn stat(path: &Path) -> Result<Metadata, Failure> {
+pub(super) fn stat_anew(path: &Path) -> Result<Metadata, Failure> {
     std::fs::metadata(path).map_err(|error| Failure::new("stat", error))
 }
 
 /// The answer that a file is, whole.
-pub fn answer(request: &Request, file: File, metadata: &Metadata, content_type: Bytes) -> Response {
+pub fn answer(request: &Request, file: Rc<File>, metadata: &Metadata, content_type: Bytes) -> Response {
     let (mtime, length) = (metadata.mtime(), metadata.len());
     Response {
         status: 200,

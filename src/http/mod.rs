@@ -18,6 +18,7 @@ mod incoming;
 pub mod limit;
 mod log_line;
 mod module;
+pub mod open_files;
 mod phases;
 mod post_action;
 mod proxied;

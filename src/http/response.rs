@@ -138,8 +138,8 @@ pub enum Body {
 /// A part of a file.
 #[derive(Debug)]
 pub struct FileBody {
-    /// The file.
-    pub file: File,
+    /// The file; others may read it too.
+    pub file: Rc<File>,
     /// The bytes of it.
     pub range: Range<u64>,
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::error_page::signature;
 use super::gzip::Acceptance;
@@ -324,8 +324,15 @@ impl Writer<'_> {
                 0 => usize::MAX,
                 most => usize::try_from(most).unwrap_or(usize::MAX),
             };
-            self.piece(head, Bytes::new()).await?;
             let length = range.end - range.start;
+            if length > 0 && !head.is_empty() {
+                let sent = self.request.connection.try_send_ahead(head)?;
+                self.request.sent.bytes += sent as u64;
+                head.advance(sent);
+            }
+            if !head.is_empty() {
+                self.piece(head, Bytes::new()).await?;
+            }
             self.request.sent.body_bytes += length;
             self.request.sent.bytes += length;
             return self.request.connection.send_file(file, range, turn, self.timeout).await;

@@ -152,6 +152,15 @@ impl Stream {
         self.channel.is_none()
     }
 
+    /// Writes what the socket takes now of bytes that stand before a file, so that both leave in the same packet.
+    pub(super) fn try_send_ahead(&self, bytes: &[u8]) -> io::Result<usize> {
+        let send = || socket2::SockRef::from(&self.socket).send_with_flags(bytes, libc::MSG_MORE);
+        match &self.socket {
+            Socket::Tcp(stream) => stream.try_io(Interest::WRITABLE, send),
+            Socket::Unix(stream) => stream.try_io(Interest::WRITABLE, send),
+        }
+    }
+
     /// Sends what the socket takes of a file now, and says how much that was.
     pub(super) fn try_send_file(&self, file: &File, offset: u64, count: usize) -> io::Result<usize> {
         match &self.socket {

@@ -2,6 +2,7 @@
 
 use super::http_core::content_type;
 use crate::config::Declarations;
+use crate::http::file::Opened;
 use crate::http::gzip::Acceptance;
 use crate::http::wire::method::Method;
 use crate::http::{Module, Next, Phase, Request, Response, file, root};
@@ -50,7 +51,7 @@ fn answer(request: &mut Request) -> Next<'_> {
     let mut path = root::map_uri(request).into_os_string();
     path.push(".gz");
     let path = std::path::PathBuf::from(path);
-    let (file, metadata) = match file::open(&path) {
+    let Opened { file, metadata } = match file::open(request, &path) {
         Ok(opened) => opened,
         Err(failure) => {
             if failure.status() != 404 {
@@ -65,10 +66,10 @@ fn answer(request: &mut Request) -> Next<'_> {
     if !is_accepted || metadata.is_dir() {
         return Next::Declined;
     }
-    if !metadata.is_file() {
+    let Some(file) = file else {
         request.log(Level::Crit, &format!("\"{}\" is not a regular file", path.display()));
         return Next::Status(404);
-    }
+    };
     let kind = content_type(request);
     let mut response = file::answer(request, file, &metadata, kind);
     response.header("Content-Encoding", &b"gzip"[..]);

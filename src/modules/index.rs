@@ -90,7 +90,7 @@ fn redirect(request: &mut Request) -> Next<'_> {
             return to(request, name);
         }
         let path = root::join(folder.as_os_str().as_encoded_bytes(), &name);
-        let Err(failure) = file::stat(&path) else {
+        let Err(failure) = file::stat(request, &path) else {
             let mut uri = BytesMut::with_capacity(request.uri.len() + name.len());
             uri.extend_from_slice(&request.uri);
             uri.extend_from_slice(&name);
@@ -119,7 +119,7 @@ fn to(request: &Request, uri: Bytes) -> Next<'static> {
 
 /// Whether the folder is there, once a file in it was not.
 fn test_folder(request: &Request, folder: &Path, path: &Path) -> Result<(), u16> {
-    match file::stat(folder) {
+    match file::stat(request, folder) {
         Ok(metadata) if metadata.is_dir() => Ok(()),
         Ok(_) => {
             request.log(Level::Alert, &format!("\"{}\" is not a directory", folder.display()));

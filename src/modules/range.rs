@@ -92,7 +92,7 @@ fn part(body: Body, range: &ByteRange) -> Body {
 /// Several parts, each with a head of its own.
 fn several(response: &mut Response, ranges: &[ByteRange], length: u64) {
     let source = match std::mem::take(&mut response.body) {
-        Body::File(file) => Piece::File(Rc::new(file.file), file.range),
+        Body::File(file) => Piece::File(file.file, file.range),
         Body::Full(bytes) => Piece::Bytes(bytes),
         body => {
             response.body = body;

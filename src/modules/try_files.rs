@@ -101,7 +101,7 @@ fn try_files(request: &mut Request) -> Next<'_> {
     for candidate in &settings.files {
         let name = below_alias(request.eval(&candidate.name), request, alias);
         let path = root::join(&folder, &name);
-        match file::stat(&path) {
+        match file::stat(request, &path) {
             Ok(metadata) if metadata.is_dir() == candidate.is_folder => {
                 let is_folder = candidate.is_folder;
                 found(request, name, alias, is_folder);

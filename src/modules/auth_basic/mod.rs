@@ -126,8 +126,7 @@ fn challenge(request: &mut Request, realm: &[u8]) -> Next<'static> {
 
 /// Looks a user up. It reads, and computes for a while: not on a worker's thread.
 fn look(path: &Path, basic: &Basic) -> Result<Found, Failure> {
-    let (file, _) = file::open(path)?;
-    let mut file = BufReader::new(file);
+    let mut file = BufReader::new(file::open_plain(path)?);
     let mut line = Vec::new();
     loop {
         line.clear();

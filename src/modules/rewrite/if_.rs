@@ -9,7 +9,7 @@ use super::rewrite::matches;
 use crate::config::value::{Regex, Template};
 use crate::config::{Call, Contexts, Cx, Fault, LocationDef, LocationKind, VarId};
 use crate::http::rewrite::{Flow, Step, push_step, run_steps, step_count, take_steps};
-use crate::http::{Next, Request};
+use crate::http::{Next, Request, file};
 
 struct If {
     condition: Condition,
@@ -182,14 +182,15 @@ impl Condition {
                 let subject = request.variable(*variable).unwrap_or_default();
                 matches(request, regex, &subject)? == *does
             }
-            Self::File { test, path, is } => test.holds(&request.eval(path)) == *is,
+            Self::File { test, path, is } => test.holds(request, &request.eval(path)) == *is,
         })
     }
 }
 
 impl FileTest {
-    fn holds(self, path: &[u8]) -> bool {
-        let Ok(found) = std::fs::metadata(Path::new(std::ffi::OsStr::from_bytes(path))) else { return false };
+    fn holds(self, request: &Request, path: &[u8]) -> bool {
+        let path = Path::new(std::ffi::OsStr::from_bytes(path));
+        let Ok(found) = file::stat(request, path) else { return false };
         match self {
             Self::File => found.is_file(),
             Self::Folder => found.is_dir(),
