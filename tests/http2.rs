@@ -37,6 +37,7 @@ http {
         listen 127.0.0.1:%%PORT%%;
         http2 on;
         location = /text { return 200 "some text"; }
+        location = /trailed { add_trailer X-T $arg_t; return 200 "$arg_text"; }
         location / { root html; }
         location = /echo { client_max_body_size 200k; proxy_pass http://127.0.0.1:%%PORT%%/told; }
         location = /pass {
@@ -145,6 +146,19 @@ async fn what_is_spoken_inside_of_tls() {
     let server = tls("off");
     let stream = connect_tls(&server, &authority, &["h2", "http/1.1"]).await;
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+}
+
+#[tokio::test]
+async fn trailers() {
+    let server = start();
+    let mut sender = connect(&server).await;
+    for (args, expected) in [("text=a&t=1", Some("1")), ("t=1", Some("1")), ("text=a", None)] {
+        let mut answer = ask(&mut sender, request("GET", &format!("/trailed?{args}")), &[]).await;
+        while answer.body_mut().data().await.is_some() {}
+        let trailers = answer.body_mut().trailers().await.unwrap();
+        assert_eq!(trailers.as_ref().map(|trailers| trailers["x-t"].to_str().unwrap()), expected, "{args}");
+    }
+    assert_eq!(ask(&mut sender, request("HEAD", "/trailed?t=1"), &[]).await.status(), 200);
 }
 
 /// The next bytes of an answer that goes on.

@@ -256,7 +256,8 @@ fn answers_with_bad_lengths_and_chunks() {
         "hello",
         "upstream sent more data than specified in \"Content-Length\" header while reading upstream",
     );
-    check("/chunk", 200, "", "upstream sent invalid chunked response while reading upstream");
+    assert_eq!(http::raw(server.port(), b"GET /chunk HTTP/1.0\r\n\r\n"), b"", "nothing is sent before it is known");
+    server.until_logged(&["upstream sent invalid chunked response while reading upstream", "/chunk"]);
     check("/after", 200, "hello", "upstream sent data after final chunk while reading upstream");
     check(
         "/both",
@@ -310,4 +311,131 @@ fn silence_ends_with_504() {
     assert_eq!(http::get(server.port(), "/").status, 504);
     server
         .until_logged(&["upstream timed out (110: Connection timed out) while reading response header from upstream"]);
+}
+
+/// A server that answers with the request it got.
+fn mirror() -> u16 {
+    backend(|mut stream| {
+        let Some((head, mut body)) = head(&mut stream) else { return };
+        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")?.parse().ok()).unwrap_or(0);
+        let begun = body.len();
+        body.resize(length, 0);
+        stream.read_exact(&mut body[begun..]).unwrap();
+        let answer = format!("{head}{}", String::from_utf8_lossy(&body)).replace("\r\n", "|");
+        let _gone = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
+    })
+}
+
+/// What the client gets, without the head's `Server` and `Date`.
+fn bare(port: u16, request: &str) -> String {
+    let answer = http::raw(port, request.as_bytes());
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    let lines = text.split("\r\n").filter(|line| !line.starts_with("Server: pushgate") && !line.starts_with("Date: "));
+    lines.collect::<Vec<_>>().join("|")
+}
+
+#[test]
+fn requests_as_upstreams_get_them() {
+    let back = mirror();
+    let check = |settings: &str, request: &[u8], expected: &str| {
+        let server = proxy(back, settings);
+        let answer = String::from_utf8_lossy(&http::raw(server.port(), request)).into_owned();
+        let body = answer.rsplit_once("\r\n\r\n").unwrap().1.replace(&back.to_string(), "BACK");
+        assert_eq!(body, expected, "{settings} {}", String::from_utf8_lossy(request));
+    };
+    let chunks =
+        b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
+    // A body in chunks that is there already goes with its length.
+    let expected = "POST / HTTP/1.1|Host: 127.0.0.1:BACK|Connection: close|Content-Length: 2||ab";
+    check("proxy_http_version 1.1; proxy_request_buffering off;", chunks, expected);
+    // Any byte of a path goes on.
+    let address = format!("set $to http://127.0.0.1:{back}; rewrite ^ /x%20$uri break;");
+    let expected = "GET /x%2520/%C3%A9 HTTP/1.0|Host: 127.0.0.1:BACK|Connection: close||";
+    check(&address, b"GET /%c3%a9 HTTP/1.0\r\n\r\n", expected);
+}
+
+#[test]
+fn any_byte_of_a_path_with_variables_goes_on() {
+    let (sender, got) = signal();
+    let sender = Mutex::new(sender);
+    let back = backend(move |mut stream| {
+        sender.lock().unwrap().send(until(&mut stream, b"\r\n\r\n")).unwrap();
+        let _gone = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    });
+    let config = "daemon off; worker_processes 1; error_log logs/error.log info; pid logs/nginx.pid; events { }\n\
+                  http { server { listen 127.0.0.1:%%PORT%%; location / { proxy_pass http://127.0.0.1:%%BACK%%$uri; } } }";
+    let server = Pushgate::start(config, &[("BACK", &back.to_string())]);
+    http::raw(server.port(), b"GET /\xe9%fe HTTP/1.0\r\n\r\n");
+    assert!(wait(&got).starts_with(b"GET /\xe9\xfe HTTP/1.0\r\n"));
+}
+
+#[test]
+fn a_client_that_waits_to_go_on_is_told_so() {
+    let server = proxy(mirror(), "");
+    let told = |request: &str| bare(server.port(), request).starts_with("HTTP/1.1 100 Continue||HTTP/1.1 200 OK|");
+    let expect = "Host: a\r\nConnection: close\r\nExpect: 100-continue\r\n";
+    assert!(told(&format!("POST / HTTP/1.1\r\n{expect}Content-Length: 2\r\n\r\nab")), "though its body is there");
+    assert!(told(&format!("GET / HTTP/1.1\r\n{expect}\r\n")), "though it has none");
+    assert!(!told(&format!("POST / HTTP/1.0\r\n{expect}Content-Length: 2\r\n\r\nab")));
+}
+
+#[test]
+fn heads_of_all_kinds() {
+    let back = backend(|mut stream| {
+        let Some((head, _)) = head(&mut stream) else { return };
+        let answer: &[u8] = match head.split(' ').nth(1).unwrap() {
+            "/100" => b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+            "/101" => b"HTTP/1.1 101 Sw\r\nUpgrade: a\r\n\r\nxyz",
+            "/099" => b"HTTP/1.1 099 OK\r\nContent-Length: 2\r\n\r\nok",
+            "/204" => b"HTTP/1.1 204 None\r\nContent-Length: 2\r\n\r\nok",
+            _ => b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        };
+        let _gone = stream.write_all(answer);
+    });
+    let server = proxy(back, "");
+    let check = |request: &str, expected: &str| {
+        let request = format!("{request} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        assert_eq!(bare(server.port(), &request), expected, "{request}");
+    };
+    let proper = "HTTP/1.1 200 OK|Content-Length: 2||ok";
+    check("GET /100", &format!("HTTP/1.1 100 Continue|Connection: close||{proper}"));
+    check("GET /101", "HTTP/1.1 101 Sw|Connection: upgrade|Upgrade: a||xyz");
+    check("GET /099", "HTTP/1.1 099 OK|Content-Length: 2|Connection: close||ok");
+    check("GET /204", "HTTP/1.1 204 None|Content-Length: 2|Connection: close||");
+    check("HEAD /", "HTTP/1.1 200 OK|Content-Length: 2|Connection: close||");
+    check("GET /", "HTTP/1.1 200 OK|Content-Length: 2|Connection: close||ok");
+    assert_eq!(server.logged(&["HEAD /", "upstream sent more data"]), 0, "{}", server.log());
+}
+
+#[test]
+fn what_is_buffered_waits_for_more() {
+    let back = backend(|mut stream| {
+        let Some((head, _)) = head(&mut stream) else { return };
+        let _gone = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc");
+        if head.starts_with("GET /silent") {
+            let _gone = stream.read(&mut [0]);
+        }
+    });
+    let server = proxy(back, "proxy_read_timeout 200ms;");
+    let body = |path: &str| {
+        bare(server.port(), &format!("GET {path} HTTP/1.0\r\n\r\n")).rsplit_once("||").unwrap().1.to_owned()
+    };
+    assert_eq!(body("/close"), "abc");
+    assert_eq!(body("/silent"), "");
+    server.until_logged(&["upstream timed out (110: Connection timed out) while reading upstream"]);
+}
+
+#[test]
+fn sockets_that_are_not_there() {
+    let config = "daemon off; worker_processes 1; error_log logs/error.log info; pid logs/nginx.pid; events { }\n\
+                  http { server { listen 127.0.0.1:%%PORT%%; location / { proxy_pass http://unix:%%PREFIX%%/none:/x; } } }";
+    let server = Pushgate::start(config, &[]);
+    assert_eq!(http::get(server.port(), "/").status, 502);
+    let path = server.path("none");
+    let path = path.display();
+    server.until_logged(&[
+        "[crit]",
+        &format!("connect() to unix:{path} failed (2: No such file or directory) while connecting to upstream"),
+        &format!("upstream: \"http://unix:{path}:/x\""),
+    ]);
 }

@@ -154,13 +154,17 @@ impl Request {
 
     /// Whether what has come of an unread body can't be one.
     pub(super) fn has_bad_chunks(&self) -> bool {
-        let buffered = self.connection.buffered();
-        self.is_main()
-            && !self.must_close
-            && self.body.is_none()
-            && self.body_file.is_none()
-            && self.head.is_chunked()
-            && decode(&mut Chunked::default(), &buffered, |_| {}).is_err()
+        !self.must_close && self.chunks_so_far().is_some_and(|chunks| chunks.is_err())
+    }
+
+    /// Whether all of an unread body in chunks has come.
+    pub fn has_all_chunks(&self) -> bool {
+        matches!(self.chunks_so_far(), Some(Ok((_, true))))
+    }
+
+    fn chunks_so_far(&self) -> Option<Result<(usize, bool), InvalidChunk>> {
+        let is_unread = self.is_main() && self.body.is_none() && self.body_file.is_none() && self.head.is_chunked();
+        is_unread.then(|| decode(&mut Chunked::default(), &self.connection.buffered(), |_| {}))
     }
 
     /// The bound that holds here; `None`: no bound.
@@ -180,10 +184,10 @@ impl Request {
     }
 
     async fn read_unread_body(&mut self) -> Result<Bytes, u16> {
+        self.send_continue().await?;
         if !self.has_unread_body() {
             return Ok(Bytes::new());
         }
-        self.send_continue().await?;
         match self.head.content_length() {
             Some(length) if !self.head.is_chunked() => self.read_counted(length).await,
             None if self.head.is_open_ended() => self.read_to_end().await,
@@ -191,11 +195,11 @@ impl Request {
         }
     }
 
-    /// Lets a client go on that waits to be told so.
+    /// Lets a client go on that waits to be told so, or says that it does: its body may be there already.
     pub(super) async fn send_continue(&self) -> Result<(), u16> {
         let is_waiting =
             self.head.known(Known::Expect).is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
-        if is_waiting && self.head.version() >= 1001 && !self.head.is_http2() && self.connection.buffered().is_empty() {
+        if is_waiting && self.is_main() && self.head.version() >= 1001 && !self.head.is_http2() {
             let timeout = *self.settings::<super::settings::Sending>().timeout;
             let mut pieces = [Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n")];
             self.connection.write(&mut pieces, timeout).await.map_err(|_| 400u16)?;

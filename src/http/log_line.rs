@@ -46,7 +46,9 @@ impl Particulars<'_> {
         if let Some(record) = self.upstream
             && let Some(place) = &record.borrow().place
         {
-            line.push_str(&format!(", upstream: \"{}{}{}\"", place.schema, shown(&place.server), shown(&place.uri)));
+            let colon = if place.server.starts_with(b"unix:") { ":" } else { "" };
+            let (server, uri) = (shown(&place.server), shown(&place.uri));
+            line.push_str(&format!(", upstream: \"{}{server}{colon}{uri}\"", place.schema));
         }
         if let Some(host) = head.known(Known::Host) {
             line.push_str(&format!(", host: \"{}\"", shown(host)));

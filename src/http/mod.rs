@@ -37,6 +37,7 @@ mod stream;
 mod temp_file;
 mod template;
 pub mod tls;
+mod trailers;
 pub mod upstream;
 pub mod v2;
 pub mod wire;
@@ -53,3 +54,4 @@ pub use response::{Body, BodyStream, Detached, FileBody, PIECE, Piece, Response,
 pub use sent::sent_header;
 pub use serve::{Site, is_disconnect, serve};
 pub use stream::Stream;
+pub use trailers::sent_trailer;

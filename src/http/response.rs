@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 use super::request::Request;
 use super::upstream::tunnel::Tunnel;
+use crate::config::value::Template;
 use crate::tls::channel::Channel;
 
 /// What a handler answers; filters change it before it is sent.
@@ -66,6 +67,8 @@ pub struct Response {
     pub own_date: bool,
     /// The content goes out without a head, as an upstream sent it.
     pub headless: bool,
+    /// What is added behind the body; the values are made when it is out.
+    pub trailers: Vec<(Bytes, Template)>,
 }
 
 impl Response {
@@ -98,15 +101,30 @@ impl Response {
     /// Takes line breaks out of header values, with which a client's text would begin headers of its own.
     // Differs from nginx: there a value goes out as it is.
     pub(super) fn clean_headers(&mut self) {
-        let values = self.headers.iter_mut().map(|(_, value)| value).chain(&mut self.location);
-        for value in values.filter(|value| memchr::memchr3(b'\r', b'\n', 0, value).is_some()) {
-            *value = value.iter().map(|byte| if matches!(byte, b'\r' | b'\n' | 0) { b' ' } else { *byte }).collect();
+        for value in self.headers.iter_mut().map(|(_, value)| value).chain(&mut self.location) {
+            *value = clean(std::mem::take(value));
         }
+    }
+
+    /// Whether an upstream's status line stands in its head.
+    pub(super) fn has_own_status_line(&self) -> bool {
+        let digits = |line: &Bytes| {
+            line.iter().take(3).fold(0, |status, digit| status * 10 + u16::from(digit.wrapping_sub(b'0')))
+        };
+        self.status_line.as_ref().is_some_and(|line| digits(line) == self.status)
     }
 
     /// The length of the body, if it is known before it is sent.
     pub fn length(&self) -> Option<u64> {
         if self.hides_length { None } else { self.content_length.or_else(|| self.body.length()) }
+    }
+}
+
+/// A header's value without line breaks.
+pub(super) fn clean(value: Bytes) -> Bytes {
+    match memchr::memchr3(b'\r', b'\n', 0, &value) {
+        None => value,
+        Some(_) => value.iter().map(|byte| if matches!(byte, b'\r' | b'\n' | 0) { b' ' } else { *byte }).collect(),
     }
 }
 

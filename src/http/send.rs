@@ -14,8 +14,10 @@ use super::request::Request;
 use super::response::{Body, PIECE, Piece, Response};
 use super::serve::Site;
 use super::settings::{Keepalive, Pages, Sending};
-use super::wire::body::{ChunkStart, LAST_CHUNK};
+use super::trailers;
+use super::wire::body::ChunkStart;
 use super::wire::response::{After, Framing, ResponseHead, encode, put_status};
+use crate::config::value::Template;
 use crate::server::clock;
 
 /// Sends an answer; says whether the connection can carry another request.
@@ -27,13 +29,21 @@ pub(super) async fn response(
 ) -> io::Result<bool> {
     let settings = request.settings::<Sending>();
     let timeout = *settings.timeout;
-    let length = if response.until_close { None } else { response.length() };
+    let mut length = if response.until_close { None } else { response.length() };
     let chunked = *settings.chunked && !response.until_close;
     let is_head = request.head.method() == super::wire::method::Method::Head;
     let version = if response.headless { 9 } else { request.head.version() };
-    let framing = Framing::choose(version, is_head, response.status, length, chunked);
+    let mut framing = Framing::choose(version, is_head, response.status, length, chunked);
+    if !response.trailers.is_empty() && matches!(framing, Framing::Length(_)) && chunked && version >= 1001 {
+        (framing, length) = (Framing::Chunked, None);
+    }
+    if response.status < 200 && response.has_own_status_line() && !is_head {
+        // What an upstream sent behind such a head goes on: it is the answer proper, or what it switched to.
+        framing = length.map_or(Framing::Close, Framing::Length);
+    }
     let keepalive = keepalive && framing.allows_keepalive() && !response.until_close;
     let after = match keepalive {
+        _ if response.status == 101 => After::Upgrade,
         true => After::KeepAlive { timeout: request.settings::<Keepalive>().timeout.header },
         false => After::Close,
     };
@@ -54,6 +64,7 @@ pub(super) async fn response(
         Body::Full(bytes) if bytes.len() <= SMALL_BODY => {
             request.sent.body_bytes += bytes.len() as u64;
             put_small(&mut out, &bytes, is_chunked);
+            put_end(&mut out, request, response, is_chunked);
             None
         }
         Body::File(part) if !is_chunked && part.range.end - part.range.start <= SMALL_BODY as u64 => {
@@ -61,11 +72,12 @@ pub(super) async fn response(
             out.resize(at + usize::try_from(part.range.end - part.range.start).unwrap_or(0), 0);
             part.file.read_exact_at(&mut out[at..], part.range.start)?;
             request.sent.body_bytes += (out.len() - at) as u64;
+            put_end(&mut out, request, response, is_chunked);
             None
         }
         Body::Empty => {
-            if is_chunked {
-                out.extend_from_slice(LAST_CHUNK);
+            if framing != Framing::NoBody {
+                put_end(&mut out, request, response, is_chunked);
             }
             None
         }
@@ -92,7 +104,8 @@ pub(super) async fn response(
     }
     // The rest is boxed, so that the usual answer does not keep room for it.
     let rest = Bytes::from(out).slice(sent..);
-    let mut writer = Writer { request, timeout, pace, chunked: is_chunked };
+    let trailers = std::mem::take(&mut response.trailers);
+    let mut writer = Writer { request, timeout, pace, chunked: is_chunked, trailers };
     match body {
         None => Box::pin(async move { writer.write(&mut [rest]).await }).await?,
         Some(body) => Box::pin(async move { writer.long(rest, body).await }).await?,
@@ -110,7 +123,14 @@ fn put_small(out: &mut Vec<u8>, body: &[u8], chunked: bool) {
         out.extend_from_slice(ChunkStart::new(body.len() as u64).as_bytes());
         out.extend_from_slice(body);
         out.extend_from_slice(b"\r\n");
-        out.extend_from_slice(LAST_CHUNK);
+    }
+}
+
+/// The end of a body that is in `out`.
+fn put_end(out: &mut Vec<u8>, request: &mut Request, response: &Response, chunked: bool) {
+    if chunked || !response.trailers.is_empty() {
+        let last = trailers::last_chunk(request, &response.trailers);
+        out.extend_from_slice(if chunked { &last } else { b"" });
     }
 }
 
@@ -185,7 +205,9 @@ pub(super) fn with_head(
     let mut date = site.date.borrow_mut();
     // A 304 keeps what `return 304 text;` gave it; that of a conditional request was given nothing.
     let is_bare_304 = response.status == 304 && !response.disable_not_modified && response.length() == Some(0);
-    let has_no_content = is_bare_304 || response.status == 204 || response.status < 200;
+    // An upstream's own head keeps what it says.
+    let has_no_content =
+        is_bare_304 || ((response.status == 204 || response.status < 200) && !response.has_own_status_line());
     let (content_type, charset) = match (&response.whole_type, &response.charset) {
         // A filter may have given it another charset meanwhile.
         (Some(whole), Some(charset)) if whole.windows(charset.len()).any(|part| part == charset) => {
@@ -195,7 +217,7 @@ pub(super) fn with_head(
     };
     let head = ResponseHead {
         status: response.status,
-        status_line: response.status_line.as_deref().filter(|line| status_of(line) == response.status),
+        status_line: response.status_line.as_deref().filter(|_| response.has_own_status_line()),
         server: Some(signature(pages).as_bytes()).filter(|_| !response.own_server),
         date: Some(date.at(clock::unix_seconds())).filter(|_| !response.own_date),
         content_type: content_type.filter(|_| !has_no_content).unwrap_or_default(),
@@ -210,11 +232,6 @@ pub(super) fn with_head(
     let etag = response.etag.as_deref().map(|etag| (&b"ETag"[..], etag));
     let listed = response.headers.iter().map(|(name, value)| (&name[..], &value[..]));
     put(&head, &mut etag.into_iter().chain(listed_location).chain(listed));
-}
-
-/// The status that a status line begins with.
-fn status_of(line: &[u8]) -> u16 {
-    line.iter().take(3).fold(0, |status, digit| status * 10 + u16::from(digit.wrapping_sub(b'0')))
 }
 
 fn bare_head(response: &Response, out: &mut Vec<u8>) {
@@ -254,6 +271,7 @@ struct Writer<'r> {
     timeout: std::time::Duration,
     pace: Option<Pace>,
     chunked: bool,
+    trailers: Vec<(Bytes, Template)>,
 }
 
 impl Writer<'_> {
@@ -312,8 +330,8 @@ impl Writer<'_> {
 
     /// The end of a body, with what is left of the head.
     async fn end(&mut self, head: Bytes) -> io::Result<()> {
-        let end: &[u8] = if self.chunked { b"0\r\n\r\n" } else { b"" };
-        self.write(&mut [head, Bytes::from_static(end)]).await
+        let end = trailers::last_chunk(self.request, &self.trailers);
+        self.write(&mut [head, if self.chunked { end } else { Bytes::new() }]).await
     }
 
     /// A part of a file: sent by the kernel where it may and can be, or else read piece by piece from the page cache.

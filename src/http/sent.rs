@@ -57,6 +57,11 @@ pub(super) fn as_listed(request: &mut Request, list: impl FnOnce() -> Vec<(Bytes
 /// Reads one of them; several of a name are joined by commas.
 pub fn sent_header(request: &Request, variable: &str) -> Value {
     let SentHeaders(headers) = request.note()?;
+    named(headers, variable)
+}
+
+/// The header in a list that a variable's name means.
+pub(super) fn named(headers: &[(Bytes, Bytes)], variable: &str) -> Value {
     let is_named = |name: &[u8]| {
         name.len() == variable.len()
             && name.iter().zip(variable.bytes()).all(|(byte, wanted)| match byte {

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::body::{Cut, Decoder};
+use super::body::Cut;
 use super::family::Ignorable;
 use super::pass::{Arrived, Passing, Protocol};
 use super::pool;
@@ -147,8 +147,8 @@ impl Passing<'_> {
         }
     }
 
-    /// How the body is read ahead; `None`: it is read as the client takes it.
-    fn manner(&self, request: &Request) -> Option<Manner> {
+    /// How the body is read: ahead of the client, or as the client takes it.
+    fn manner(&self, request: &Request) -> Manner {
         let (exchange, buffering) = (self.plan.exchange, self.plan.buffering);
         let record = self.record.borrow();
         let said = record.head.as_ref().and_then(|head| head.field(Field::AccelBuffering));
@@ -166,23 +166,30 @@ impl Passing<'_> {
             }
             rate.unwrap_or_default()
         };
-        is_buffered.then(|| Manner { patience: *exchange.read_timeout, piece: buffering.buffers.size, rate: rate() })
+        let (piece, rate) = if is_buffered { (buffering.buffers.size, rate()) } else { (0, 0) };
+        Manner { is_buffered, patience: *exchange.read_timeout, piece, rate }
     }
 
     /// Gives the response its body: in memory if all of it came with the head, else as it comes.
     fn content(self, request: &Request, response: &mut Response, mut unread: Unread) {
         let mut first = Bytes::new();
         let mut more: Option<BytesMut> = None;
-        loop {
+        let manner = self.manner(request);
+        let doing = if manner.is_buffered { "reading upstream" } else { super::pass::READING };
+        while unread.has_enough(manner.piece) {
             match unread.decoder.cut(&mut unread.link.buffer) {
                 Cut::Data(data) if first.is_empty() => first = data,
                 Cut::Data(data) => more.get_or_insert_with(|| BytesMut::from(&first[..])).extend_from_slice(&data),
                 Cut::End => {
                     let body = more.map_or(first, BytesMut::freeze);
                     let length = body.len() as u64;
+                    unread.decoder.settle(&self.record);
                     self.note(|last| (last.length, last.received) = (length, unread.link.received));
                     if !unread.link.buffer.is_empty() {
-                        warn_of_excess(request, &unread.decoder);
+                        // Nothing behind the head is looked at for HEAD.
+                        if request.method != Method::Head {
+                            request.log(Level::Warn, &format!("{} while {doing}", unread.decoder.excess()));
+                        }
                     } else if unread.decoder.leaves_connection() && !unread.closes {
                         self.keep(&unread.lease, unread.link);
                     }
@@ -191,9 +198,11 @@ impl Passing<'_> {
                     return;
                 }
                 Cut::More => break,
-                Cut::Note(level, message) => request.log(level, &format!("{message} while reading upstream")),
+                Cut::Note(level, message) => request.log(level, &format!("{message} while {doing}")),
                 Cut::Bad(why) => {
-                    request.log(Level::Error, &format!("{why} while reading upstream"));
+                    // nginx has not sent the head yet by then.
+                    request.log(Level::Error, &format!("{why} while {doing}"));
+                    response.silent = true;
                     response.body = Body::Stream(Box::new(Broken));
                     return;
                 }
@@ -201,20 +210,13 @@ impl Passing<'_> {
         }
         let begun = more.map_or(first, BytesMut::freeze);
         let log = request.later_log();
-        let manner = self.manner(request);
-        let room = manner.is_some().then(|| self.plan.buffering.room());
-        let manner = manner.unwrap_or(Manner { patience: *self.plan.exchange.read_timeout, piece: 0, rate: 0 });
+        let room = manner.is_buffered.then(|| self.plan.buffering.room());
         let source = Source::new(self, begun.len(), unread, manner, log);
         response.body = Body::Stream(match room {
             Some(room) => Box::new(Buffered::new(begun, source, room)),
             None => Box::new(Direct::new(begun, source)),
         });
     }
-}
-
-/// Says that more came than the body was to have.
-fn warn_of_excess(request: &Request, decoder: &Decoder) {
-    request.log(Level::Warn, &format!("{} while reading upstream", decoder.excess()));
 }
 
 /// Whether a header goes with what is answered after `X-Accel-Redirect`.

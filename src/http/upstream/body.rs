@@ -1,9 +1,12 @@
 //! Where the body of an upstream's answer ends.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::record::Shared;
+use super::trailed::Trailed;
 use crate::http::wire::body::{BodyStep, Chunked, Counted};
 use crate::http::wire::records::{Records, Step};
 use crate::server::log::{Level, shown};
@@ -17,6 +20,8 @@ pub enum Decoder {
     Counted(Counted),
     /// Chunks.
     Chunked(Chunked),
+    /// Chunks, and headers behind them.
+    Trailed(Box<Trailed>),
     /// It ends with the connection.
     UntilClose,
     /// FastCGI's records.
@@ -67,6 +72,14 @@ pub(super) enum Cut {
     Bad(Cow<'static, str>),
 }
 
+impl Cut {
+    /// The data at this place in the input, which is used up to there.
+    pub(super) fn data(range: Range<usize>, input: &mut BytesMut) -> Self {
+        input.advance(range.start);
+        Self::Data(input.split_to(range.end - range.start).freeze())
+    }
+}
+
 impl Decoder {
     /// The next piece in the input.
     pub(super) fn cut(&mut self, input: &mut BytesMut) -> Cut {
@@ -76,6 +89,7 @@ impl Decoder {
                 return if input.is_empty() { Cut::More } else { Cut::Data(input.split().freeze()) };
             }
             Self::Records(output) => return output.cut(input),
+            Self::Trailed(trailed) => return trailed.cut(input),
             Self::Counted(counted) => counted.step(input, 0),
             Self::Chunked(chunked) => match chunked.step(input, 0) {
                 Ok(step) => step,
@@ -83,10 +97,7 @@ impl Decoder {
             },
         };
         match step {
-            BodyStep::Data(range) => {
-                input.advance(range.start);
-                Cut::Data(input.split_to(range.end - range.start).freeze())
-            }
+            BodyStep::Data(range) => Cut::data(range, input),
             BodyStep::More => {
                 input.clear();
                 Cut::More
@@ -103,7 +114,7 @@ impl Decoder {
         match self {
             Self::UntilClose | Self::Empty => true,
             Self::Records(output) => !output.keeps && output.left.unwrap_or_default() == 0,
-            Self::Counted(_) | Self::Chunked(_) => false,
+            Self::Counted(_) | Self::Chunked(_) | Self::Trailed(_) => false,
         }
     }
 
@@ -112,14 +123,21 @@ impl Decoder {
         match self {
             Self::UntilClose => false,
             Self::Records(output) => output.keeps && output.excess == Excess::None,
-            Self::Empty | Self::Counted(_) | Self::Chunked(_) => true,
+            Self::Empty | Self::Counted(_) | Self::Chunked(_) | Self::Trailed(_) => true,
+        }
+    }
+
+    /// Notes what stood behind a body that is whole.
+    pub(super) fn settle(&mut self, record: &Shared) {
+        if let Self::Trailed(trailed) = self {
+            trailed.settle(&mut record.borrow_mut());
         }
     }
 
     /// What is said of more than the body was to have.
     pub(super) fn excess(&self) -> &'static str {
         match self {
-            Self::Chunked(_) => "upstream sent data after final chunk",
+            Self::Chunked(_) | Self::Trailed(_) => "upstream sent data after final chunk",
             _ => MORE_THAN_SAID,
         }
     }

@@ -18,6 +18,7 @@ pub mod record;
 mod source;
 pub mod stream;
 pub mod tls;
+mod trailed;
 pub mod tunnel;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +29,8 @@ pub use outgoing::{Framing, Payload};
 pub use pass::{Parsed, Plan, Protocol, pass};
 use peers::{Balancer, Chosen, Group, Selection, Server, Verdict};
 use pool::Keepalive;
+
+pub use trailed::Trailed;
 
 use crate::server::clock;
 

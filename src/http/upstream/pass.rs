@@ -12,11 +12,12 @@ use bytes::{Bytes, BytesMut};
 use super::body::Decoder;
 use super::family::{Bind, Buffering, Exchange, NextUpstream, bind_address};
 use super::outgoing::{Failure, Framing, Outgoing, Payload};
-use super::peers::{Selection, Verdict};
+use super::peers::{Selection, Target, Verdict};
 use super::record::{Place, Shared, Try};
 use super::stream::{Link, Opening, Plain, Stream};
 use super::tls::Securing;
 use super::{Lease, Upstream, pool};
+use crate::config::ListenAddress;
 use crate::http::connection::Connection;
 use crate::http::settings::Bodies;
 use crate::http::wire::method::Method;
@@ -279,8 +280,7 @@ impl Passing<'_> {
         match clock::timeout(*exchange.connect_timeout, connecting).await {
             None => Err(self.timed_out(request, "connecting to upstream")),
             Some(Err(error)) => {
-                request
-                    .log(Level::Error, &format!("connect() failed ({}) while connecting to upstream", reason(&error)));
+                request.log(refused_level(&error), &refused(&lease.chosen.target, &error));
                 Err(Trouble::error())
             }
             Some(Ok(plain)) => self.secure(request, plain).await,
@@ -381,7 +381,7 @@ impl Passing<'_> {
     }
 }
 
-const READING: &str = "reading response header from upstream";
+pub(super) const READING: &str = "reading response header from upstream";
 const SENDING: &str = "sending request to upstream";
 
 /// Sends what can be sent, or else reads.
@@ -443,6 +443,27 @@ impl From<&Exchange> for Opening {
     fn from(exchange: &Exchange) -> Self {
         Self { bind: None, transparent: exchange.bind.transparent, keepalive: *exchange.socket_keepalive }
     }
+}
+
+/// How bad it is that a connection was refused, as nginx has it: what a server or the network can do is an error.
+fn refused_level(error: &io::Error) -> Level {
+    use io::ErrorKind::{
+        ConnectionRefused, ConnectionReset, HostUnreachable, NetworkDown, NetworkUnreachable, TimedOut,
+    };
+    match error.kind() {
+        ConnectionRefused | ConnectionReset | HostUnreachable | NetworkDown | NetworkUnreachable | TimedOut => {
+            Level::Error
+        }
+        _ => Level::Crit,
+    }
+}
+
+/// What is said of it; the kernel refuses a connection to a server's address at once, or after a while.
+fn refused(target: &Target, error: &io::Error) -> String {
+    let is_at_once = matches!(target.address, ListenAddress::Unix(_))
+        || !matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset);
+    let to = if is_at_once { format!(" to {}", String::from_utf8_lossy(&target.name)) } else { String::new() };
+    format!("connect(){to} failed ({}) while connecting to upstream", reason(error))
 }
 
 /// Whether a request may be made twice without harm.

@@ -26,6 +26,10 @@ pub struct Record {
     pub host: Bytes,
     /// The port of that.
     pub port: Bytes,
+    /// The headers behind the body of the last answer, where they are read.
+    pub trailers: Vec<(Bytes, Bytes)>,
+    /// Those of them that the client gets.
+    pub passed_trailers: Vec<(Bytes, Bytes)>,
     /// Headers that go with whatever is answered after a redirect inside the server.
     carried: Vec<(Bytes, Bytes)>,
     carried_type: Option<Bytes>,

@@ -19,6 +19,8 @@ use crate::server::sockets::reason;
 /// How a body is read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Manner {
+    /// Whether it is read ahead of the client.
+    pub(super) is_buffered: bool,
     /// How long the upstream may pause.
     pub(super) patience: Duration,
     /// A body that does not come in chunks is given on in pieces of at least so much, but for its end.
@@ -81,7 +83,7 @@ impl Source {
     pub(super) async fn next(&mut self) -> Option<io::Result<Bytes>> {
         loop {
             let connected = self.connected.as_mut()?;
-            if connected.has_enough(self.manner.piece) {
+            if connected.has_ended || connected.unread.has_enough(self.manner.piece) {
                 match connected.unread.decoder.cut(&mut connected.unread.link.buffer) {
                     Cut::Data(data) => {
                         self.count(data.len());
@@ -117,7 +119,10 @@ impl Source {
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                     return Some(Err(self.fail("upstream timed out (110: Connection timed out)")));
                 }
-                Err(error) => return Some(Err(self.fail(&format!("recv() failed ({})", reason(&error))))),
+                Err(error) => {
+                    let call = if self.manner.is_buffered { "readv" } else { "recv" };
+                    return Some(Err(self.fail(&format!("{call}() failed ({})", reason(&error)))));
+                }
             }
         }
     }
@@ -125,7 +130,8 @@ impl Source {
     /// The body is whole: the connection may serve the next request.
     fn end(&mut self) {
         self.count(0);
-        let Some(connected) = self.connected.take() else { return };
+        let Some(mut connected) = self.connected.take() else { return };
+        connected.unread.decoder.settle(&self.record);
         if !connected.unread.link.buffer.is_empty() {
             self.log.write(Level::Warn, &format!("{} while reading upstream", connected.unread.decoder.excess()));
         } else if let (true, false, Some(keepalive)) =
@@ -144,16 +150,15 @@ impl Source {
     }
 }
 
-impl Connected {
-    /// Whether what has come may be given on.
-    fn has_enough(&self, piece: usize) -> bool {
-        let length = self.unread.link.buffer.len();
-        self.has_ended
-            || match &self.unread.decoder {
-                Decoder::Empty | Decoder::Chunked(_) | Decoder::Records(_) => true,
-                Decoder::Counted(counted) => length >= piece || length as u64 >= counted.left(),
-                Decoder::UntilClose => length >= piece,
-            }
+impl Unread {
+    /// Whether what has come may be given on, in pieces of at least so much.
+    pub(super) fn has_enough(&self, piece: usize) -> bool {
+        let length = self.link.buffer.len();
+        match &self.decoder {
+            Decoder::Empty | Decoder::Chunked(_) | Decoder::Trailed(_) | Decoder::Records(_) => true,
+            Decoder::Counted(counted) => length >= piece || length as u64 >= counted.left(),
+            Decoder::UntilClose => length >= piece,
+        }
     }
 }
 

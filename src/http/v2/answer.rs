@@ -12,12 +12,14 @@ use super::fields;
 use super::settings::Chunks;
 use super::takeover::{self, Pump};
 use super::wire::Live;
+use crate::config::value::Template;
 use crate::http::rate::Pace;
 use crate::http::request::Request;
 use crate::http::response::{Body, Response};
 use crate::http::sent;
 use crate::http::serve::{self, Refused, Site};
 use crate::http::settings::Sending;
+use crate::http::trailers;
 use crate::http::wire::method::Method;
 use crate::server::log::Level;
 use crate::server::{clock, counts};
@@ -80,16 +82,17 @@ async fn try_send(
     exchange.wire.count_payload(head_length);
     let pace = Pace::of(request);
     let has_no_body = request.head.method() == Method::Head || matches!(response.status, 204 | 304);
+    let trailers = std::mem::take(&mut response.trailers);
     match if has_no_body { Body::Empty } else { std::mem::take(&mut response.body) } {
-        Body::Empty => exchange.send_all(head)?,
-        Body::Full(bytes) if bytes.len() <= SMALL_BODY && pace.is_none() => {
+        Body::Empty if has_no_body || trailers.is_empty() => exchange.send_all(head)?,
+        Body::Full(bytes) if bytes.len() <= SMALL_BODY && pace.is_none() && trailers.is_empty() => {
             exchange.send_head(head)?;
             count(request, bytes.len());
-            exchange.send(bytes, true)?;
+            end(request, exchange, bytes, &trailers)?;
         }
         body => {
             exchange.send_head(head)?;
-            return Box::pin(send_long(request, exchange, pace, body)).await;
+            return Box::pin(send_long(request, exchange, pace, body, &trailers)).await;
         }
     }
     Ok(None)
@@ -103,12 +106,25 @@ fn count(request: &mut Request, length: usize) {
     request.sent.bytes += length as u64 + FRAME;
 }
 
+/// Sends the end of a body, with what stands behind it.
+fn end(request: &mut Request, exchange: &Exchange, last: Bytes, trailers: &[(Bytes, Template)]) -> io::Result<()> {
+    let trailers = trailers::list(request, trailers);
+    if trailers.is_empty() {
+        return exchange.send(last, true);
+    }
+    if !last.is_empty() {
+        exchange.send(last, false)?;
+    }
+    exchange.send_trailers(fields::trailers(&trailers))
+}
+
 /// Sends a body that comes in several pieces, or hands its stream on.
 async fn send_long(
     request: &mut Request,
     exchange: &Exchange,
     pace: Option<Pace>,
     body: Body,
+    trailers: &[(Bytes, Template)],
 ) -> io::Result<Option<Pump>> {
     match body {
         Body::Takeover(take) => takeover::begin(request, take).map(Some),
@@ -118,7 +134,7 @@ async fn send_long(
             Ok(None)
         }
         body => {
-            let sent = Box::pin(send_pieces(request, exchange, pace, body)).await;
+            let sent = Box::pin(send_pieces(request, exchange, pace, body, trailers)).await;
             if let Err(error) = &sent {
                 let is_slow = error.kind() == io::ErrorKind::TimedOut;
                 exchange.reset(if is_slow { Reason::PROTOCOL_ERROR } else { Reason::INTERNAL_ERROR });
@@ -128,10 +144,16 @@ async fn send_long(
     }
 }
 
-async fn send_pieces(request: &mut Request, exchange: &Exchange, pace: Option<Pace>, mut body: Body) -> io::Result<()> {
+async fn send_pieces(
+    request: &mut Request,
+    exchange: &Exchange,
+    pace: Option<Pace>,
+    mut body: Body,
+    trailers: &[(Bytes, Template)],
+) -> io::Result<()> {
     let timeout = *request.settings::<Sending>().timeout;
     let most = usize::try_from(request.settings::<Chunks>().size.0).unwrap_or(usize::MAX);
-    let mut left = body.length();
+    let mut left = body.length().filter(|_| trailers.is_empty());
     loop {
         let next = tokio::select! {
             biased;
@@ -160,5 +182,5 @@ async fn send_pieces(request: &mut Request, exchange: &Exchange, pace: Option<Pa
             return Ok(());
         }
     }
-    exchange.send(Bytes::new(), true)
+    end(request, exchange, Bytes::new(), trailers)
 }

@@ -84,6 +84,13 @@ impl Exchange {
         body.send_data(bytes, is_last).map_err(into_io)
     }
 
+    /// Sends what stands behind the body.
+    pub(super) fn send_trailers(&self, trailers: http::HeaderMap) -> io::Result<()> {
+        let mut body = self.body.borrow_mut();
+        let body = body.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        body.send_trailers(trailers).map_err(into_io)
+    }
+
     /// Sends what the client gives leave for of some bytes, `most` of them at most, and says how much that was.
     pub(in crate::http) fn poll_send(
         &self,

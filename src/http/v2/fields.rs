@@ -79,6 +79,13 @@ fn put_listed<'f>(fields: &mut HeaderMap, listed: &mut dyn Iterator<Item = Field
     }
 }
 
+/// What stands behind a body.
+pub(super) fn trailers(list: &[(Bytes, Bytes)]) -> HeaderMap {
+    let mut fields = HeaderMap::with_capacity(list.len());
+    put_listed(&mut fields, &mut list.iter().map(|(name, value)| (&name[..], &value[..])));
+    fields
+}
+
 /// A value; what HTTP/2 does not allow in one becomes a blank.
 fn value(text: &[u8]) -> HeaderValue {
     HeaderValue::from_bytes(text).unwrap_or_else(|_| {

@@ -32,6 +32,8 @@ pub struct Chunked {
     /// What remains of the current chunk, or its size so far.
     size: u64,
     overhead: u64,
+    /// Whether it ends before the trailers, which somebody else reads.
+    leaves_trailers: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -54,6 +56,11 @@ enum State {
 }
 
 impl Chunked {
+    /// One that says the end where the trailers begin, and reads nothing from there on.
+    pub fn before_trailers() -> Self {
+        Self { leaves_trailers: true, ..Self::default() }
+    }
+
     /// Whether the last byte of the body has been seen.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
@@ -61,7 +68,7 @@ impl Chunked {
 
     /// What comes in `input` from `at` on: call again with the end of the data until it says `More` or `End`.
     pub fn step(&mut self, input: &[u8], mut at: usize) -> Result<BodyStep, InvalidChunk> {
-        while self.state != State::Done {
+        while self.state != State::Done && !(self.leaves_trailers && self.state == State::Trailer) {
             let Some(&ch) = input.get(at) else {
                 return Ok(BodyStep::More);
             };

@@ -34,16 +34,30 @@ const COMMANDS: &[Directive] = &[
         apply: add_header,
         ..Directive::BASE
     },
+    Directive {
+        name: "add_trailer",
+        contexts: Contexts::HTTP_ALL.union(Contexts::IF_LOCATION),
+        args: Args::between(2, 3),
+        syntax: "name value [always]",
+        doc: "Adds a header behind the body of answers with the statuses that `add_header` is for, or with any (`always`). \
+              Its value is made when the body is out. By HTTP/1.1 such an answer goes in chunks, by HTTP/1.0 the header \
+              is left out. An empty value adds nothing. The whole list is inherited where a block names none.\n\n\
+              Example: `add_trailer X-Upstream-Time $upstream_response_time;`",
+        file: file!(),
+        apply: add_trailer,
+        ..Directive::BASE
+    },
     expires::COMMANDS[0],
 ];
 
-/// The headers that a block adds.
-#[derive(Clone, Debug)]
+/// The headers that a block adds, before a body and behind it: two lists, each inherited whole.
+#[derive(Clone, Debug, Default)]
 pub struct Added {
     headers: Vec<Header>,
+    trailers: Vec<Header>,
 }
 
-/// One `add_header`.
+/// One `add_header` or `add_trailer`.
 #[derive(Clone, Debug)]
 pub struct Header {
     name: Bytes,
@@ -52,12 +66,16 @@ pub struct Header {
 }
 
 impl Section for Added {
-    type Raw = Vec<Header>;
+    type Raw = Self;
 
-    fn merge(raw: &Self::Raw, parent: Option<&Self>, _: &mut Merge<'_>) -> Self {
-        match parent {
-            Some(parent) if raw.is_empty() => parent.clone(),
-            _ => Self { headers: raw.clone() },
+    fn merge(raw: &Self, parent: Option<&Self>, _: &mut Merge<'_>) -> Self {
+        let list = |own: &[Header], around: Option<&[Header]>| match around {
+            Some(around) if own.is_empty() => around.to_vec(),
+            _ => own.to_vec(),
+        };
+        Self {
+            headers: list(&raw.headers, parent.map(|parent| &parent.headers[..])),
+            trailers: list(&raw.trailers, parent.map(|parent| &parent.trailers[..])),
         }
     }
 
@@ -68,14 +86,24 @@ impl Section for Added {
 }
 
 fn add_header(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
+    let header = header(cx, call)?;
+    cx.edit::<Added>().headers.push(header);
+    Ok(())
+}
+
+fn add_trailer(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
+    let trailer = header(cx, call)?;
+    cx.edit::<Added>().trailers.push(trailer);
+    Ok(())
+}
+
+fn header(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<Header, Fault> {
     let always = call.len() == 3;
     if always && call.bytes(2) != b"always" {
         return Err(Fault::new(format!("invalid parameter \"{}\"", call.text(2))).word(2).help("it may be: always"));
     }
     let value = Template::word(call, 1, cx)?;
-    let name = Bytes::copy_from_slice(call.bytes(0));
-    cx.edit::<Added>().push(Header { name, value, always });
-    Ok(())
+    Ok(Header { name: Bytes::copy_from_slice(call.bytes(0)), value, always })
 }
 
 fn filter(request: &mut Request, response: &mut Response) {
@@ -86,11 +114,14 @@ fn filter(request: &mut Request, response: &mut Response) {
     if is_safe {
         expires::set(request, response);
     }
-    for header in &request.settings::<Added>().headers {
+    let added = request.settings::<Added>();
+    for header in &added.headers {
         if is_safe || header.always {
             add(response, &header.name, request.eval(&header.value));
         }
     }
+    let trailers = added.trailers.iter().filter(|trailer| is_safe || trailer.always);
+    response.trailers.extend(trailers.map(|trailer| (trailer.name.clone(), trailer.value.clone())));
 }
 
 fn add(response: &mut Response, name: &Bytes, value: Bytes) {
@@ -160,6 +191,8 @@ mod tests {
     fn words() {
         assert_eq!(findings("add_header A $host always;"), [""; 0]);
         assert_eq!(findings("add_header A b never;"), ["invalid parameter \"never\""]);
+        assert_eq!(findings("add_trailer A $host always;"), [""; 0]);
+        assert_eq!(findings("add_trailer A b never;"), ["invalid parameter \"never\""]);
         assert_eq!(findings("expires never 1h;"), ["invalid value \"never\""]);
         assert_eq!(findings("expires abc;"), ["\"expires\" directive invalid value"]);
     }

@@ -6,7 +6,7 @@ use crate::config::{Value, VariableRow};
 use crate::http::wire::authorization::Basic;
 use crate::http::wire::header::Known;
 use crate::http::wire::lookup;
-use crate::http::{Peer, Request, rate, root, sent_header};
+use crate::http::{Peer, Request, rate, root, sent_header, sent_trailer};
 use crate::server::log::Level;
 use crate::server::{clock, local_time};
 
@@ -108,6 +108,7 @@ pub(super) const VARIABLES: &[VariableRow] = &[
         "A header of the request.",
     ),
     VariableRow::new("sent_http_", sent_header, "A header of the answer.").volatile(),
+    VariableRow::new("sent_trailer_", sent_trailer, "A header that was sent behind the body.").volatile(),
     VariableRow::new("cookie_", |r, name| text(lookup::cookie(r.head.all(b"cookie"), name.as_bytes())?), "A cookie."),
     VariableRow::new("document_root", |r, _| Some(root::document_root(r)), "The folder of `root` or `alias`.")
         .volatile(),

@@ -4,8 +4,9 @@ use bytes::{Bytes, BytesMut};
 
 use super::cookie::Cookies;
 use super::redirect::Redirects;
+use super::{Exchange, Settings};
 use crate::http::Request;
-use crate::http::upstream::{Decoder, Parsed, Protocol};
+use crate::http::upstream::{Decoder, Parsed, Protocol, Trailed};
 use crate::http::wire::body::{Chunked, Counted};
 use crate::http::wire::upstream_head::{Field, HeadParser, Progress, UpstreamHead};
 use crate::server::log::{Level, shown};
@@ -14,12 +15,16 @@ use crate::server::log::{Level, shown};
 pub(super) struct Http {
     parser: HeadParser,
     is_head: bool,
+    /// How trailers are read; `None`: they are skipped.
+    trailed: Option<Box<Trailed>>,
 }
 
 impl Http {
     /// For the answer to a request; that to HEAD has no body.
-    pub(super) fn new(_: &Request, is_head: bool) -> Self {
-        Self { parser: HeadParser::default(), is_head }
+    pub(super) fn new(request: &Request, is_head: bool) -> Self {
+        let trailed = || Box::new(Trailed::new(&request.settings::<Exchange>().0, is_hidden));
+        let trailed = request.settings::<Settings>().trailers.then(trailed);
+        Self { parser: HeadParser::default(), is_head, trailed }
     }
 }
 
@@ -55,17 +60,17 @@ impl Protocol for Http {
             return Decoder::Empty;
         }
         match head.content_length() {
-            _ if head.is_chunked() => Decoder::Chunked(Chunked::default()),
+            _ if head.is_chunked() => match &self.trailed {
+                Some(trailed) => Decoder::Trailed(trailed.clone()),
+                None => Decoder::Chunked(Chunked::default()),
+            },
             Some(length) => Decoder::Counted(Counted::new(length)),
             None => Decoder::UntilClose,
         }
     }
 
     fn hides(&self, name: &[u8], field: Option<Field>) -> bool {
-        match field {
-            Some(field) => field.is_accel() || matches!(field, Field::Date | Field::Server),
-            None => name.eq_ignore_ascii_case(b"X-Pad"),
-        }
+        is_hidden(name, field)
     }
 
     fn rewrite(&self, request: &Request, field: Field, value: &Bytes) -> Option<Bytes> {
@@ -78,5 +83,12 @@ impl Protocol for Http {
             Field::SetCookie => request.settings::<Cookies>().rewrite(request, value),
             _ => None,
         }
+    }
+}
+
+fn is_hidden(name: &[u8], field: Option<Field>) -> bool {
+    match field {
+        Some(field) => field.is_accel() || matches!(field, Field::Date | Field::Server),
+        None => name.eq_ignore_ascii_case(b"X-Pad"),
     }
 }

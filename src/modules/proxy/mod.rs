@@ -82,8 +82,9 @@ settings! {
         @Status::Ignored("tables grow as needed"); "proxy_headers_hash_bucket_size" HTTP_ALL = "64" => pub hash_bucket: Number,
         /// The least room in a socket's buffer in nginx on FreeBSD.
         @Status::Ignored("the kernel decides"); "proxy_send_lowat" HTTP_ALL = "0" => pub send_lowat: Size,
-        /// Whether headers after the body of an answer are passed on.
-        @Status::Ignored("trailers are read and dropped"); "proxy_pass_trailers" HTTP_ALL = "off" => pub trailers: Flag,
+        /// Whether headers behind the body of an answer are passed on. Upstreams send them to who says `TE: trailers` and
+        /// `Connection: TE` (`proxy_set_header`).
+        "proxy_pass_trailers" HTTP_ALL = "off" => pub trailers: Flag,
     }
 }
 

@@ -1,5 +1,6 @@
 //! `proxy_pass`: the URL.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -180,8 +181,12 @@ pub(super) async fn find(request: &Request) -> Result<(Arc<Upstream>, Place, Byt
 }
 
 async fn variable(request: &Request, template: &Template) -> Result<(Arc<Upstream>, Place, Bytes), u16> {
-    let text = request.eval(template);
-    let text = String::from_utf8_lossy(&text);
+    let bytes = request.eval(template);
+    // A path may be any bytes: then each is taken for a character, and made a byte again.
+    let (text, is_bytes) = match std::str::from_utf8(&bytes) {
+        Ok(text) => (Cow::Borrowed(text), false),
+        Err(_) => (Cow::Owned(bytes.iter().map(|byte| char::from(*byte)).collect()), true),
+    };
     let Some((is_tls, rest)) = scheme(&text) else {
         request.log(Level::Error, &format!("invalid URL prefix in \"{text}\""));
         return Err(500);
@@ -190,7 +195,10 @@ async fn variable(request: &Request, template: &Template) -> Result<(Arc<Upstrea
         request.log(Level::Error, &format!("{} in upstream \"{rest}\"", fault.0));
         500u16
     })?;
-    let place = Place::new(&url, is_tls);
+    let mut place = Place::new(&url, is_tls);
+    if is_bytes {
+        place.uri = url.uri.chars().map(|char| u8::try_from(char).unwrap_or(b'?')).collect();
+    }
     if let Some(upstream) = upstream::find(&request.compiled.config, &url.host) {
         return Ok((Arc::clone(upstream), place, Bytes::new()));
     }

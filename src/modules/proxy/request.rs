@@ -39,6 +39,7 @@ async fn run(request: &mut Request) -> Next<'static> {
         && *exchange.pass_body
         && request.is_main()
         && request.has_unread_body()
+        && !request.has_all_chunks()
         && (request.head.content_length().is_some() || own.http_version == HttpVersion::V11);
     let body = match comes {
         true => request.incoming_body().await.map(Payload::Coming),

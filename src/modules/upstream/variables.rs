@@ -41,7 +41,11 @@ pub(super) const VARIABLES: &[VariableRow] = &[
     row("upstream_bytes_sent", |r, _| each(r, |one| Some(one.sent.to_string())), "How many bytes went."),
     row("upstream_http_", |r, name| header(r, name.as_bytes()), "A header of the last answer."),
     row("upstream_cookie_", |r, name| cookie(r, name.as_bytes()), "A cookie that the last answer sets."),
-    row("upstream_trailer_", |_, _| None, "A header after the body of the last answer."),
+    row(
+        "upstream_trailer_",
+        |r, name| trailer(r, name.as_bytes()),
+        "A header behind the body of the last answer, with `proxy_pass_trailers on`.",
+    ),
     row("upstream_cache_status", |_, _| None, "Nothing is cached."),
 ];
 
@@ -77,10 +81,19 @@ fn each(request: &Request, text: impl Fn(&Try) -> Option<String>) -> Value {
 fn header(request: &Request, name: &[u8]) -> Value {
     let record = request.upstream_record()?.borrow();
     let head = record.head.as_ref()?;
-    let mut values = head.headers().filter(|(found, _, _)| crate::http::wire::head::names_variable(found, name));
-    let first = values.next()?.1;
-    let mut all = first.to_vec();
-    for (_, value, _) in values {
+    named(head.headers().map(|(found, value, _)| (found, value)), name)
+}
+
+fn trailer(request: &Request, name: &[u8]) -> Value {
+    let record = request.upstream_record()?.borrow();
+    named(record.trailers.iter().map(|(found, value)| (&found[..], &value[..])), name)
+}
+
+/// The headers that a variable's name means, joined by commas.
+fn named<'h>(headers: impl Iterator<Item = (&'h [u8], &'h [u8])>, name: &[u8]) -> Value {
+    let mut values = headers.filter(|(found, _)| crate::http::wire::head::names_variable(found, name));
+    let mut all = values.next()?.1.to_vec();
+    for (_, value) in values {
         all.extend_from_slice(b", ");
         all.extend_from_slice(value);
     }
