@@ -273,3 +273,27 @@ fn the_example_configurations_load() {
     }
     assert!(count > 0, "conf.d has examples");
 }
+
+#[test]
+fn an_include_takes_what_glob_takes() {
+    let place = Place::with("events {} http { include d/*.conf; include **/last; }");
+    std::fs::create_dir(place.path().join("conf/d")).unwrap();
+    for (file, text) in [("d/a.conf", "server { return 204; }"), ("d/.b.conf", "nonsense;"), ("d/last", "map a $b {}")]
+    {
+        place.write(&format!("conf/{file}"), text);
+    }
+    assert_eq!(place.nginx(&["-t"]).exit, Some(0), "{:?}", place.nginx(&["-t"]));
+    place.write("conf/d/last", "nonsense;");
+    assert_eq!(place.nginx(&["-t"]).exit, Some(1));
+}
+
+#[test]
+fn lists_for_servers_are_looked_into_where_there_is_one() {
+    let place = Place::with("events {} http { proxy_set_header A $nowhere; fastcgi_param B $nowhere; }");
+    assert_eq!(place.nginx(&["-t"]).exit, Some(0), "{:?}", place.nginx(&["-t"]));
+    for more in ["server {}", "map $nowhere $x {}"] {
+        place.write("conf/nginx.conf", &format!("events {{}} http {{ proxy_set_header A $nowhere; {more} }}"));
+        let said = place.nginx(&["-t"]);
+        assert!(said.err.contains("unknown \"nowhere\" variable"), "{said:?}");
+    }
+}

@@ -151,11 +151,16 @@ fn include(builder: &mut Builder, scope: ScopeId, call: &Call<'_>, visit: Visit<
 
 /// The files that an include names: itself where it has no wildcard, else what matches, in order.
 fn matching(pattern: &Path) -> Vec<PathBuf> {
-    let text = pattern.to_string_lossy();
+    let mut text = pattern.to_string_lossy().into_owned();
     if !text.contains(['*', '?', '[']) {
         return vec![pattern.to_owned()];
     }
-    match glob::glob(&text) {
+    // As glob(3): a leading dot is only matched by one, and two stars are no more than one.
+    while text.contains("**") {
+        text = text.replace("**", "*");
+    }
+    let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::default() };
+    match glob::glob_with(&text, options) {
         Err(_) => vec![pattern.to_owned()],
         Ok(paths) => {
             let mut paths: Vec<PathBuf> = paths.flatten().collect();

@@ -102,7 +102,7 @@ fn finish(mut builder: Builder) -> Config {
     }
     let settings = builder.merge();
     let mut diagnostics = std::mem::take(&mut builder.diagnostics);
-    let variables = builder.variables.finish(&mut diagnostics);
+    let variables = builder.variables.finish(!builder.model.servers.is_empty(), &mut diagnostics);
     builder.diagnostics = diagnostics;
     Config { built: builder, settings, variables }
 }

@@ -106,6 +106,8 @@ struct Entry {
     source: Option<Source>,
     cached: bool,
     used_at: Option<Position>,
+    /// How many read it even where there is no server.
+    uses: u32,
     /// Whether it may be missing.
     is_optional: bool,
 }
@@ -128,7 +130,13 @@ impl VariableTable {
         let id = self.number(name);
         let entry = &mut self.entries[id.0 as usize];
         entry.used_at = entry.used_at.or(at);
+        entry.uses += 1;
         id
+    }
+
+    /// Says of a use that it counts only if there is a server.
+    pub fn used_for_servers(&mut self, id: VarId) {
+        self.entries[id.0 as usize].uses -= 1;
     }
 
     /// The number of a variable that is read if it exists, and has no value if it does not.
@@ -197,6 +205,7 @@ impl VariableTable {
             source: None,
             cached: true,
             used_at: None,
+            uses: 0,
             is_optional: false,
         });
         self.numbers.insert(name.into(), id);
@@ -216,14 +225,15 @@ impl VariableTable {
     }
 
     /// Gives every variable its source; what has none is reported.
-    pub(super) fn finish(&mut self, diagnostics: &mut Vec<Diagnostic>) -> Vec<Variable> {
+    pub(super) fn finish(&mut self, has_servers: bool, diagnostics: &mut Vec<Diagnostic>) -> Vec<Variable> {
         let mut done = Vec::with_capacity(self.entries.len());
         for entry in &self.entries {
             let built_in =
                 || self.built_in(&entry.name).map(|row| (Source::BuiltIn { row, suffix: "".into() }, row.cached));
             let family = || self.family(&entry.name).map(|source| (source, false));
             let own = entry.source.clone().map(|source| (source, entry.cached));
-            let missing = || entry.is_optional.then_some((Source::Assigned, true));
+            let may_miss = entry.is_optional || !has_servers && entry.uses == 0;
+            let missing = || may_miss.then_some((Source::Assigned, true));
             let Some((source, cached)) = own.or_else(built_in).or_else(family).or_else(missing) else {
                 let message = format!("unknown \"{}\" variable", entry.name);
                 diagnostics.push(

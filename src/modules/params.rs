@@ -37,7 +37,7 @@ fn param(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
         let fault = Fault::new(format!("invalid parameter \"{}\"", call.text(2))).word(2);
         return Err(fault.help("it may be: if_not_empty"));
     }
-    Template::word(call, 1, cx).map(drop)
+    Template::word_for_servers(call, 1, cx).map(drop)
 }
 
 #[cfg(test)]

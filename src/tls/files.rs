@@ -148,9 +148,10 @@ pub fn dh_parameters(path: &Path) -> Result<(), String> {
     let source = Source::File(path.to_owned());
     let bytes = std::fs::read(path)
         .map_err(|error| format!("BIO_new_file(\"{}\") failed ({})", path.display(), unopened(&error, &source, "r")))?;
-    match memchr::memmem::find(&bytes, b"-----BEGIN DH PARAMETERS-----") {
-        Some(_) => Ok(()),
-        None => Err(format!(
+    let begins = [b"-----BEGIN DH PARAMETERS-----".as_slice(), b"-----BEGIN X9.42 DH PARAMETERS-----"];
+    match begins.iter().any(|begin| memchr::memmem::find(&bytes, begin).is_some()) {
+        true => Ok(()),
+        false => Err(format!(
             "PEM_read_bio_DHparams(\"{}\") failed (SSL: error:0480006C:PEM routines::no start line:Expecting: DH \
              PARAMETERS)",
             path.display()

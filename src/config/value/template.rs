@@ -63,6 +63,13 @@ impl Template {
         Self::compile(call.bytes(index), cx, Some(at)).map_err(|fault| fault.word(index))
     }
 
+    /// The same for a word that nginx looks into only for servers: a file without one may name any variable there.
+    pub fn word_for_servers(call: &Call<'_>, index: usize, cx: &mut Cx<'_>) -> Result<Self, Fault> {
+        let template = Self::word(call, index, cx)?;
+        template.variables().for_each(|id| cx.variables().used_for_servers(id));
+        Ok(template)
+    }
+
     /// The pieces.
     pub fn parts(&self) -> &[Part] {
         &self.parts

@@ -50,7 +50,7 @@ fn param(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
         let fault = Fault::new(format!("invalid parameter \"{}\"", call.text(2))).word(2);
         return Err(fault.help("it may be: if_not_empty"));
     }
-    let value = Template::word(call, 1, cx)?;
+    let value = Template::word_for_servers(call, 1, cx)?;
     let name = Bytes::copy_from_slice(call.bytes(0));
     cx.edit::<Params>().push(Param { name, value, if_not_empty: call.len() == 3 });
     Ok(())

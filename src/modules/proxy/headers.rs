@@ -77,7 +77,7 @@ impl Section for Headers {
 }
 
 fn set_header(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
-    let value = Template::word(call, 1, cx)?;
+    let value = Template::word_for_servers(call, 1, cx)?;
     cx.edit::<Headers>().push((Bytes::copy_from_slice(call.bytes(0)), value));
     Ok(())
 }
