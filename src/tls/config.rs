@@ -12,7 +12,9 @@ use rustls::{CipherSuite, SupportedProtocolVersion};
 use super::clients::Asking;
 use super::files::Identity;
 use super::sessions::{Context, Sessions, TicketKey, Tickets, Zone};
+use super::stapling::Stapling;
 use super::suites;
+use crate::server::clock;
 
 /// What a server offers.
 #[derive(Clone, Default)]
@@ -53,8 +55,33 @@ const EARLY_DATA: u32 = 16_384;
 /// The size of a zone for those who name none but need one.
 const EARLY_ZONE: u64 = 1 << 20;
 
+/// A certificate of a server.
+#[derive(Clone, Debug)]
+pub enum Shown {
+    /// As it is.
+    Plain(Identity),
+    /// With what a responder says of it.
+    Stapled(Arc<Stapling>),
+}
+
+impl Shown {
+    fn identity(&self) -> Identity {
+        match self {
+            Self::Plain(identity) => Arc::clone(identity),
+            Self::Stapled(stapling) => stapling.identity(clock::unix_seconds()),
+        }
+    }
+
+    fn key(&self) -> &dyn rustls::sign::SigningKey {
+        match self {
+            Self::Plain(identity) => &*identity.key,
+            Self::Stapled(stapling) => &*stapling.bare.key,
+        }
+    }
+}
+
 /// Makes the configuration.
-pub fn build(offer: &Offer, identities: Vec<Identity>) -> Result<ServerConfig, rustls::Error> {
+pub fn build(offer: &Offer, identities: Vec<Shown>) -> Result<ServerConfig, rustls::Error> {
     let provider = suites::limited(&offer.tls12_ciphers, &offer.tls13_ciphers, &offer.groups);
     let mut versions: Vec<&'static SupportedProtocolVersion> = Vec::new();
     if offer.tls13 || !offer.tls12 {
@@ -92,13 +119,13 @@ pub fn build(offer: &Offer, identities: Vec<Identity>) -> Result<ServerConfig, r
 
 /// A server's certificates; which is shown depends on the kinds of key that the client understands.
 #[derive(Debug)]
-pub struct Identities(pub Vec<Identity>);
+struct Identities(Vec<Shown>);
 
 impl ResolvesServerCert for Identities {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let fits = |identity: &&Identity| identity.key.choose_scheme(hello.signature_schemes()).is_some();
-        let is_short = |identity: &&Identity| identity.key.algorithm() == rustls::SignatureAlgorithm::ECDSA;
+        let fits = |shown: &&Shown| shown.key().choose_scheme(hello.signature_schemes()).is_some();
+        let is_short = |shown: &&Shown| shown.key().algorithm() == rustls::SignatureAlgorithm::ECDSA;
         let fitting = || self.0.iter().filter(fits);
-        fitting().find(is_short).or_else(|| fitting().next()).cloned()
+        fitting().find(is_short).or_else(|| fitting().next()).map(Shown::identity)
     }
 }

@@ -1,13 +1,23 @@
 //! Reading DER, as far as certificates need it: elements, one after the other, never past the end.
 
+/// BOOLEAN
+pub(super) const BOOLEAN: u8 = 0x01;
 /// INTEGER
 pub(super) const INTEGER: u8 = 0x02;
+/// BIT STRING
+pub(super) const BIT_STRING: u8 = 0x03;
+/// OCTET STRING
+pub(super) const OCTET_STRING: u8 = 0x04;
 /// OBJECT IDENTIFIER
 pub(super) const OID: u8 = 0x06;
 /// UTF8String
 pub(super) const UTF8: u8 = 0x0c;
+/// ENUMERATED
+pub(super) const ENUMERATED: u8 = 0x0a;
 /// UTCTime
 pub(super) const UTC_TIME: u8 = 0x17;
+/// GeneralizedTime
+pub(super) const GENERALIZED_TIME: u8 = 0x18;
 /// BMPString
 pub(super) const BMP: u8 = 0x1e;
 /// UniversalString
@@ -16,8 +26,10 @@ pub(super) const UNIVERSAL: u8 = 0x1c;
 pub(super) const SEQUENCE: u8 = 0x30;
 /// SET
 pub(super) const SET: u8 = 0x31;
-/// The explicit tag of a certificate's version.
-pub(super) const VERSION: u8 = 0xa0;
+/// The explicit tag `[0]`.
+pub(super) const EXPLICIT_0: u8 = 0xa0;
+/// The explicit tag `[3]`.
+pub(super) const EXPLICIT_3: u8 = 0xa3;
 
 /// One element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +81,23 @@ impl<'d> Reader<'d> {
     }
 }
 
+/// Writes an element of what is in it.
+pub(super) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    let mut written = vec![tag];
+    match u8::try_from(length) {
+        Ok(short @ 0..0x80) => written.push(short),
+        _ => {
+            let digits = length.to_be_bytes();
+            let digits = &digits[digits.iter().take_while(|digit| **digit == 0).count()..];
+            written.push(0x80 | u8::try_from(digits.len()).unwrap_or(0x7f));
+            written.extend_from_slice(digits);
+        }
+    }
+    parts.iter().for_each(|part| written.extend_from_slice(part));
+    written
+}
+
 /// The numbers of an object identifier, with dots.
 pub(super) fn dotted(oid: &[u8]) -> String {
     let mut text = String::new();
@@ -100,6 +129,15 @@ mod tests {
         assert_eq!(Reader::new(&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff, 1]).element(), None);
         assert_eq!(Reader::new(&[0x30, 0x80]).element(), None);
         assert_eq!(Reader::new(&[0x30]).element(), None);
+    }
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        for length in [0, 1, 127, 128, 255, 256, 70_000] {
+            let content = vec![7; length];
+            let written = element(SEQUENCE, &[&content[..length / 2], &content[length / 2..]]);
+            assert_eq!(Reader::new(&written).tagged(SEQUENCE), Some(&content[..]));
+        }
     }
 
     #[test]

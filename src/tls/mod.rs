@@ -10,7 +10,10 @@ pub mod config;
 mod der;
 pub mod files;
 mod names;
+pub mod ocsp;
 pub mod sessions;
+mod signed;
+pub mod stapling;
 pub mod suites;
 pub mod x509;
 

@@ -4,15 +4,24 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 
-use super::der::{INTEGER, Reader, SEQUENCE, UTC_TIME, VERSION};
+use super::der::{BOOLEAN, EXPLICIT_0, EXPLICIT_3, INTEGER, OCTET_STRING, OID, Reader, SEQUENCE, UTC_TIME};
 use super::names;
+use super::signed::{PublicKey, Signed};
 
 /// The parts of a certificate.
 #[derive(Debug)]
 pub struct Certificate<'d> {
-    serial: &'d [u8],
-    issuer: &'d [u8],
-    subject: &'d [u8],
+    /// What its issuer has signed, and how.
+    pub(super) signed: Signed<'d>,
+    /// The number that its issuer gave it.
+    pub(super) serial: &'d [u8],
+    /// Who vouches for it, in DER without its head.
+    pub(super) issuer: &'d [u8],
+    /// Whose it is, in DER without its head.
+    pub(super) subject: &'d [u8],
+    /// The key that it is about.
+    pub(super) key: PublicKey<'d>,
+    extensions: Option<Reader<'d>>,
     /// From when on it holds, seconds since 1970.
     pub begins: i64,
     /// Until when.
@@ -22,8 +31,9 @@ pub struct Certificate<'d> {
 impl<'d> Certificate<'d> {
     /// Reads it; `None`: it is none.
     pub fn new(der: &'d [u8]) -> Option<Self> {
-        let mut inner = Reader::new(der).inside(SEQUENCE)?.inside(SEQUENCE)?;
-        inner.tagged(VERSION);
+        let signed = Signed::read(&mut Reader::new(der).inside(SEQUENCE)?)?;
+        let mut inner = Reader::new(signed.message).inside(SEQUENCE)?;
+        inner.tagged(EXPLICIT_0);
         let serial = inner.tagged(INTEGER)?;
         inner.tagged(SEQUENCE)?;
         let issuer = inner.tagged(SEQUENCE)?;
@@ -31,7 +41,51 @@ impl<'d> Certificate<'d> {
         let mut time = || validity.element().and_then(|element| seconds(element.tag == UTC_TIME, element.value));
         let (begins, ends) = (time()?, time()?);
         let subject = inner.tagged(SEQUENCE)?;
-        Some(Self { serial, issuer, subject, begins, ends })
+        let key = PublicKey::new(inner.tagged(SEQUENCE)?)?;
+        // Identifiers of issuer and subject may come before.
+        let mut extensions = None;
+        while let Some(element) = inner.element() {
+            if element.tag == EXPLICIT_3 {
+                extensions = Reader::new(element.value).inside(SEQUENCE);
+            }
+        }
+        Some(Self { signed, serial, issuer, subject, key, extensions, begins, ends })
+    }
+
+    /// What its extensions say.
+    pub(super) fn extensions(&self) -> impl Iterator<Item = Extension<'d>> {
+        let mut left = self.extensions;
+        std::iter::from_fn(move || {
+            let mut extension = left.as_mut()?.inside(SEQUENCE)?;
+            let oid = extension.tagged(OID)?;
+            extension.tagged(BOOLEAN);
+            Some(Extension { oid, value: extension.tagged(OCTET_STRING)? })
+        })
+    }
+
+    /// The purposes that its key is for; `None`: any.
+    pub(super) fn purposes(&self) -> Option<Vec<&'d [u8]>> {
+        let extension = self.extensions().find(|extension| extension.oid == EXTENDED_KEY_USAGE)?;
+        let mut purposes = Reader::new(extension.value).inside(SEQUENCE)?;
+        Some(std::iter::from_fn(|| purposes.tagged(OID)).collect())
+    }
+
+    /// Where its issuer answers by OCSP whether it is revoked: the first URL that it names.
+    pub fn responder(&self) -> Option<String> {
+        let extension = self.extensions().find(|extension| extension.oid == AUTHORITY_INFORMATION)?;
+        let mut accesses = Reader::new(extension.value).inside(SEQUENCE)?;
+        while let Some(mut access) = accesses.inside(SEQUENCE) {
+            let is_ocsp = access.tagged(OID) == Some(OCSP);
+            if let Some(url) = access.tagged(URL).filter(|_| is_ocsp) {
+                return Some(String::from_utf8_lossy(url).into_owned());
+            }
+        }
+        None
+    }
+
+    /// Whether it holds at a time, seconds since 1970.
+    pub(super) fn holds(&self, now: i64) -> bool {
+        (self.begins..=self.ends).contains(&now)
     }
 
     /// The subject, as RFC 2253 writes it.
@@ -69,6 +123,21 @@ impl<'d> Certificate<'d> {
     }
 }
 
+/// A part of a certificate that not all have.
+pub(super) struct Extension<'d> {
+    pub(super) oid: &'d [u8],
+    pub(super) value: &'d [u8],
+}
+
+/// extKeyUsage
+pub(super) const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
+/// authorityInfoAccess
+const AUTHORITY_INFORMATION: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 1, 1];
+/// The access by OCSP.
+const OCSP: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 0x30, 1];
+/// A URL, among the kinds of names.
+const URL: u8 = 0x86;
+
 /// The SHA-1 of a certificate, in hexadecimal.
 pub fn fingerprint(der: &[u8]) -> String {
     hex(&Sha1::digest(der))
@@ -91,7 +160,7 @@ pub fn pem(der: &[u8]) -> String {
 }
 
 /// `YYMMDDhhmmssZ`, or with four digits for the year: seconds since 1970.
-fn seconds(is_short: bool, text: &[u8]) -> Option<i64> {
+pub(super) fn seconds(is_short: bool, text: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
     let (year, rest) = text.split_at_checked(if is_short { 2 } else { 4 })?;
     let year: i64 = year.parse().ok()?;

@@ -10,6 +10,7 @@ pub(crate) mod browser;
 pub(crate) mod dnsmasq;
 pub(crate) mod foreign;
 pub(crate) mod http;
+pub(crate) mod ocsp;
 pub(crate) mod ports;
 pub(crate) mod postgres;
 pub(crate) mod process;

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod, KeyPair,
-    KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension, DnType, IsCa, Issuer,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -18,6 +18,8 @@ use super::http;
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pub(crate) pem: String,
+    /// Its own key, in PEM.
+    pub(crate) key: String,
 }
 
 /// A certificate with its key, both in PEM.
@@ -34,17 +36,35 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), pem }
+        let key_pem = key.serialize_pem();
+        Self { issuer: Issuer::new(params, key), pem, key: key_pem }
     }
 
     /// A certificate for a name, which is both a server's and a client's.
     pub(crate) fn identity(&self, name: &str, serial: u64) -> Identity {
+        self.identity_with(name, serial, |_| {})
+    }
+
+    /// One that names a responder which knows whether it is revoked.
+    pub(crate) fn identity_of_responder(&self, name: &str, serial: u64, url: &str) -> Identity {
+        self.identity_with(name, serial, |params| {
+            let length = u8::try_from(url.len()).unwrap();
+            let access =
+                [&[0x30, length + 12, 6, 8, 0x2b, 6, 1, 5, 5, 7, 0x30, 1, 0x86, length], url.as_bytes()].concat();
+            let content = [&[0x30, length + 14][..], &access].concat();
+            let authority_information = [1, 3, 6, 1, 5, 5, 7, 1, 1];
+            params.custom_extensions.push(CustomExtension::from_oid_content(&authority_information, content));
+        })
+    }
+
+    fn identity_with(&self, name: &str, serial: u64, change: impl FnOnce(&mut CertificateParams)) -> Identity {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::OrganizationName, "A, B");
         params.distinguished_name.push(DnType::CommonName, name);
         params.serial_number = Some(SerialNumber::from(serial));
         (params.not_before, params.not_after) = (date_time_ymd(2020, 2, 3), date_time_ymd(2120, 12, 31));
+        change(&mut params);
         let key = KeyPair::generate().unwrap();
         Identity { certificate: params.signed_by(&key, &self.issuer).unwrap().pem(), key: key.serialize_pem() }
     }

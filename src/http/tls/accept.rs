@@ -92,6 +92,7 @@ async fn shake(connection: &Rc<Connection>, compiled: &Arc<Compiled>, listener: 
         refuse(connection, UNRECOGNIZED_NAME).await;
         return Err(Failure::Refused("handshake rejected".to_owned()));
     }
+    side.staples.iter().for_each(|staple| staple.refresh(compiled, server));
     let config = match config(side, connection, compiled, server) {
         Ok(config) => config,
         Err(reason) => {

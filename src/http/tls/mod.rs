@@ -1,8 +1,10 @@
 //! TLS to clients: what a server says of it, the handshake, and what a request can learn of it.
 
 mod accept;
+mod responder;
 mod server;
 pub mod settings;
+mod stapling;
 
 use std::cell::OnceCell;
 use std::rc::Rc;

@@ -10,11 +10,13 @@ use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 
 use super::settings::{Protocols, Tls, VerifyClient};
+use super::stapling::{Staple, Wishes};
 use crate::config::value::Template;
 use crate::config::{Config, Diagnostic, Position, ScopeId, Severity};
+use crate::http::resolver::Resolving;
 use crate::http::v2::settings::Http2;
 use crate::tls::clients::{Asking, Trust};
-use crate::tls::config::{self, Offer};
+use crate::tls::config::{self, Offer, Shown};
 use crate::tls::files::{self, Identity, Source};
 use crate::tls::sessions::{TicketKey, Zone};
 use crate::tls::suites;
@@ -34,6 +36,8 @@ pub struct ServerSide {
     pub(super) rejects: bool,
     /// Whom clients' certificates must come from.
     pub(super) trust: Trust,
+    /// The certificates that a responder is asked about.
+    pub(super) staples: Vec<Staple>,
     conf: PathBuf,
 }
 
@@ -107,7 +111,7 @@ impl ServerSide {
     pub(super) fn with(&self, names: &[(Vec<u8>, Vec<u8>)]) -> Result<Arc<ServerConfig>, String> {
         let source = |name: &[u8]| Source::new(name, |path| self.conf.join(path));
         let load = |(certificate, key): &(Vec<u8>, Vec<u8>)| {
-            files::certified(&source(certificate), &source(key)).map(Arc::new)
+            files::certified(&source(certificate), &source(key)).map(|loaded| Shown::Plain(Arc::new(loaded)))
         };
         let identities = names.iter().map(load).collect::<Result<Vec<_>, _>>()?;
         config::build(&self.offer, identities).map(Arc::new).map_err(|error| error.to_string())
@@ -175,13 +179,13 @@ impl Build<'_> {
             true => Vec::new(),
             false => self.identities(&pairs, loader)?,
         };
-        let trust = self.clients(&mut offer, &identities)?;
+        let (trust, trusted) = self.clients(&mut offer, &identities)?;
         if let Some(file) = &settings.dh_parameters {
             files::dh_parameters(&self.file(file)).map_err(Wrong::of("ssl_dhparam"))?;
         }
         self.groups(&mut offer)?;
         self.sessions(&mut offer)?;
-        let identities = self.stapled(identities)?;
+        let (identities, staples) = self.stapled(identities, &pairs, &trusted)?;
         self.commands(&mut offer)?;
         let config = match variable {
             true => None,
@@ -197,12 +201,18 @@ impl Build<'_> {
             offer,
             rejects: *settings.reject_handshake,
             trust,
+            staples,
             conf: self.config.built.options.conf_path(""),
         })
     }
 
     fn file(&self, name: &[u8]) -> PathBuf {
         self.config.built.options.conf_path(&String::from_utf8_lossy(name))
+    }
+
+    /// What a name without variables stands for.
+    fn source(&self, name: &Template) -> Source {
+        Source::new(name.constant().unwrap_or_default(), |path| self.config.built.options.conf_path(path))
     }
 
     fn lint(&mut self, code: &'static str, directive: &'static str, message: impl Into<String>, help: &'static str) {
@@ -249,15 +259,17 @@ impl Build<'_> {
                 });
             }
         }
-        let source = |name: &Template| {
-            Source::new(name.constant().unwrap_or_default(), |path| self.config.built.options.conf_path(path))
-        };
-        let load = |(certificate, key): &(Template, Template)| loader.identity(source(certificate), source(key));
+        let load =
+            |(certificate, key): &(Template, Template)| loader.identity(self.source(certificate), self.source(key));
         pairs.iter().map(load).collect::<Result<_, _>>().map_err(Wrong::of("ssl_certificate"))
     }
 
     /// Whom clients' certificates must come from.
-    fn clients(&self, offer: &mut Offer, identities: &[Identity]) -> Result<Trust, Wrong> {
+    fn clients(
+        &self,
+        offer: &mut Offer,
+        identities: &[Identity],
+    ) -> Result<(Trust, Vec<CertificateDer<'static>>), Wrong> {
         let settings = self.settings;
         let read = |directive, file: &Option<crate::config::value::Text>| match file {
             Some(file) if !file.is_empty() => files::trusted(&self.file(file)).map_err(Wrong::of(directive)),
@@ -288,12 +300,13 @@ impl Build<'_> {
         context.update([verify as u8]);
         offer.context = context.finalize().into();
         if verify == VerifyClient::Off {
-            return Ok(Trust::default());
+            return Ok((Trust::default(), trusted));
         }
         offer.asking = Some(Asking::new(&hinted));
         trusted.extend(hinted);
         let depth = usize::try_from(*settings.verify_depth).unwrap_or(usize::MAX);
-        Trust::new(&trusted, &revoked, depth).map_err(|error| error.to_string()).map_err(Wrong::of("ssl_crl"))
+        let trust = Trust::new(&trusted, &revoked, depth).map_err(|error| Wrong::of("ssl_crl")(error.to_string()))?;
+        Ok((trust, trusted))
     }
 
     fn groups(&mut self, offer: &mut Offer) -> Result<(), Wrong> {
@@ -342,17 +355,49 @@ impl Build<'_> {
         Ok(())
     }
 
-    /// The certificates with a responder's answer about them.
-    fn stapled(&self, identities: Vec<Identity>) -> Result<Vec<Identity>, Wrong> {
-        let file = self.settings.stapling_file.as_ref().filter(|file| *self.settings.stapling && !file.is_empty());
-        let Some(file) = file else { return Ok(identities) };
-        let answer = files::stapled(&self.file(file)).map_err(Wrong::of("ssl_stapling_file"))?;
-        let staple = |identity: Identity| {
-            let mut stapled = rustls::sign::CertifiedKey::clone(&identity);
-            stapled.ocsp = Some(answer.clone());
-            Arc::new(stapled)
+    /// The certificates as they are shown, and those that a responder is asked about.
+    fn stapled(
+        &mut self,
+        identities: Vec<Identity>,
+        pairs: &[(Template, Template)],
+        trusted: &[CertificateDer<'static>],
+    ) -> Result<(Vec<Shown>, Vec<Staple>), Wrong> {
+        if !*self.settings.stapling {
+            return Ok((identities.into_iter().map(Shown::Plain).collect(), Vec::new()));
+        }
+        if let Some(file) = self.settings.stapling_file.as_ref().filter(|file| !file.is_empty()) {
+            let answer = files::stapled(&self.file(file)).map_err(Wrong::of("ssl_stapling_file"))?;
+            let staple = |identity: Identity| {
+                let mut stapled = rustls::sign::CertifiedKey::clone(&identity);
+                stapled.ocsp = Some(answer.clone());
+                Shown::Plain(Arc::new(stapled))
+            };
+            return Ok((identities.into_iter().map(staple).collect(), Vec::new()));
+        }
+        let responder = self.settings.stapling_responder.as_ref().filter(|url| !url.is_empty());
+        let responder = responder.map(|url| String::from_utf8_lossy(url).into_owned());
+        let wishes = Wishes {
+            trusted,
+            responder: responder.as_deref(),
+            strictly: *self.settings.stapling_verify,
+            looks_up: !self.config.built.options.offline
+                && self.config.settings(self.scope).get::<Resolving>().resolver.0.is_none(),
         };
-        Ok(identities.into_iter().map(staple).collect())
+        let (mut shown, mut staples) = (Vec::new(), Vec::new());
+        for (identity, (certificate, _)) in identities.into_iter().zip(pairs) {
+            match Staple::new(&identity, &self.source(certificate).name(), &wishes) {
+                Ok(staple) => {
+                    shown.push(Shown::Stapled(Arc::clone(&staple.stapling)));
+                    staples.push(staple);
+                }
+                Err(finding) => {
+                    let at = place(self.config, self.scope, "ssl_stapling");
+                    self.findings.push(finding.near(at));
+                    shown.push(Shown::Plain(identity));
+                }
+            }
+        }
+        Ok((shown, staples))
     }
 
     /// Carries out what OpenSSL would be told.

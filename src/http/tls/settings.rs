@@ -62,14 +62,16 @@ settings! {
         @Status::Ignored(NO_OCSP); "ssl_ocsp_responder" HTTP_SERVER = "" => pub ocsp_responder: Option<Text>,
         /// Where its answers are kept.
         @Status::Ignored(NO_OCSP); "ssl_ocsp_cache" HTTP_SERVER = "off" => pub ocsp_cache: OcspCache,
-        /// Whether clients get a responder's answer about the server's certificate.
-        @Status::Partly("the answer is that of ssl_stapling_file; without one there is none"); "ssl_stapling" HTTP_SERVER = "off" => pub stapling: Flag,
-        /// A file with such an answer, in DER.
+        /// Whether clients get a responder's answer (OCSP) about the server's certificate. It is asked for when a client
+        /// comes, and again about each hour; the client does not wait. It needs the issuer's certificate, behind the
+        /// server's own or in ssl_trusted_certificate, and a resolver if the responder's address may change.
+        "ssl_stapling" HTTP_SERVER = "off" => pub stapling: Flag,
+        /// A file with such an answer, in DER; no responder is asked then.
         "ssl_stapling_file" HTTP_SERVER = "" => pub stapling_file: Option<Text>,
-        /// Which responder is asked about the server's certificate.
-        @Status::Ignored("no responder is asked: keep ssl_stapling_file up to date"); "ssl_stapling_responder" HTTP_SERVER = "" => pub stapling_responder: Option<Text>,
-        /// Whether its answers are checked.
-        @Status::Ignored("no responder is asked: keep ssl_stapling_file up to date"); "ssl_stapling_verify" HTTP_SERVER = "off" => pub stapling_verify: Flag,
+        /// The URL of the responder, `http://...`, instead of the one that the certificate names.
+        "ssl_stapling_responder" HTTP_SERVER = "" => pub stapling_responder: Option<Text>,
+        /// Whether its answers must be signed by the certificate's issuer or in its name. They must be signed in any case.
+        "ssl_stapling_verify" HTTP_SERVER = "off" => pub stapling_verify: Flag,
         /// Whether a request may come with the first bytes of a session that is taken up again.
         @Status::Partly("it is answered once the handshake is done, so that it can't be a repeated one; sessions are then kept by the server"); "ssl_early_data" HTTP_SERVER = "off" => pub early_data: Flag,
         /// Whether handshakes are refused.

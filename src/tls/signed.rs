@@ -1,0 +1,54 @@
+//! What somebody's key has signed, in certificates and in OCSP's answers.
+
+use super::der::{BIT_STRING, Reader, SEQUENCE};
+use super::provider;
+
+/// A message with its signature.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Signed<'d> {
+    /// What is signed, whole.
+    pub(super) message: &'d [u8],
+    /// How, in DER without its head.
+    algorithm: &'d [u8],
+    signature: &'d [u8],
+}
+
+impl<'d> Signed<'d> {
+    /// Reads the message, the algorithm and the signature, which stand one after the other.
+    pub(super) fn read(reader: &mut Reader<'d>) -> Option<Self> {
+        let message = reader.element().filter(|element| element.tag == SEQUENCE)?.whole;
+        let algorithm = reader.tagged(SEQUENCE)?;
+        Some(Self { message, algorithm, signature: bits(reader)? })
+    }
+
+    /// Whether the key has signed it.
+    pub(super) fn is_by(&self, key: &PublicKey<'_>) -> bool {
+        let algorithms = provider().signature_verification_algorithms.all.iter();
+        algorithms
+            .filter(|algorithm| algorithm.signature_alg_id().as_ref() == self.algorithm)
+            .filter(|algorithm| algorithm.public_key_alg_id().as_ref() == key.algorithm)
+            .any(|algorithm| algorithm.verify_signature(key.bits, self.message, self.signature).is_ok())
+    }
+}
+
+/// A public key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PublicKey<'d> {
+    /// Of which kind, in DER without its head.
+    pub(super) algorithm: &'d [u8],
+    /// The key itself.
+    pub(super) bits: &'d [u8],
+}
+
+impl<'d> PublicKey<'d> {
+    /// Reads a SubjectPublicKeyInfo, without its head.
+    pub(super) fn new(info: &'d [u8]) -> Option<Self> {
+        let mut reader = Reader::new(info);
+        Some(Self { algorithm: reader.tagged(SEQUENCE)?, bits: bits(&mut reader)? })
+    }
+}
+
+/// A string of whole bytes.
+fn bits<'d>(reader: &mut Reader<'d>) -> Option<&'d [u8]> {
+    reader.tagged(BIT_STRING)?.strip_prefix(&[0])
+}
