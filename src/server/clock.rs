@@ -34,6 +34,11 @@ pub fn instant() -> tokio::time::Instant {
     tokio::time::Instant::now()
 }
 
+/// The time of CLOCK_MONOTONIC, by which systemd tells what is newer.
+pub fn monotonic() -> Duration {
+    crate::sys::monotonic()
+}
+
 /// The time of day: since the beginning of 1970.
 pub fn unix_time() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()

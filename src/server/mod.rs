@@ -2,7 +2,9 @@
 
 pub mod clock;
 pub mod counts;
+mod crew;
 pub mod delivery;
+mod inherited;
 pub mod live;
 pub mod local_time;
 pub mod log;
@@ -11,6 +13,8 @@ pub mod log_file;
 mod process;
 pub mod sockets;
 pub mod syslog;
+mod systemd;
+mod upgrade;
 pub mod worker;
 
 pub use process::run;

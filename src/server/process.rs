@@ -1,42 +1,46 @@
 //! The process from its start to its end: sockets, workers, signals, reloads.
 
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{fs, io, thread};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use super::clock;
+use super::crew::Crew;
+use super::inherited::{self, Inherited};
 use super::live::Live;
 use super::log::{Level, LogSettings, shown};
 use super::sockets::{self, Bound, reason};
-use super::worker::{self, Control};
+use super::systemd::Systemd;
+use super::upgrade::{Program, Successor};
 use super::{log_buffer, log_file};
 use crate::compile::Compiled;
 use crate::config::{self, ListenAddress, LoadOptions, Severity};
 use crate::http::error_page::PRODUCT_VERSION;
 use crate::modules::MODULES;
 use crate::modules::core::Process;
-use crate::sys::{self, HeldSignals};
+use crate::modules::core::environment::Environment;
+use crate::sys::{self, HeldSignals, Limit};
 
 /// What [`Signals`] waits for.
 const SIGNALS: [i32; 7] =
     [libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2, libc::SIGWINCH, libc::SIGTERM, libc::SIGINT, libc::SIGQUIT];
 
 /// Why a server did not start; nginx's line for it, without the level.
-type Failure = String;
+pub(super) type Failure = String;
 
 /// Runs the server until it is told to end. The configuration must be good.
 pub fn run(compiled: Compiled) -> ExitCode {
     let options = compiled.config.built.options.clone();
     let compiled = Arc::new(compiled);
-    let started = hold_signals().and_then(|held| start(&compiled).map(|(server, bound)| (server, bound, held)));
+    let started = hold_signals().and_then(|held| start(&compiled).map(|(server, begun)| (server, begun, held)));
     match started {
-        Ok((server, bound, held)) => server.serve(options, bound, held),
+        Ok((server, begun, held)) => server.serve(options, begun, held),
         Err(failure) => {
             complain(&compiled, &failure);
             ExitCode::FAILURE
@@ -61,40 +65,77 @@ fn complain(compiled: &Compiled, failure: &str) {
 /// A server whose workers run.
 struct Server {
     live: &'static Live,
-    workers: Vec<Worker>,
-    listening: Vec<Arc<ListenAddress>>,
+    crew: Crew,
     pid: Arc<Path>,
+    program: Program,
+    /// The program that is to take over, while it runs.
+    successor: Option<Successor>,
+    exits: UnboundedSender<ExitStatus>,
+    /// Whether nobody's terminal sends the signals.
+    is_in_background: bool,
+    systemd: Systemd,
 }
 
-struct Worker {
-    control: UnboundedSender<Control>,
-    /// `None` once somebody waits for its end.
-    thread: Option<JoinHandle<()>>,
+/// What a server waits for, beside its signals, and what it has bound.
+struct Begun {
+    bound: Vec<Bound>,
+    ended: UnboundedReceiver<ExitStatus>,
 }
 
-/// Does what must be done while there is one thread and root's rights, and starts the workers.
-fn start(compiled: &Arc<Compiled>) -> Result<(Server, Vec<Bound>), Failure> {
-    open_logs()?;
+/// Does what must be done while there is one thread and root's rights.
+fn start(compiled: &Arc<Compiled>) -> Result<(Server, Begun), Failure> {
     let main = compiled.config.main();
+    if let Some(zone) = main.get::<Environment>().value("TZ") {
+        sys::set_zone(zone);
+    }
+    open_logs()?;
+    let variable = std::env::var(inherited::VARIABLE).ok();
+    let program = Program::new(variable.is_some()).map_err(|error| format!("getcwd() failed ({})", reason(&error)))?;
+    let mut left = variable.as_deref().map(|variable| take_sockets(compiled, variable)).unwrap_or_default();
     let process = main.get::<Process>();
-    let workers = process.workers.0;
-    let bound =
-        compiled.listeners.iter().map(|listener| sockets::bind(listener, workers)).collect::<Result<Vec<_>, _>>()?;
-    if *process.daemon {
+    let workers = process.worker_count();
+    let bind = |listener| sockets::bind(listener, workers, &mut left);
+    let bound = compiled.listeners.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+    if *process.daemon && variable.is_none() {
         sys::daemonize().map_err(|error| format!("daemon() failed ({})", reason(&error)))?;
     }
     let pid: Arc<Path> = Process::pid_file(&compiled.config).into();
     write_pid(&pid)?;
-    if *process.open_files > 0
-        && let Err(error) = sys::raise_file_limit(*process.open_files)
-    {
-        main.get::<LogSettings>().say(Level::Alert, &format!("setrlimit(RLIMIT_NOFILE) failed ({})", reason(&error)));
-    }
     let live = Live::start(Arc::clone(compiled));
+    set_limits(live, process);
     log_panics(live);
-    let workers = (0..workers).map(|number| spawn(live, number)).collect::<Result<Vec<_>, _>>()?;
-    let server = Server { live, workers, listening: Vec::new(), pid };
-    Ok((server, bound))
+    let mut crew = Crew::new(live);
+    crew.resize(workers)?;
+    let (exits, ended) = mpsc::unbounded_channel();
+    let is_in_background = *process.daemon || variable.is_some();
+    let systemd = Systemd::from_environment();
+    let server = Server { live, crew, pid, program, successor: None, exits, is_in_background, systemd };
+    Ok((server, Begun { bound, ended }))
+}
+
+/// Takes what a program before this one has left.
+fn take_sockets(compiled: &Compiled, variable: &str) -> Inherited {
+    let log = compiled.config.main().get::<LogSettings>();
+    log.say(Level::Notice, &format!("using inherited sockets from \"{variable}\""));
+    let left = Inherited::take(variable);
+    for fault in &left.faults {
+        log.say(Level::Emerg, fault);
+    }
+    left
+}
+
+fn set_limits(live: &Live, process: &Process) {
+    let set = |what, name, limit| {
+        if let Err(error) = sys::set_limit(what, limit) {
+            live.log(Level::Alert, &format!("setrlimit({name}) failed ({})", reason(&error)));
+        }
+    };
+    if *process.open_files > 0 {
+        set(Limit::Files, "RLIMIT_NOFILE", *process.open_files);
+    }
+    if let Some(size) = &process.core_size {
+        set(Limit::Core, "RLIMIT_CORE", **size);
+    }
 }
 
 fn open_logs() -> Result<(), Failure> {
@@ -118,23 +159,9 @@ fn log_panics(live: &'static Live) {
     }));
 }
 
-fn spawn(live: &'static Live, number: usize) -> Result<Worker, Failure> {
-    let number = u16::try_from(number).map_err(|_| "worker_processes is too large".to_owned())?;
-    let (control, orders) = mpsc::unbounded_channel();
-    let thread = thread::Builder::new()
-        .name(format!("worker {number}"))
-        .spawn(move || {
-            if let Err(error) = worker::run(live, number, orders) {
-                live.log(Level::Emerg, &format!("worker {number} ended: {error}"));
-            }
-        })
-        .map_err(|error| format!("a worker could not be started ({})", reason(&error)))?;
-    Ok(Worker { control, thread: Some(thread) })
-}
-
 impl Server {
     /// Serves until a signal ends it.
-    fn serve(mut self, options: LoadOptions, bound: Vec<Bound>, held: HeldSignals) -> ExitCode {
+    fn serve(mut self, options: LoadOptions, begun: Begun, held: HeldSignals) -> ExitCode {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => {
@@ -142,16 +169,16 @@ impl Server {
                 return ExitCode::FAILURE;
             }
         };
-        self.live.log(Level::Notice, &format!("{PRODUCT_VERSION} started, {} workers", self.workers.len()));
+        self.live.log(Level::Notice, &format!("{PRODUCT_VERSION} started, {} workers", self.crew.len()));
         let ended = runtime.block_on(async {
             let signals = Signals::new()?;
             drop(held);
             // Modules first: a client is to find everything as the configuration says.
             self.apply();
-            self.listen(bound);
-            Ok::<_, io::Error>(self.run(options, signals).await)
+            self.crew.listen(begun.bound);
+            self.systemd.ready();
+            Ok::<_, io::Error>(self.run(options, signals, begun.ended).await)
         });
-        self.remove_files();
         match ended {
             Ok(End::Gracefully) => {}
             Ok(End::AtOnce) => self.stop(),
@@ -160,6 +187,7 @@ impl Server {
                 return ExitCode::FAILURE;
             }
         }
+        self.remove(self.successor.as_ref().map_or(&self.pid, Successor::own_file));
         log_buffer::flush_all();
         self.live.log(Level::Notice, "exit");
         ExitCode::SUCCESS
@@ -174,21 +202,24 @@ impl Server {
     }
 
     /// Does what signals say, until one ends the server.
-    async fn run(&mut self, options: LoadOptions, signals: Signals) -> End {
+    async fn run(&mut self, options: LoadOptions, signals: Signals, mut ended: UnboundedReceiver<ExitStatus>) -> End {
         let Signals { mut hup, mut usr1, mut usr2, mut winch, mut term, mut int, mut quit } = signals;
         loop {
             tokio::select! {
-                _ = hup.recv() => self.reload(&options),
+                // As in nginx: the old program is back, with the configuration that it had.
+                _ = hup.recv() => match self.successor.is_some() && self.crew.len() == 0 {
+                    true => self.work_again(),
+                    false => self.reload(&options),
+                },
                 _ = usr1.recv() => self.reopen(),
-                // Unhandled they would end the process, or mean something else than in nginx.
-                _ = usr2.recv() => self.live.log(Level::Warn, "USR2 (another binary takes over) is not supported"),
-                _ = winch.recv() => self.live.log(Level::Info, "WINCH (workers end, the rest stays) is not supported"),
-                _ = term.recv() => return End::AtOnce,
-                _ = int.recv() => return End::AtOnce,
+                _ = usr2.recv() => self.upgrade(),
+                _ = winch.recv() => self.rest(),
+                Some(status) = ended.recv() => self.successor_ended(status),
+                _ = term.recv() => return self.end_at_once(),
+                _ = int.recv() => return self.end_at_once(),
                 _ = quit.recv() => {
-                    self.quit();
+                    let threads = self.quit();
                     // The second time, or the hard way, does not wait.
-                    let threads: Vec<_> = self.workers.iter_mut().filter_map(|worker| worker.thread.take()).collect();
                     let done = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
                     tokio::select! {
                         _ = done => return End::Gracefully,
@@ -203,6 +234,12 @@ impl Server {
     /// Reads the configuration anew. One that is not good changes nothing.
     fn reload(&mut self, options: &LoadOptions) {
         self.live.log(Level::Notice, "reconfiguring");
+        self.systemd.reloading();
+        self.reconfigure(options);
+        self.systemd.ready();
+    }
+
+    fn reconfigure(&mut self, options: &LoadOptions) {
         let config = config::load(options.clone());
         let compiled = Arc::new(Compiled::new(config));
         for diagnostic in &compiled.config.built.diagnostics {
@@ -225,43 +262,74 @@ impl Server {
     fn take_over(&mut self, compiled: Arc<Compiled>) -> Result<(), Failure> {
         open_logs()?;
         let process = compiled.config.main().get::<Process>();
-        if process.workers.0 != self.workers.len() {
-            let message = "a new number of worker_processes takes effect at the next start";
-            self.live.log(Level::Warn, message);
-        }
-        let new =
-            compiled.listeners.iter().filter(|listener| !self.listening.iter().any(|old| **old == listener.address));
-        let bound = new.map(|listener| sockets::bind(listener, self.workers.len())).collect::<Result<Vec<_>, _>>()?;
-        let gone = |address: &Arc<ListenAddress>| !compiled.listeners.iter().any(|new| new.address == **address);
-        let gone: Vec<_> = self.listening.extract_if(.., |address| gone(address)).collect();
+        let workers = process.worker_count();
+        let is_known = |address: &ListenAddress| self.crew.listening().iter().any(|bound| *bound.address == *address);
+        let new = compiled.listeners.iter().filter(|listener| !is_known(&listener.address));
+        let bind = |listener| sockets::bind(listener, workers, &mut Inherited::default());
+        let bound = new.map(bind).collect::<Result<Vec<_>, _>>()?;
+        let more = self.crew.missing(&compiled, workers)?;
+        self.move_pid(Process::pid_file(&compiled.config).into())?;
         let before = self.live.compiled();
         self.live.replace(Arc::clone(&compiled));
+        set_limits(self.live, process);
         self.apply();
-        for worker in &self.workers {
-            self.tell(worker, Control::Follow);
-        }
-        self.listen(bound);
-        for address in gone {
-            for worker in &self.workers {
-                self.tell(worker, Control::Leave(Arc::clone(&address), Arc::clone(&before)));
-            }
+        self.crew.widen(more);
+        self.crew.follow();
+        self.crew.listen(bound);
+        for address in self.crew.leave(&compiled, &before) {
             remove_socket(&address);
+        }
+        self.crew.resize(workers)
+    }
+
+    /// Puts the process's number where the configuration wants it from now on.
+    fn move_pid(&mut self, path: Arc<Path>) -> Result<(), Failure> {
+        if path != self.pid && self.successor.is_none() {
+            write_pid(&path)?;
+            self.remove(&self.pid);
+            self.pid = path;
         }
         Ok(())
     }
 
-    fn listen(&mut self, bound: Vec<Bound>) {
-        for Bound { address, sockets } in bound {
-            for (worker, socket) in self.workers.iter().zip(sockets) {
-                self.tell(worker, Control::Listen(Arc::clone(&address), socket));
+    /// Starts another program, which is to take over.
+    fn upgrade(&mut self) {
+        if self.successor.is_some() || self.program.has_predecessor() {
+            self.live.log(Level::Notice, "signal 12 (SIGUSR2) received, ignoring");
+            return;
+        }
+        self.live.log(Level::Notice, "changing binary");
+        let listening = self.crew.listening();
+        self.successor = Successor::start(self.live, &self.program, &self.pid, listening, &self.exits);
+    }
+
+    fn successor_ended(&mut self, status: ExitStatus) {
+        if let Some(successor) = self.successor.take() {
+            successor.ended(self.live, status, &self.pid);
+            self.systemd.ready();
+            if self.crew.len() == 0 {
+                self.work_again();
             }
-            self.listening.push(address);
         }
     }
 
-    fn tell(&self, worker: &Worker, order: Control) {
-        if worker.control.send(order).is_err() {
-            self.live.log(Level::Emerg, "a worker has ended");
+    /// Has the workers end as those of a server that quits. The sockets stay open: another program may serve them.
+    fn rest(&mut self) {
+        if !self.is_in_background {
+            // It may be a terminal that says how large it is now.
+            self.live.log(Level::Notice, "signal 28 (SIGWINCH) received, ignoring");
+            return;
+        }
+        self.live.log(Level::Notice, "signal 28 (SIGWINCH) received, stop accepting connections");
+        self.crew.dismiss();
+    }
+
+    /// Has workers serve again.
+    fn work_again(&mut self) {
+        let compiled = self.live.compiled();
+        self.live.log(Level::Notice, "workers serve again");
+        if let Err(failure) = self.crew.resize(compiled.config.main().get::<Process>().worker_count()) {
+            self.live.log(Level::Emerg, &failure);
         }
     }
 
@@ -276,35 +344,41 @@ impl Server {
         self.live.log(Level::Notice, "logs reopened");
     }
 
-    fn quit(&self) {
+    fn quit(&mut self) -> Vec<JoinHandle<()>> {
         self.live.log(Level::Notice, "shutting down gracefully");
-        self.live.close();
-        for worker in &self.workers {
-            self.tell(worker, Control::Quit);
+        self.begin_to_end();
+        self.crew.quit()
+    }
+
+    fn end_at_once(&self) -> End {
+        self.begin_to_end();
+        End::AtOnce
+    }
+
+    /// Says that the server ends, unless another program goes on.
+    fn begin_to_end(&self) {
+        if self.successor.is_none() {
+            self.systemd.stopping();
         }
+        if self.successor.is_none() && !self.program.has_predecessor() {
+            self.crew.listening().iter().for_each(|bound| remove_socket(&bound.address));
+        }
+        self.live.close();
     }
 
     /// Has the workers end at once. They get a moment for it, in which they tell the subscribers.
     fn stop(&self) {
         const MOMENT: Duration = Duration::from_secs(1);
-        self.live.close();
-        for worker in &self.workers {
-            // One whose thread has ended already needs no telling.
-            drop(worker.control.send(Control::Stop));
-        }
+        self.crew.stop();
         let until = clock::now().after(MOMENT);
-        let ended = || self.workers.iter().all(|worker| worker.thread.as_ref().is_none_or(JoinHandle::is_finished));
-        while !ended() && clock::now() < until {
+        while !self.crew.have_ended() && clock::now() < until {
             thread::park_timeout(Duration::from_millis(1));
         }
     }
 
-    fn remove_files(&self) {
-        for address in &self.listening {
-            remove_socket(address);
-        }
-        if let Err(error) = fs::remove_file(&self.pid) {
-            let message = format!("unlink() \"{}\" failed ({})", self.pid.display(), reason(&error));
+    fn remove(&self, path: &Path) {
+        if let Err(error) = fs::remove_file(path) {
+            let message = format!("unlink() \"{}\" failed ({})", path.display(), reason(&error));
             self.live.log(Level::Alert, &message);
         }
     }

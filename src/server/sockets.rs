@@ -6,8 +6,9 @@ use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
+use super::inherited::Inherited;
 use crate::compile::Listener;
 use crate::config::{Keepalive, ListenAddress, ListenOptions};
 
@@ -27,22 +28,58 @@ pub(super) struct Bound {
     pub(super) sockets: Vec<OwnedFd>,
 }
 
-/// Binds an address for a number of workers. The error is nginx's line for it.
-pub(super) fn bind(listener: &Listener, workers: usize) -> Result<Bound, String> {
+/// Binds an address for a number of workers, unless a program before this one has left its sockets. The error is nginx's
+/// line for it.
+pub(super) fn bind(listener: &Listener, workers: usize, inherited: &mut Inherited) -> Result<Bound, String> {
+    let mut sockets = inherited.of(&listener.address);
+    for socket in &sockets {
+        set_and_listen(&SockRef::from(socket), &listener.options).map_err(|error| failed(listener, &error))?;
+    }
     let mut tries = 0;
-    loop {
-        match try_bind(&listener.address, &listener.options, workers) {
-            Ok(sockets) => return Ok(Bound { address: Arc::new(listener.address.clone()), sockets }),
+    while sockets.is_empty() {
+        match first(&listener.address, &listener.options) {
+            Ok(socket) => sockets.push(socket),
             Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) && tries + 1 < TRIES => {
                 tries += 1;
                 std::thread::sleep(PAUSE);
             }
-            Err(error) => return Err(format!("bind() to {} failed ({})", listener.address, reason(&error))),
+            Err(error) => return Err(failed(listener, &error)),
         }
+    }
+    let more = widen(&sockets, listener, workers)?;
+    sockets.extend(more);
+    Ok(Bound { address: Arc::new(listener.address.clone()), sockets })
+}
+
+fn failed(listener: &Listener, error: &io::Error) -> String {
+    format!("bind() to {} failed ({})", listener.address, reason(error))
+}
+
+/// The sockets that an address lacks for a number of workers.
+pub(super) fn widen(sockets: &[OwnedFd], listener: &Listener, workers: usize) -> Result<Vec<OwnedFd>, String> {
+    let Some(first) = sockets.first() else { return Ok(Vec::new()) };
+    let more = (sockets.len()..workers).map(|_| another(first, &listener.address, &listener.options));
+    more.collect::<io::Result<_>>().map_err(|error| failed(listener, &error))
+}
+
+/// One more socket of an address, which shares it; or the same once more, where that can't be: in the file system, and
+/// with what nginx has bound.
+fn another(first: &OwnedFd, address: &ListenAddress, options: &ListenOptions) -> io::Result<OwnedFd> {
+    match address {
+        ListenAddress::Ip(ip) if SockRef::from(first).reuse_port()? => shared(*ip, options),
+        ListenAddress::Ip(_) | ListenAddress::Unix(_) => first.try_clone(),
     }
 }
 
-fn try_bind(address: &ListenAddress, options: &ListenOptions, workers: usize) -> io::Result<Vec<OwnedFd>> {
+fn shared(ip: std::net::SocketAddr, options: &ListenOptions) -> io::Result<OwnedFd> {
+    let socket = ip_socket(ip, options)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&ip.into())?;
+    set_and_listen(&SockRef::from(&socket), options)?;
+    Ok(socket.into())
+}
+
+fn first(address: &ListenAddress, options: &ListenOptions) -> io::Result<OwnedFd> {
     match address {
         ListenAddress::Unix(path) => {
             let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -55,8 +92,8 @@ fn try_bind(address: &ListenAddress, options: &ListenOptions, workers: usize) ->
             }
             socket.bind(&SockAddr::unix(path)?)?;
             std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
-            listen(&socket, options)?;
-            (0..workers).map(|_| Ok(socket.try_clone()?.into())).collect()
+            set_and_listen(&SockRef::from(&socket), options)?;
+            Ok(socket.into())
         }
         ListenAddress::Ip(ip) => {
             // Several sockets share the address, but not with another program: a bind without sharing shows whether
@@ -64,15 +101,7 @@ fn try_bind(address: &ListenAddress, options: &ListenOptions, workers: usize) ->
             let probe = ip_socket(*ip, options)?;
             probe.bind(&(*ip).into())?;
             drop(probe);
-            (0..workers)
-                .map(|_| {
-                    let socket = ip_socket(*ip, options)?;
-                    socket.set_reuse_port(true)?;
-                    socket.bind(&(*ip).into())?;
-                    listen(&socket, options)?;
-                    Ok(socket.into())
-                })
-                .collect()
+            shared(*ip, options)
         }
     }
 }
@@ -87,7 +116,7 @@ fn ip_socket(address: std::net::SocketAddr, options: &ListenOptions) -> io::Resu
 }
 
 /// Sets what accepted connections inherit, and listens.
-fn listen(socket: &Socket, options: &ListenOptions) -> io::Result<()> {
+fn set_and_listen(socket: &SockRef<'_>, options: &ListenOptions) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     if let Some(size) = options.rcvbuf {
         socket.set_recv_buffer_size(size)?;

@@ -25,8 +25,10 @@ use crate::http::wire::date::DateCache;
 use crate::http::{Connection, Peer, Site, Stream};
 use crate::hub::inbox::WorkerId;
 use crate::modules::MODULES;
-use crate::modules::core::User;
+use crate::modules::core::affinity::Affinity;
+use crate::modules::core::{Process, User};
 use crate::modules::events::Connections;
+use crate::sys;
 
 /// How long accepting rests when the process has no more descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
@@ -34,12 +36,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 /// What the process tells a worker.
 #[derive(Debug)]
 pub(super) enum Control {
-    /// Listen on these too.
-    Listen(Arc<ListenAddress>, OwnedFd),
+    /// Listen on a socket too, by its number in its address, unless that is done already.
+    Listen(Arc<ListenAddress>, usize, OwnedFd),
     /// Listen there no more. Who has come already is served by the configuration that had the address.
     Leave(Arc<ListenAddress>, Arc<Compiled>),
     /// There is a new configuration.
     Follow,
+    /// Listen no more, and end when the last connection has ended by itself.
+    Retire,
     /// Finish what is under way, and end.
     Quit,
     /// Tell the subscribers, and end.
@@ -53,6 +57,8 @@ pub struct Local {
     /// Its subscribers.
     pub delivery: Delivery,
     site: Rc<Site>,
+    /// Whether the worker takes no more connections, and wants those that it has to end.
+    is_leaving: Rc<Cell<bool>>,
     open: Rc<Cell<usize>>,
     complained: Cell<Option<Moment>>,
     listening: RefCell<Vec<Listening>>,
@@ -61,6 +67,7 @@ pub struct Local {
 /// A task that accepts connections.
 struct Listening {
     address: Arc<ListenAddress>,
+    number: usize,
     leave: oneshot::Sender<Arc<Compiled>>,
     task: JoinHandle<()>,
 }
@@ -80,18 +87,34 @@ pub fn local() -> Option<Rc<Local>> {
     LOCAL.with(|local| local.get().cloned())
 }
 
+/// How often a worker that has retired looks whether somebody is left.
+const RETIRED_LOOK: Duration = Duration::from_millis(100);
+
+/// Which worker one is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Post {
+    /// Its number, which no other has had.
+    pub(super) worker: WorkerId,
+    /// Its place among those that take connections when it begins, from 0.
+    pub(super) place: usize,
+}
+
 /// Runs a worker on this thread until it has quit.
-pub(super) fn run(live: &'static Live, number: u16, mut control: mpsc::UnboundedReceiver<Control>) -> io::Result<()> {
-    become_user(live)?;
+pub(super) fn run(live: &'static Live, post: Post, mut control: mpsc::UnboundedReceiver<Control>) -> io::Result<()> {
+    take_place(live, post.place)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let tasks = LocalSet::new();
     runtime.block_on(tasks.run_until(async move {
-        let worker = WorkerId(number);
+        let worker = post.worker;
+        let is_leaving = Rc::<Cell<bool>>::default();
         let delivery = Delivery::new(Arc::clone(&live.hub), worker, Rc::new(DeliveryClock { started: clock::now() }))?;
         let site = Rc::new(Site {
             compiled: Box::new(|| live.compiled()),
             idle: Idle::default(),
-            is_closing: Box::new(|| live.is_closing()),
+            is_closing: Box::new({
+                let is_leaving = Rc::clone(&is_leaving);
+                move || is_leaving.get() || live.is_closing()
+            }),
             date: RefCell::new(DateCache::default()),
             scratch: RefCell::default(),
         });
@@ -99,6 +122,7 @@ pub(super) fn run(live: &'static Live, number: u16, mut control: mpsc::Unbounded
             worker,
             delivery,
             site,
+            is_leaving,
             open: Rc::default(),
             complained: Cell::new(None),
             listening: RefCell::default(),
@@ -106,13 +130,26 @@ pub(super) fn run(live: &'static Live, number: u16, mut control: mpsc::Unbounded
         LOCAL.with(|cell| cell.set(Rc::clone(&local))).map_err(|_| io::Error::other("a thread is one worker"))?;
         let delivering = spawn_local(deliver(Rc::clone(&local), live));
         let sweeping = spawn_local(sweep(Rc::clone(&local)));
-        while let Some(order) = control.recv().await {
+        loop {
+            let order = match local.is_leaving.get() {
+                false => control.recv().await,
+                true => match clock::timeout(RETIRED_LOOK, control.recv()).await {
+                    Some(order) => order,
+                    None if local.is_deserted() => break,
+                    None => continue,
+                },
+            };
+            let Some(order) = order else { break };
             match order {
-                Control::Listen(address, socket) => listen(live, &local, address, socket),
+                Control::Listen(address, number, socket) => listen(live, &local, address, number, socket),
                 Control::Leave(address, compiled) => leave(&local, &address, &compiled),
                 Control::Follow => {
                     let compiled = live.compiled();
                     MODULES.iter().filter_map(|module| module.follow).for_each(|follow| follow(&compiled, &local));
+                }
+                Control::Retire => {
+                    local.is_leaving.set(true);
+                    leave_all(live, &local).await;
                 }
                 Control::Quit => {
                     quit(live, &local, &mut control).await;
@@ -134,10 +171,40 @@ pub(super) fn run(live: &'static Live, number: u16, mut control: mpsc::Unbounded
 /// ports and keys that a reload opens; it handles nothing that comes from a client.
 pub fn become_user(live: &Live) -> io::Result<()> {
     let compiled = live.compiled();
-    match &compiled.config.main().get::<User>().identity {
-        None => Ok(()),
-        Some((name, uid, gid)) => crate::sys::drop_thread_privileges(name, *uid, *gid),
+    let main = compiled.config.main();
+    match &main.get::<User>().identity {
+        Some((name, uid, gid)) if *main.get::<Process>().master_process => {
+            sys::drop_thread_privileges(name, *uid, *gid)
+        }
+        _ => Ok(()),
     }
+}
+
+/// Makes the thread what the configuration says of workers.
+fn take_place(live: &Live, place: usize) -> io::Result<()> {
+    let compiled = live.compiled();
+    let main = compiled.config.main();
+    let process = main.get::<Process>();
+    let failed = |what: &str, error: io::Error| {
+        live.log(Level::Alert, &format!("{what} failed ({})", super::sockets::reason(&error)));
+    };
+    if process.priority.0 != 0
+        && let Err(error) = sys::set_priority(process.priority.0)
+    {
+        failed(&format!("setpriority({})", process.priority.0), error);
+    }
+    become_user(live)?;
+    if let Some(processors) = main.get::<Affinity>().of(place)
+        && let Err(error) = sys::set_affinity(&processors)
+    {
+        failed("sched_setaffinity()", error);
+    }
+    if let Some(folder) = &process.working_directory
+        && let Err(error) = sys::change_folder(folder)
+    {
+        failed(&format!("chdir(\"{}\")", folder.display()), error);
+    }
+    Ok(())
 }
 
 async fn deliver(local: Rc<Local>, live: &'static Live) {
@@ -154,7 +221,10 @@ async fn sweep(local: Rc<Local>) {
     }
 }
 
-fn listen(live: &'static Live, local: &Rc<Local>, address: Arc<ListenAddress>, socket: OwnedFd) {
+fn listen(live: &'static Live, local: &Rc<Local>, address: Arc<ListenAddress>, number: usize, socket: OwnedFd) {
+    if local.listening.borrow().iter().any(|other| other.address == address && other.number == number) {
+        return;
+    }
     let listener = match Acceptor::new(&address, socket) {
         Ok(listener) => listener,
         Err(error) => {
@@ -164,7 +234,7 @@ fn listen(live: &'static Live, local: &Rc<Local>, address: Arc<ListenAddress>, s
     };
     let (leave, left) = oneshot::channel();
     let task = spawn_local(accept(live, Rc::clone(local), Arc::clone(&address), listener, left));
-    local.listening.borrow_mut().push(Listening { address, leave, task });
+    local.listening.borrow_mut().push(Listening { address, number, leave, task });
 }
 
 fn leave(local: &Local, address: &ListenAddress, compiled: &Arc<Compiled>) {
@@ -183,17 +253,23 @@ impl Listening {
     }
 }
 
-/// Stops listening, and waits for requests under way and for subscribers to go.
-async fn quit(live: &'static Live, local: &Rc<Local>, control: &mut mpsc::UnboundedReceiver<Control>) {
+/// Stops listening, and ends connections that wait for their next request.
+async fn leave_all(live: &'static Live, local: &Local) {
     let listening = local.listening.take();
     for task in listening.into_iter().map(|listening| listening.leave(&live.compiled())) {
         drop(task.await);
     }
     local.site.idle.end_kept();
+}
+
+/// Stops listening, and waits for requests under way and for subscribers to go.
+async fn quit(live: &'static Live, local: &Rc<Local>, control: &mut mpsc::UnboundedReceiver<Control>) {
+    local.is_leaving.set(true);
+    leave_all(live, local).await;
     let dismissing = spawn_local(dismiss(Rc::clone(local), live.farewell_time()));
-    let timeout = *live.compiled().config.main().get::<crate::modules::core::Process>().shutdown_timeout;
+    let timeout = *live.compiled().config.main().get::<Process>().shutdown_timeout;
     let until = (!timeout.is_zero()).then(|| clock::now().after(timeout));
-    while local.open.get() > 0 || !local.delivery.is_empty() || local.delivery.leaving() > 0 {
+    while !local.is_deserted() {
         if until.is_some_and(|until| clock::now() >= until) {
             live.log(Level::Notice, "worker_shutdown_timeout is over, connections are closed");
             return;
@@ -365,6 +441,11 @@ fn begin(
 }
 
 impl Local {
+    /// Whether no connection is left.
+    fn is_deserted(&self) -> bool {
+        self.open.get() == 0 && self.delivery.is_empty() && self.delivery.leaving() == 0
+    }
+
     /// Says that there are too many connections, once a second.
     fn complain(&self, live: &Live, max: usize) {
         let now = clock::now();

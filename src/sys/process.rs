@@ -42,7 +42,9 @@ pub fn drop_thread_privileges(name: &str, uid: u32, gid: u32) -> io::Result<()> 
     unsafe {
         check_call(libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()))?;
         check_call(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
-        check_call(libc::syscall(libc::SYS_setresuid, uid, uid, uid))
+        check_call(libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
+        // The kernel leaves no core file of a process that has changed its user, unless it says that it wants one.
+        check(libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0))
     }
 }
 
@@ -63,11 +65,24 @@ fn supplementary_groups(name: &str, gid: u32) -> io::Result<Vec<libc::gid_t>> {
     }
 }
 
-/// Raises the limit of open files (`worker_rlimit_nofile`).
-pub fn raise_file_limit(limit: u64) -> io::Result<()> {
+/// What the kernel bounds for a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Open files (`worker_rlimit_nofile`).
+    Files,
+    /// Bytes of a core file (`worker_rlimit_core`).
+    Core,
+}
+
+/// Sets a limit of the process.
+pub fn set_limit(what: Limit, limit: u64) -> io::Result<()> {
+    let what = match what {
+        Limit::Files => libc::RLIMIT_NOFILE,
+        Limit::Core => libc::RLIMIT_CORE,
+    };
     let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
     // SAFETY: the struct lives through the call.
-    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) })
+    check(unsafe { libc::setrlimit(what, &limit) })
 }
 
 /// Sends a signal to a process.
@@ -76,10 +91,11 @@ pub fn signal(pid: i32, signal: i32) -> io::Result<()> {
     check(unsafe { libc::kill(pid, signal) })
 }
 
-/// Signals that wait, on this thread and those that it starts meanwhile, until this value goes.
+/// Signals that wait, on this thread and those that it starts meanwhile, until this value goes. Then this thread gets
+/// them, even if whoever started the program held them back, as nginx does from the program that takes over from it.
 #[derive(Debug)]
 pub struct HeldSignals {
-    before: libc::sigset_t,
+    held: libc::sigset_t,
     /// The mask is the thread's, and so is this.
     on_thread: PhantomData<*const ()>,
 }
@@ -87,15 +103,15 @@ pub struct HeldSignals {
 impl HeldSignals {
     /// Holds these signals back.
     pub fn hold(signals: &[i32]) -> io::Result<Self> {
-        // SAFETY: both sets are plain data that live through the calls; `sigemptyset` makes a valid one.
+        // SAFETY: the set is plain data that lives through the calls; `sigemptyset` makes a valid one.
         unsafe {
-            let (mut held, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+            let mut held = std::mem::zeroed();
             libc::sigemptyset(&mut held);
             for signal in signals {
                 libc::sigaddset(&mut held, *signal);
             }
-            match libc::pthread_sigmask(libc::SIG_BLOCK, &held, &mut before) {
-                0 => Ok(Self { before, on_thread: PhantomData }),
+            match libc::pthread_sigmask(libc::SIG_BLOCK, &held, std::ptr::null_mut()) {
+                0 => Ok(Self { held, on_thread: PhantomData }),
                 error => Err(io::Error::from_raw_os_error(error)),
             }
         }
@@ -104,8 +120,8 @@ impl HeldSignals {
 
 impl Drop for HeldSignals {
     fn drop(&mut self) {
-        // SAFETY: the set was made by the kernel. The call can't fail with a valid set and way.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, std::ptr::null_mut()) };
+        // SAFETY: the set is valid. The call can't fail with a valid set and way.
+        unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &self.held, std::ptr::null_mut()) };
     }
 }
 

@@ -1,4 +1,25 @@
-//! Local time.
+//! Local time, and the clock that the system's own services go by.
+
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+/// Sets the zone of local time. To be called while there is one thread: others may read the environment.
+pub fn set_zone(zone: &OsStr) {
+    let Ok(zone) = CString::new(zone.as_bytes()) else { return };
+    // SAFETY: there is one thread yet, and both texts end with NUL.
+    unsafe {
+        libc::setenv(c"TZ".as_ptr(), zone.as_ptr(), 1);
+    }
+}
+
+/// The time of CLOCK_MONOTONIC: since some moment, the same for all processes.
+pub fn monotonic() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the struct lives through the call, which can't fail with this clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
 
 /// The parts of a local time.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,7 +66,7 @@ pub enum Zone {
 /// A second since 1970 in the form that `strftime` makes of a format. `None`: it is empty, or not shorter than `max`.
 pub fn format_time(seconds: i64, zone: Zone, format: &[u8], max: usize) -> Option<Vec<u8>> {
     let end = format.iter().position(|byte| *byte == 0).unwrap_or(format.len());
-    let format = std::ffi::CString::new(&format[..end]).ok()?;
+    let format = CString::new(&format[..end]).ok()?;
     let mut text = vec![0u8; max];
     // SAFETY: an all-zero `tm` is a valid value, which the two functions fill in; `strftime` writes at most `max` bytes,
     // which the buffer has, and reads a format that ends with NUL.

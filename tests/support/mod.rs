@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
 pub(crate) mod browser;
+pub(crate) mod daemon;
 pub(crate) mod dnsmasq;
 pub(crate) mod foreign;
 pub(crate) mod http;

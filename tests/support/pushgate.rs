@@ -16,7 +16,12 @@ pub(crate) fn binary() -> PathBuf {
 
 /// nginx's command line for a prefix folder, with nothing of our environment that could change an answer.
 pub(crate) fn command(prefix: &Path) -> Command {
-    let mut command = Command::new(binary());
+    command_of(&binary(), prefix)
+}
+
+/// The same of another program, or of this one by another name.
+pub(crate) fn command_of(program: &Path, prefix: &Path) -> Command {
+    let mut command = Command::new(program);
     command.arg("-p").arg(format!("{}/", prefix.display())).arg("-c").arg(prefix.join("conf/nginx.conf"));
     command.env("TZ", "UTC").env("LC_ALL", "C").env_remove("NGINX").current_dir("/").stdin(Stdio::null());
     command

@@ -1,8 +1,14 @@
 //! The process's own directives: ngx_core_module and what belongs to the whole file.
 
+pub mod affinity;
+pub mod environment;
+
 use std::path::PathBuf;
 
-use crate::config::value::{Flag, Msec, Number, Path, Text, Value, parse_number};
+use affinity::Affinity;
+use environment::Environment;
+
+use crate::config::value::{Flag, Msec, Number, Path, Size, Text, Value, parse_number};
 use crate::config::{
     Args, Body, Builder, Call, Config, Contexts, Cx, Declarations, Directive, Fault, Merge, Section, SectionRow, Slot,
     Status,
@@ -15,7 +21,14 @@ use crate::{settings, sys};
 pub static MODULE: Module = Module {
     declares: Declarations {
         module: "core",
-        sections: &[Process::ROW, Ignored::ROW, SectionRow::of::<User>(&[]), SectionRow::of::<LogSettings>(&[])],
+        sections: &[
+            Process::ROW,
+            Ignored::ROW,
+            SectionRow::of::<User>(&[]),
+            SectionRow::of::<Affinity>(&[]),
+            SectionRow::of::<Environment>(&[]),
+            SectionRow::of::<LogSettings>(&[]),
+        ],
         commands: COMMANDS,
         variables: &[],
     },
@@ -27,18 +40,32 @@ settings! {
     pub struct Process {
         /// Whether the server goes into the background.
         "daemon" MAIN = "on" => pub daemon: Flag,
+        /// Whether the process has workers beside its first thread. `off` is for debugging: one worker, which stays who
+        /// started the process.
+        "master_process" MAIN = "on" => pub master_process: Flag,
         /// How many worker threads serve; `auto` is one for each core.
         "worker_processes" MAIN = "1" => pub workers: Workers,
         /// The file that the process's id is written to, which `-s` reads.
         "pid" MAIN = "logs/nginx.pid" => pub pid: Path,
         /// How many files and sockets the process may have open.
         "worker_rlimit_nofile" MAIN = "0" => pub open_files: Number,
+        /// The largest core file that a crash may leave.
+        "worker_rlimit_core" MAIN = "" => pub core_size: Option<Size>,
+        /// The folder that core files of workers go to; their user must be able to write there.
+        "working_directory" MAIN = "" => pub working_directory: Option<Path>,
+        /// The nice value of the worker threads, -20 to 20: less is more urgent.
+        "worker_priority" MAIN = "0" => pub priority: Priority,
         /// How long connections may last after the server was told to quit; 0: as long as they like.
         "worker_shutdown_timeout" MAIN = "0" => pub shutdown_timeout: Msec,
     }
 }
 
 impl Process {
+    /// How many worker threads there are to be.
+    pub fn worker_count(&self) -> usize {
+        if *self.master_process { self.workers.0 } else { 1 }
+    }
+
     /// The file of the process's id: the configuration's, or else the one that the command line knows.
     pub fn pid_file(config: &Config) -> PathBuf {
         let options = &config.built.options;
@@ -53,16 +80,8 @@ impl Process {
 settings! {
     /// What tunes things that do not exist here.
     pub struct Ignored {
-        /// Whether nginx starts worker processes beside the main one.
-        @Status::Ignored("there is one process, with threads"); "master_process" MAIN = "on" => pub master_process: Flag,
         /// How often nginx asks for the time.
         @Status::Ignored("the clock is read when it is needed"); "timer_resolution" MAIN = "0" => pub timer_resolution: Msec,
-        /// The priority of nginx's workers.
-        @Status::Ignored("set it with nice or systemd"); "worker_priority" MAIN = "0" => pub priority: Text,
-        /// The size of core files.
-        @Status::Ignored("set it with ulimit or systemd"); "worker_rlimit_core" MAIN = "0" => pub rlimit_core: Text,
-        /// The folder for core files.
-        @Status::Ignored("set it with systemd"); "working_directory" MAIN = "" => pub working_directory: Text,
         /// Prefix of the names of nginx's lock files.
         @Status::Ignored("there are no lock files"); "lock_file" MAIN = "logs/nginx.lock" => pub lock_file: Text,
         /// Whether PCRE expressions are compiled to machine code.
@@ -103,20 +122,8 @@ const COMMANDS: &[Directive] = &[
         apply: debug_points,
         ..Directive::BASE
     },
-    Directive::ignored(
-        "worker_cpu_affinity",
-        Contexts::MAIN,
-        Args::SOME,
-        "the kernel places the threads",
-        "Binds nginx's workers to cores.",
-    ),
-    Directive::ignored(
-        "env",
-        Contexts::MAIN,
-        Args::ONE,
-        "the environment is kept as it is",
-        "Keeps a variable of the environment in nginx's workers.",
-    ),
+    affinity::COMMAND,
+    environment::COMMAND,
     Directive::ignored(
         "thread_pool",
         Contexts::MAIN,
@@ -156,6 +163,29 @@ impl Value for Workers {
 
     fn from_default(_: &'static str) -> Self {
         Self(1)
+    }
+}
+
+/// A nice value.
+#[derive(Clone, Copy, Debug)]
+pub struct Priority(pub i32);
+
+impl Value for Priority {
+    const SYNTAX: &'static str = "number";
+
+    fn parse(call: &Call<'_>, _: &mut Cx<'_>) -> Result<Self, Fault> {
+        let word = call.bytes(0);
+        let (sign, digits) = match word {
+            [b'-', digits @ ..] => (-1, digits),
+            [b'+', digits @ ..] => (1, digits),
+            digits => (1, digits),
+        };
+        let number = parse_number(digits).and_then(|number| i32::try_from(number).ok());
+        number.map(|number| Self(sign * number)).ok_or_else(|| call.fault("invalid number").word(0))
+    }
+
+    fn from_default(_: &'static str) -> Self {
+        Self(0)
     }
 }
 
