@@ -29,7 +29,7 @@ choice! {
     }
 }
 
-/// Whether a location is closed to clients. It is not inherited.
+/// Whether a location, with those inside it, is closed to clients.
 #[derive(Debug)]
 pub struct Internal {
     /// Whether it is.
@@ -38,10 +38,9 @@ pub struct Internal {
 
 impl Section for Internal {
     type Raw = bool;
-    const ALWAYS: bool = true;
 
-    fn merge(raw: &bool, _: Option<&Self>, _: &mut Merge<'_>) -> Self {
-        Self { is_internal: *raw }
+    fn merge(raw: &bool, parent: Option<&Self>, _: &mut Merge<'_>) -> Self {
+        Self { is_internal: *raw || parent.is_some_and(|parent| parent.is_internal) }
     }
 
     fn slot() -> &'static Slot {

@@ -84,11 +84,13 @@ impl Request {
                     let buffered = self.connection.buffered().len();
                     let step = usize::try_from(length - got).map_or(buffered, |left| left.min(buffered));
                     piece.extend_from_slice(&self.connection.take(step));
+                    self.body_read += step as u64;
                     got + step as u64 == length
                 }
                 None if is_open_ended => {
                     let buffered = self.connection.buffered().len();
                     piece.extend_from_slice(&self.connection.take(buffered));
+                    self.body_read += buffered as u64;
                     false
                 }
                 None => {
@@ -96,6 +98,7 @@ impl Request {
                         decode(&mut decoder, &self.connection.buffered(), |data| piece.extend_from_slice(data));
                     let (consumed, is_done) = decoded.map_err(|error| self.bad_chunk(&error))?;
                     self.connection.consume(consumed);
+                    self.body_read += consumed as u64;
                     is_done
                 }
             };
@@ -143,6 +146,17 @@ impl Request {
         self.body.as_ref()
     }
 
+    /// How long a body in chunks is, once it was read.
+    pub fn body_length(&self) -> Option<u64> {
+        let length = self.body_file.as_ref().map(|(_, length)| *length);
+        length.or_else(|| self.body.as_ref().map(|body| body.len() as u64)).filter(|_| self.head.is_chunked())
+    }
+
+    /// How many bytes were read for it, head and body.
+    pub fn length(&self) -> u64 {
+        self.head.request_length() as u64 + self.body_read
+    }
+
     /// Whether a body of the client's is still to be read.
     pub fn has_unread_body(&self) -> bool {
         let has_body = match self.head.content_length() {
@@ -165,6 +179,11 @@ impl Request {
     fn chunks_so_far(&self) -> Option<Result<(usize, bool), InvalidChunk>> {
         let is_unread = self.is_main() && self.body.is_none() && self.body_file.is_none() && self.head.is_chunked();
         is_unread.then(|| decode(&mut Chunked::default(), &self.connection.buffered(), |_| {}))
+    }
+
+    /// Whether an unread body in chunks goes on after what has come of it.
+    pub(super) fn has_chunks_to_come(&self) -> bool {
+        matches!(self.chunks_so_far(), Some(Ok((_, false))))
     }
 
     /// The bound that holds here; `None`: no bound.
@@ -195,14 +214,25 @@ impl Request {
         }
     }
 
-    /// Lets a client go on that waits to be told so, or says that it does: its body may be there already.
-    pub(super) async fn send_continue(&self) -> Result<(), u16> {
-        let is_waiting =
-            self.head.known(Known::Expect).is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
-        if is_waiting && self.is_main() && self.head.version() >= 1001 && !self.head.is_http2() {
+    /// Whether the client may send its body only if it is told to go on, and was not: what comes next may be either.
+    pub(super) fn waits_for_continue(&self) -> bool {
+        let buffered = self.connection.buffered().len() as u64;
+        self.head.known(Known::Expect).is_some()
+            && self.sent.body_bytes == 0
+            && self.head.content_length().is_none_or(|length| buffered < length)
+    }
+
+    /// Lets a client go on that waits to be told so.
+    pub(super) async fn send_continue(&mut self) -> Result<(), u16> {
+        const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+        let Some(expected) = self.head.known(Known::Expect) else { return Ok(()) };
+        let is_waiting = expected.eq_ignore_ascii_case(b"100-continue") && self.head.version() >= 1001;
+        if is_waiting && !self.is_told_to_continue && self.is_main() && !self.head.is_http2() {
+            self.is_told_to_continue = true;
+            self.sent.body_bytes += CONTINUE.len() as u64;
+            self.sent.bytes += CONTINUE.len() as u64;
             let timeout = *self.settings::<super::settings::Sending>().timeout;
-            let mut pieces = [Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n")];
-            self.connection.write(&mut pieces, timeout).await.map_err(|_| 400u16)?;
+            self.connection.write(&mut [Bytes::from_static(CONTINUE)], timeout).await.map_err(|_| 400u16)?;
         }
         Ok(())
     }
@@ -212,6 +242,7 @@ impl Request {
         while self.connection.buffered().len() < length {
             self.fill_body().await?;
         }
+        self.body_read += length as u64;
         Ok(self.connection.take(length))
     }
 
@@ -225,6 +256,7 @@ impl Request {
                 return Err(413);
             }
             if self.fill().await? == 0 {
+                self.body_read += length as u64;
                 return Ok(self.connection.take(length));
             }
         }
@@ -238,6 +270,7 @@ impl Request {
             let decoded = decode(&mut decoder, &self.connection.buffered(), |data| body.extend_from_slice(data));
             let (consumed, is_done) = decoded.map_err(|error| self.bad_chunk(&error))?;
             self.connection.consume(consumed);
+            self.body_read += consumed as u64;
             if max.is_some_and(|max| body.len() as u64 > max) {
                 self.log(Level::Error, "client intended to send too large chunked body");
                 return Err(413);
@@ -250,7 +283,7 @@ impl Request {
     }
 
     fn bad_chunk(&self, error: &InvalidChunk) -> u16 {
-        self.log(Level::Info, &error.to_string());
+        self.log(Level::Error, &error.to_string());
         400
     }
 

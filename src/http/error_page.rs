@@ -132,6 +132,7 @@ impl Request {
 
     /// Turns a status into its page.
     pub(super) fn special(&mut self, status: u16) -> Special {
+        self.is_told_to_continue = true;
         if SILENT.contains(&status) {
             return Special::Page(Response { silent: true, ..Response::new(status) });
         }
@@ -139,12 +140,16 @@ impl Request {
         if matches!(status, 400 | 413 | 414 | 494..=497 | 500 | 501) {
             self.must_close = true;
         }
-        let page = self.settings::<ErrorPages>().pages.iter().find(|page| page.status == status).cloned();
-        let recursive = *self.settings::<Pages>().recursive_error_pages;
-        let Some(page) = page.filter(|_| (recursive || !self.is_error_page) && self.uri_changes > 0) else {
+        let pages = &self.settings::<ErrorPages>().pages;
+        let (is_last, has_pages) = (self.is_error_page || self.uri_changes == 0, !pages.is_empty());
+        let page = pages.iter().find(|page| !is_last && page.status == status).cloned();
+        // The one that has pages decides for what comes after it, whether or not this status is among them.
+        if has_pages && !is_last && !*self.settings::<Pages>().recursive_error_pages {
+            self.is_error_page = true;
+        }
+        let Some(page) = page else {
             return Special::Page(built_in(self, status));
         };
-        self.is_error_page = true;
         match page.overwrite {
             Overwrite::Keep => {}
             Overwrite::Whatever => self.error_status = None,

@@ -19,6 +19,8 @@ pub struct Incoming {
     max: Option<u64>,
     /// How much of it was taken.
     taken: u64,
+    /// The same with what frames its chunks.
+    read: u64,
     is_done: bool,
 }
 
@@ -71,6 +73,7 @@ impl Incoming {
                     self.connection.consume(range.start);
                     let piece = self.connection.take(range.end - range.start);
                     self.taken += piece.len() as u64;
+                    self.read += range.end as u64;
                     if self.max.is_some_and(|max| self.taken > max) {
                         return Poll::Ready(Err(Broken::TooLong));
                     }
@@ -79,6 +82,7 @@ impl Incoming {
                 BodyStep::More => {
                     let used = self.connection.buffered().len();
                     self.connection.consume(used);
+                    self.read += used as u64;
                     match ready!(self.connection.poll_more(cx)) {
                         Ok(0) if matches!(self.framing, Framing::OpenEnded) => self.is_done = true,
                         Ok(0) => return Poll::Ready(Err(Broken::Closed)),
@@ -88,6 +92,7 @@ impl Incoming {
                 }
                 BodyStep::End(end) => {
                     self.connection.consume(end);
+                    self.read += end as u64;
                     self.is_done = true;
                 }
             }
@@ -111,11 +116,12 @@ impl Request {
             _ => Framing::Chunked(Chunked::default()),
         };
         let (connection, max) = (Rc::clone(&self.connection), self.max_body_size());
-        Ok(Rc::new(RefCell::new(Incoming { connection, framing, max, taken: 0, is_done: false })))
+        Ok(Rc::new(RefCell::new(Incoming { connection, framing, max, taken: 0, read: 0, is_done: false })))
     }
 
     /// Notes how much of the body was read. Where that is not all, nothing can follow it on its connection.
     pub(in crate::http) fn came_in(&mut self, incoming: &Incoming) {
+        self.body_read = incoming.read;
         match incoming.is_done {
             true => self.body = Some(Bytes::new()),
             false => {

@@ -39,7 +39,9 @@ impl Particulars<'_> {
         let mut line =
             format!("{message}, client: {}, server: {}", self.peer.text(), { String::from_utf8_lossy(self.server) });
         let head = self.head;
-        line.push_str(&format!(", request: \"{}\"", shown(head.request_line())));
+        if !head.request_line().is_empty() {
+            line.push_str(&format!(", request: \"{}\"", shown(head.request_line())));
+        }
         if let Some(uri) = self.subrequest {
             line.push_str(&format!(", subrequest: \"{}\"", shown(uri)));
         }

@@ -70,7 +70,10 @@ impl Request {
                 Special::Page(response) => break response,
                 Special::Jump(jump) => match self.jump(jump) {
                     Ok(next) => stage = next,
-                    Err(status) => break self.plain_page(status),
+                    Err(status) => {
+                        self.error_status = None;
+                        break self.plain_page(status);
+                    }
                 },
             }
         };
@@ -181,6 +184,9 @@ impl Request {
                 Settled::Ended(outcome) => return Some(outcome),
             }
         }
+        if refused == Some(403) {
+            self.log(Level::Error, "access forbidden by rule");
+        }
         refused.map(Outcome::Status)
     }
 
@@ -223,7 +229,7 @@ impl Request {
             }
             Ok(Found::Redirect(location)) => {
                 self.enter(location)?;
-                Err(Outcome::Answer(Box::new(self.slash_redirect(location))))
+                Err(self.slash_redirect(location))
             }
         }
     }
@@ -249,23 +255,26 @@ impl Request {
     }
 
     /// The redirect to the path with a slash at its end.
-    fn slash_redirect(&mut self, location: LocationId) -> Response {
+    fn slash_redirect(&self, location: LocationId) -> Outcome {
         let mut target = escape(&self.compiled.location(location).name, Escape::Uri).into_owned();
         if !self.args.is_empty() {
             target.push(b'?');
             target.extend_from_slice(&self.args);
         }
-        let mut response = self.plain_page(301);
-        response.location = Some(target.into());
-        response
+        Outcome::Redirect(301, target.into())
     }
 
     /// Carries a jump out: where to go on, or the status of a jump too many.
     fn jump(&mut self, jump: Jump) -> Result<Stage, u16> {
         self.uri_changes = self.uri_changes.saturating_sub(1);
         if self.uri_changes == 0 {
-            let uri = shown(&self.uri).to_string();
-            self.log(Level::Error, &format!("rewrite or internal redirection cycle while processing \"{uri}\""));
+            let (doing, what) = match &jump {
+                Jump::Rewritten => ("processing", &self.uri),
+                Jump::Redirect { uri, .. } => ("internally redirecting to", uri),
+                Jump::Named(name) => ("redirect to named location", name),
+            };
+            let what = shown(what);
+            self.log(Level::Error, &format!("rewrite or internal redirection cycle while {doing} \"{what}\""));
             return Err(500);
         }
         match jump {

@@ -69,6 +69,12 @@ pub struct Request {
     pub limit_rate: Option<u64>,
     /// How much of a body was passed on as it came, where not all of it was.
     pub(super) body_taken: u64,
+    /// How many bytes were read for the body, what frames its chunks among them.
+    pub(super) body_read: u64,
+    /// Whether its head came together with the request before it.
+    pub is_pipelined: bool,
+    /// Whether a client that waits to be told to go on was told so, or need not be any more.
+    pub(super) is_told_to_continue: bool,
     /// How the client may prove who it is: `WWW-Authenticate` of whatever it is answered.
     pub(super) challenges: Vec<Bytes>,
     pub(super) uri_changes: u8,
@@ -155,6 +161,9 @@ impl Request {
             body_file: None,
             limit_rate: None,
             body_taken: 0,
+            body_read: 0,
+            is_pipelined: false,
+            is_told_to_continue: false,
             challenges: Vec::new(),
             uri_changes: MAX_URI_CHANGES,
             is_error_page: false,
@@ -194,6 +203,9 @@ impl Request {
             body_file: self.body_file.clone(),
             limit_rate: None,
             body_taken: 0,
+            body_read: 0,
+            is_pipelined: false,
+            is_told_to_continue: false,
             challenges: Vec::new(),
             uri_changes: MAX_URI_CHANGES,
             is_error_page: false,

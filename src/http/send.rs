@@ -15,7 +15,7 @@ use super::response::{Body, PIECE, Piece, Response};
 use super::serve::Site;
 use super::settings::{Keepalive, Pages, Sending};
 use super::trailers;
-use super::wire::body::ChunkStart;
+use super::wire::body::{CHUNK_END, ChunkStart};
 use super::wire::response::{After, Framing, ResponseHead, encode, put_status};
 use crate::config::value::Template;
 use crate::server::clock;
@@ -54,6 +54,7 @@ pub(super) async fn response(
     if framing != Framing::Bare {
         encode_head(site, request, response, after, length, is_chunked, &mut out);
     }
+    let head_length = out.len();
     super::sent::as_sent(request, &out);
     request.sent.status = response.status;
     let body = match framing {
@@ -62,7 +63,6 @@ pub(super) async fn response(
     };
     let body = match body {
         Body::Full(bytes) if bytes.len() <= SMALL_BODY => {
-            request.sent.body_bytes += bytes.len() as u64;
             put_small(&mut out, &bytes, is_chunked);
             put_end(&mut out, request, response, is_chunked);
             None
@@ -71,7 +71,6 @@ pub(super) async fn response(
             let at = out.len();
             out.resize(at + usize::try_from(part.range.end - part.range.start).unwrap_or(0), 0);
             part.file.read_exact_at(&mut out[at..], part.range.start)?;
-            request.sent.body_bytes += (out.len() - at) as u64;
             put_end(&mut out, request, response, is_chunked);
             None
         }
@@ -83,6 +82,8 @@ pub(super) async fn response(
         }
         body => Some(body),
     };
+    // What frames a body counts as body, as nginx counts all that follows the head.
+    request.sent.body_bytes += (out.len() - head_length) as u64;
     let pace = Pace::of(request);
     if body.is_none()
         && pace.is_none()
@@ -223,7 +224,7 @@ pub(super) fn with_head(
         content_type: content_type.filter(|_| !has_no_content).unwrap_or_default(),
         charset: charset.filter(|_| !has_no_content).unwrap_or_default(),
         content_length: length.filter(|_| !has_no_content),
-        last_modified: response.last_modified,
+        last_modified: response.last_modified.filter(|_| tells_time(response)),
         location: completed.as_deref(),
         chunked: chunked && !has_no_content,
         connection: after,
@@ -232,6 +233,12 @@ pub(super) fn with_head(
     let etag = response.etag.as_deref().map(|etag| (&b"ETag"[..], etag));
     let listed = response.headers.iter().map(|(name, value)| (&name[..], &value[..]));
     put(&head, &mut etag.into_iter().chain(listed_location).chain(listed));
+}
+
+/// Whether `Last-Modified` has its place in the head: not where it is listed, nor in an error's page.
+fn tells_time(response: &Response) -> bool {
+    matches!(response.status, 200 | 206 | 304)
+        && !response.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"Last-Modified"))
 }
 
 fn bare_head(response: &Response, out: &mut Vec<u8>) {
@@ -325,13 +332,18 @@ impl Writer<'_> {
         }
         let start = ChunkStart::new(body.len() as u64);
         let start = Bytes::copy_from_slice(start.as_bytes());
-        self.write(&mut [head, start, body, Bytes::from_static(b"\r\n")]).await
+        self.request.sent.body_bytes += (start.len() + CHUNK_END.len()) as u64;
+        self.write(&mut [head, start, body, Bytes::from_static(CHUNK_END)]).await
     }
 
     /// The end of a body, with what is left of the head.
     async fn end(&mut self, head: Bytes) -> io::Result<()> {
+        if !self.chunked {
+            return self.write(&mut [head]).await;
+        }
         let end = trailers::last_chunk(self.request, &self.trailers);
-        self.write(&mut [head, if self.chunked { end } else { Bytes::new() }]).await
+        self.request.sent.body_bytes += end.len() as u64;
+        self.write(&mut [head, end]).await
     }
 
     /// A part of a file: sent by the kernel where it may and can be, or else read piece by piece from the page cache.

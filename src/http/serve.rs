@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::connection::Connection;
 use super::idle::Idle;
+use super::module::Phase;
 use super::proxied;
 use super::request::Request;
 use super::response::{Body, Detached, Response};
@@ -24,11 +25,11 @@ use super::wire::head::parser::{HeadOptions, HeadParser, Progress};
 use super::wire::header::Known;
 use super::wire::method::Method;
 use super::wire::user_agent::Browser;
-use crate::compile::{Compiled, Listener, ServerId};
+use crate::compile::{Compiled, Listener, Phases, ServerId};
 use crate::config::ListenAddress;
 use crate::server::clock::{self, Moment};
 use crate::server::counts;
-use crate::server::log::Level;
+use crate::server::log::{Level, shown};
 use bytes::Bytes;
 
 /// What a worker's connections share.
@@ -54,19 +55,18 @@ impl std::fmt::Debug for Site {
 /// A request that is not carried out.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Refused {
-    /// It could not be read: the page for this status is all that it gets.
+    /// It could not be read, and the connection ends with its answer.
     Bad(u16),
-    /// It was read, and is not wanted on its connection; `error_page` may say what it gets.
+    /// It was read, and is not wanted on its connection.
     Whole(u16),
 }
 
 impl Refused {
-    /// What the client gets.
+    /// What the client gets, which `error_page` may say.
     pub(super) async fn answer(self, request: &mut Request) -> Response {
-        match self {
-            Self::Bad(status) => refuse(request, status),
-            Self::Whole(status) => request.run_refused(status).await,
-        }
+        let (Self::Bad(status) | Self::Whole(status)) = self;
+        request.must_close |= matches!(self, Self::Bad(_));
+        request.run_refused(status).await
     }
 }
 
@@ -110,6 +110,7 @@ pub async fn serve(site: Rc<Site>, connection: Rc<Connection>, address: Arc<List
     }
     let mut accepted = Some(accepted);
     loop {
+        let is_pipelined = !connection.buffered().is_empty() && connection.requests.get() > 0;
         if connection.buffered().is_empty() && !wait(&site, &connection, patience, accepted.is_some()).await {
             return;
         }
@@ -133,7 +134,9 @@ pub async fn serve(site: Rc<Site>, connection: Rc<Connection>, address: Arc<List
         }
         counts::REQUESTS.add();
         let reading = counts::READING.enter();
-        let Some((request, is_bad)) = next_request(&connection, &compiled, listener).await else { return };
+        let Some((request, is_bad)) = next_request(&connection, &compiled, listener, is_pipelined).await else {
+            return;
+        };
         drop(reading);
         let _writing = counts::WRITING.enter();
         match answer(&site, request, is_bad).await {
@@ -205,6 +208,7 @@ async fn next_request(
     connection: &Rc<Connection>,
     compiled: &Arc<Compiled>,
     listener: &Listener,
+    is_pipelined: bool,
 ) -> Option<(Box<Request>, Option<Refused>)> {
     let heads = heads(compiled, listener);
     let options = HeadOptions::of(heads);
@@ -215,23 +219,51 @@ async fn next_request(
         match progress {
             Progress::Complete { head, consumed } => {
                 connection.consume(consumed);
-                let request = begin(connection, compiled, listener, head, started);
+                let mut request = begin(connection, compiled, listener, head, started);
+                request.is_pipelined = is_pipelined;
+                for line in request.head.ignored_lines() {
+                    let line = shown(line);
+                    let message =
+                        format!("client sent invalid header line: \"{line}\" while reading client request headers");
+                    request.log(Level::Info, &message);
+                }
                 let refusal = connection.refusal(&request);
                 return Some((request, refusal.map(Refused::Whole)));
             }
             Progress::Bad(refusal) => {
-                let request = begin(connection, compiled, listener, refusal.head, started);
+                let mut request = begin(connection, compiled, listener, refusal.head, started);
+                request.is_pipelined = is_pipelined;
                 let reason = String::from_utf8_lossy(&refusal.reason).into_owned();
-                request.log(Level::Info, &format!("{reason} while {}", refusal.action));
+                request.log(Level::Info, &format!("{reason} while {}", action(refusal.action, is_pipelined)));
                 return Some((request, Some(Refused::Bad(refusal.status))));
             }
             Progress::Incomplete => {}
         }
         let left = heads.timeout.saturating_sub(clock::now().since(started));
-        match connection.fill(left).await {
-            Ok(0) | Err(_) => return None,
-            Ok(_) => {}
+        let (status, reason) = match connection.fill(left).await {
+            Ok(1..) => continue,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                (408, "client timed out (110: Connection timed out)")
+            }
+            Ok(0) | Err(_) => (400, "client prematurely closed connection"),
+        };
+        let head = parser.give_up(&connection.buffered());
+        let mut request = begin(connection, compiled, listener, head, started);
+        request.is_pipelined = is_pipelined;
+        request.sent.status = status;
+        request.log(Level::Info, &format!("{reason} while {}", action(parser.action(), is_pipelined)));
+        for handler in Phases::get().of(Phase::Log) {
+            handler(&mut request);
         }
+        return None;
+    }
+}
+
+/// What is being done, in nginx's words.
+fn action(doing: &'static str, is_pipelined: bool) -> &'static str {
+    match doing {
+        "reading client request line" if is_pipelined => "reading client pipelined request line",
+        doing => doing,
     }
 }
 
@@ -293,7 +325,14 @@ async fn answer(site: &Site, mut request: Box<Request>, refused: Option<Refused>
     };
     // What came with the head is looked at before the answer leaves, as in nginx; the rest of a body nobody read is not.
     if request.has_bad_chunks() {
-        response = refuse(&mut request, 400);
+        request.log(Level::Error, "client sent invalid chunked body");
+        match request.error_status {
+            None => response = refuse(&mut request, 400),
+            Some(_) => request.must_close = true,
+        }
+    }
+    if request.send_continue().await.is_err() {
+        request.must_close = true;
     }
     let keepalive = !matches!(refused, Some(Refused::Bad(_)))
         && !request.must_close
@@ -371,7 +410,10 @@ async fn send(site: &Site, request: &mut Request, response: &mut Response, keepa
     match send::response(site, request, response, keepalive).await {
         Ok(true) => After::Next(request.settings::<Keepalive>().timeout.wait),
         Ok(false) => {
-            let left = request.head.content_length().map(|length| length.saturating_sub(request.body_taken));
+            let left = match request.head.content_length() {
+                Some(length) => Some(length.saturating_sub(request.body_taken)),
+                None => request.has_chunks_to_come().then_some(u64::MAX),
+            };
             let length = left.filter(|left| *left > 0 && has_unread);
             After::Close { linger: lingers(request, has_unread), left: length }
         }
@@ -423,7 +465,7 @@ fn lingers(request: &Request, has_unread: bool) -> bool {
 
 /// Reads past a body that nobody wanted; `false`: the connection is of no more use.
 async fn skip_body(request: &Request) -> bool {
-    let is_waiting = request.head.known(Known::Expect).is_some();
+    let is_waiting = request.waits_for_continue();
     let too_long = request.head.content_length().zip(request.max_body_size()).is_some_and(|(length, max)| length > max);
     !is_waiting && !too_long && request.discard_body().await.is_ok()
 }

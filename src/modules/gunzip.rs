@@ -45,7 +45,7 @@ fn filter(request: &mut Request, response: &mut Response) {
         return;
     }
     response.headers.remove(place);
-    response.etag = None;
+    response.weaken_etag();
     response.ranges = false;
     response.content_length = None;
     response.hides_length = true;

@@ -77,7 +77,7 @@ fn answer(request: &mut Request) -> Next<'_> {
         }
     };
     if metadata.is_dir() {
-        return Next::Answer(slash_redirect(request));
+        return Next::Redirect { status: 301, location: with_slash(request) };
     }
     let Some(file) = file else {
         request.log(Level::Crit, &format!("\"{}\" is not a regular file", path.display()));
@@ -90,17 +90,15 @@ fn answer(request: &mut Request) -> Next<'_> {
     Next::Answer(Response { ranges: true, ..file::answer(request, file, &metadata, kind) })
 }
 
-/// The redirect from a folder's name to the same with a slash.
-fn slash_redirect(request: &mut Request) -> Response {
+/// Where a folder's name is redirected to: the same with a slash.
+fn with_slash(request: &Request) -> Bytes {
     let mut location = escape(&request.uri, Escape::Uri).into_owned();
     location.push(b'/');
     if !request.args.is_empty() {
         location.push(b'?');
         location.extend_from_slice(&request.args);
     }
-    let mut response = request.plain_page(301);
-    response.location = Some(Bytes::from(location));
-    response
+    location.into()
 }
 
 #[cfg(test)]

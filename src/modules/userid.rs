@@ -201,7 +201,9 @@ fn known(request: &Request) -> Known {
     }
     let Some(cookie) = lookup::cookie(request.head.all(b"cookie"), &settings.name) else { return Known::default() };
     let Some(encoded) = cookie.get(..ENCODED) else {
-        request.log(Level::Error, &format!("client sent too short userid cookie \"{}\"", shown(cookie)));
+        let is_in = |line: &&[u8]| lookup::cookie(std::iter::once(*line), &settings.name).is_some();
+        let line = request.head.all(b"cookie").find(is_in).unwrap_or_default();
+        request.log(Level::Error, &format!("client sent too short userid cookie \"{}\"", shown(line)));
         return Known::default();
     };
     // What follows may be a mark, or rubbish that old clients send.

@@ -124,6 +124,7 @@ fn rounded(size: u64) -> String {
 pub(super) fn json(entries: &[Entry], callback: Option<&[u8]>) -> Vec<u8> {
     let mut out = Vec::with_capacity(16 + 120 * entries.len());
     if let Some(name) = callback {
+        out.extend_from_slice(b"/* callback */\r\n");
         out.extend_from_slice(name);
         out.push(b'(');
     }
@@ -239,7 +240,7 @@ mod tests {
              {{ \"name\":\"a <&>\\\".html\", \"type\":\"file\", \"mtime\":\"{date}\", \"size\":10000 }}\n]"
         );
         check(json(two, None), &list);
-        check(json(two, Some(b"f")), &format!("f({list});"));
+        check(json(two, Some(b"f")), &format!("/* callback */\nf({list});"));
         check(json(&[], None), "[\n]");
         check(
             xml(two),

@@ -129,10 +129,6 @@ fn add(response: &mut Response, name: &Bytes, value: Bytes) {
     if name.eq_ignore_ascii_case(b"Last-Modified") {
         response.last_modified = given.as_deref().and_then(parse_http_date);
         response.headers.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
-        // What is no date is sent as it is, and counts for nothing.
-        if response.last_modified.is_some() {
-            return;
-        }
     } else if name.eq_ignore_ascii_case(b"ETag") {
         response.etag = given;
         return;
@@ -183,7 +179,11 @@ mod tests {
         check("etag", "\"f\"", "Some(1) \"f\" Cache-Control=a");
         check("ETag", "", "Some(1)  Cache-Control=a");
         check("Last-Modified", "", "None \"e\" Cache-Control=a");
-        check("Last-Modified", "Thu, 01 Jan 1970 00:00:09 GMT", "Some(9) \"e\" Cache-Control=a");
+        check(
+            "Last-Modified",
+            "Thu, 01 Jan 1970 00:00:09 GMT",
+            "Some(9) \"e\" Cache-Control=a,Last-Modified=Thu, 01 Jan 1970 00:00:09 GMT",
+        );
         check("Last-Modified", "never", "None \"e\" Cache-Control=a,Last-Modified=never");
     }
 

@@ -100,7 +100,14 @@ pub(super) const VARIABLES: &[VariableRow] = &[
         "How long the connection lasts, in seconds.",
     )
     .volatile(),
-    VariableRow::new("content_length", |r, _| r.head.known_bytes(Known::ContentLength), "The header `Content-Length`."),
+    VariableRow::new(
+        "content_length",
+        |r, _| {
+            r.head.known_bytes(Known::ContentLength).or_else(|| r.body_length().map(|length| length.to_string().into()))
+        },
+        "The header `Content-Length`, or how long a body in chunks was that has been read.",
+    )
+    .volatile(),
     VariableRow::new("content_type", |r, _| r.head.known_bytes(Known::ContentType), "The header `Content-Type`."),
     VariableRow::new(
         "http_",
@@ -118,7 +125,7 @@ pub(super) const VARIABLES: &[VariableRow] = &[
     VariableRow::new("request_body", |r, _| r.body().cloned(), "The body, once a handler has read it.").volatile(),
     VariableRow::new(
         "request_length",
-        |r, _| Some(request_length(r).to_string().into()),
+        |r, _| Some(r.length().to_string().into()),
         "The request's length, with its body.",
     )
     .volatile(),
@@ -149,7 +156,11 @@ pub(super) const VARIABLES: &[VariableRow] = &[
     VariableRow::new("time_local", time_local, "The time in the form of access logs.").volatile(),
     VariableRow::new("time_iso8601", time_iso8601, "The time in the form of ISO 8601.").volatile(),
     VariableRow::new("pid", |_, _| Some(std::process::id().to_string().into()), "The process's id."),
-    VariableRow::new("pipe", |_, _| Some(Bytes::from_static(b".")), "`p` if the request was pipelined."),
+    VariableRow::new(
+        "pipe",
+        |r, _| Some(Bytes::from_static(if r.is_pipelined { b"p" } else { b"." })),
+        "`p` if the request was pipelined.",
+    ),
     VariableRow::new(
         "nginx_version",
         |_, _| Some(Bytes::from_static(b"1.28.0")),
@@ -220,10 +231,6 @@ fn realpath_root(request: &Request, _: &str) -> Value {
     let root = root::document_root(request);
     let root: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(&root[..]);
     std::fs::canonicalize(root).ok().map(path_text)
-}
-
-fn request_length(request: &Request) -> usize {
-    request.head.request_length() + request.body().map_or(0, Bytes::len)
 }
 
 fn seconds(time: std::time::Duration) -> Bytes {

@@ -41,7 +41,11 @@ impl Step for Return {
         if self.status >= 400 && self.text.parts().is_empty() {
             return Flow::End(Next::Status(self.status));
         }
+        // `$status` in the text is that which is answered.
+        let status = request.error_status.unwrap_or(self.status);
+        let before = std::mem::replace(&mut request.sent.status, status);
         let text = request.eval(&self.text);
+        request.sent.status = before;
         Flow::End(match self.status {
             status @ (301 | 302 | 303 | 307 | 308) => Next::Redirect { status, location: text },
             status => Next::Answer(answer(request, status, text)),
@@ -50,5 +54,6 @@ impl Step for Return {
 }
 
 fn answer(request: &Request, status: u16, text: Bytes) -> Response {
-    Response::with(status, http_core::content_type(request), text)
+    let response = Response::with(status, http_core::content_type(request), text);
+    Response { disable_not_modified: status == 304, ..response }
 }

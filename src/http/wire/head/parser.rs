@@ -118,6 +118,14 @@ impl HeadParser {
         if self.in_headers { "reading client request headers" } else { "reading client request line" }
     }
 
+    /// What is known of a head that never comes to its end. Of a first line without an end that is nothing.
+    pub fn give_up(&mut self, input: &[u8]) -> Box<RequestHead> {
+        if !self.has_line {
+            return Box::default();
+        }
+        self.take(input)
+    }
+
     /// Goes on with `input`: all bytes since the request's start, with what has come since the last call at the end.
     pub fn parse(&mut self, input: &[u8], options: &HeadOptions) -> Progress {
         match self.advance(input, options) {
@@ -259,7 +267,8 @@ impl HeadParser {
     }
 
     fn add(&mut self, input: &[u8], name: Span, value: Span) -> Result<(), Fault> {
-        if let Some(known) = Known::from_name(name.of(input)) {
+        let known = Known::from_name(name.of(input));
+        if let Some(known) = known {
             let place = &mut self.head.known[known as usize];
             if *place == 0 {
                 *place = u32::try_from(self.head.headers.len() + 1).unwrap_or(u32::MAX);
@@ -267,10 +276,9 @@ impl HeadParser {
                 let previous = self.head.headers[*place as usize - 1];
                 return Err(duplicate(input, known, Header { name, value }, previous));
             }
-            self.interpret(input, known, value)?;
         }
         self.head.headers.push(Header { name, value });
-        Ok(())
+        known.map_or(Ok(()), |known| self.interpret(input, known, value))
     }
 
     /// What the server reads out of a header as soon as it comes.

@@ -1,0 +1,142 @@
+//! What nginx answers and logs in corners that the recorded cases leave out; each seen beside nginx itself.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
+
+mod support;
+
+use support::pushgate::Pushgate;
+use support::{http, wait};
+
+const CONFIG: &str = "daemon off;
+    pid logs/nginx.pid;
+    error_log logs/error.log info;
+    events { }
+    http {
+        log_format short '$request|$status|$body_bytes_sent|$request_length|$pipe|$content_length';
+        access_log logs/access.log short;
+        server {
+            listen 127.0.0.1:%%PORT%%;
+            root .;
+            error_page 400 /named-400;
+            location = /named-400 { return 200 \"bad $status\"; }
+            location = /status { return 200 \"is $status\"; }
+            location = /missing { error_page 404 /page; return 404; }
+            location = /gone { error_page 404 =200 @nobody; return 404; }
+            location = /to-folder { error_page 404 /folder; return 404; }
+            location = /recursive { recursive_error_pages on; error_page 404 /second; return 404; }
+            location = /second { error_page 404 /page; return 404; }
+            location = /once { error_page 404 /second; return 404; }
+            location /closed { internal; location /closed/inside { return 200 inside; } }
+            location = /any { satisfy any; deny all; alias page; }
+            location = /dated { alias page; add_header Last-Modified 'Mon, 28 Sep 1970 06:00:00 GMT'; }
+            location = /not-modified { return 304; }
+            location = /chunks { sub_filter page PAGE; sub_filter_types *; alias page; }
+            location = /up { proxy_pass http://127.0.0.1:%%PORT%%/status; }
+            location = /cycle/ { index /cycle/; }
+        }
+    }";
+
+/// The bytes sent, and what the answer holds (`+`) and does not hold (`-`).
+const EXCHANGES: &[(&str, &[&str])] = &[
+    ("GET /missing HTTP/1.1\nHost: a\n\n", &["+ 404 ", "+the page", "+ETag: ", "-Last-Modified"]),
+    ("GET /page HTTP/1.1\nHost: a\n\n", &["+ 200 ", "+Last-Modified"]),
+    ("GET /gone HTTP/1.1\nHost: a\n\n", &["+HTTP/1.1 500 Internal"]),
+    ("GET /to-folder HTTP/1.1\nHost: a\n\n", &["+HTTP/1.1 301 ", "+/folder/\r\n"]),
+    ("GET /recursive HTTP/1.1\nHost: a\n\n", &["+ 404 ", "+the page"]),
+    ("GET /once HTTP/1.1\nHost: a\n\n", &["+ 404 ", "-the page"]),
+    ("GET /closed/inside HTTP/1.1\nHost: a\n\n", &["+ 404 "]),
+    ("GET /any HTTP/1.1\nHost: a\n\n", &["+ 403 "]),
+    ("GET /status HTTP/1.1\nHost: a\n\n", &["+is 200"]),
+    (
+        "GET /dated HTTP/1.1\nHost: a\n\n",
+        &["+ETag: ", "+Last-Modified: Mon, 28 Sep 1970 06:00:00 GMT\r\nAccept-Ranges: "],
+    ),
+    ("GET /not-modified HTTP/1.1\nHost: a\n\n", &["+Content-Length: 0\r\n", "+Content-Type: "]),
+    ("GET / HTTP/1.1\n\n", &["+HTTP/1.1 400 ", "+bad 400"]),
+    ("GET /%00 HTTP/1.1\nHost: a\n\n", &["+HTTP/1.1 400 ", "+bad 400"]),
+    // A client that waits for it is told to go on wherever its body is read or passed over, but not with an error.
+    ("GET /status HTTP/1.1\nHost: a\nExpect: 100-continue\n\n", &["+HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK"]),
+    (
+        "POST /status HTTP/1.1\nHost: a\nExpect: 100-continue\nContent-Length: 2\n\nxxGET /page HTTP/1.1\nHost: a\n\n",
+        &["+HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK", "+the page"],
+    ),
+    ("POST /any HTTP/1.1\nHost: a\nExpect: 100-continue\nContent-Length: 2\n\nxx", &["-100 Continue", "+ 403 "]),
+    // Bad chunks are answered with 400 where a body is passed over; an error stays what it is.
+    ("POST /status HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\nx\n", &["+ 400 "]),
+    ("POST /any HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\nx\n", &["+ 403 ", "+Connection: close"]),
+];
+
+fn start() -> Pushgate {
+    let server = Pushgate::start(CONFIG, &[]);
+    server.write("page", "the page");
+    std::fs::create_dir(server.path("folder")).unwrap();
+    server
+}
+
+/// Sends a request whose connection ends with it, and what else the text holds.
+fn exchange(server: &Pushgate, request: &str) -> String {
+    let request = match request.split_once("\n\n") {
+        Some((head, rest)) if !rest.contains("HTTP/1.1") => format!("{head}\nConnection: close\n\n{rest}"),
+        _ => request.replace("/page HTTP/1.1\n", "/page HTTP/1.1\nConnection: close\n"),
+    };
+    String::from_utf8_lossy(&http::raw(server.port(), request.replace('\n', "\r\n").as_bytes())).into_owned()
+}
+
+#[test]
+fn answers() {
+    let server = start();
+    for (request, expected) in EXCHANGES {
+        let answer = exchange(&server, request);
+        for part in *expected {
+            let (sign, text) = part.split_at(1);
+            assert_eq!(answer.contains(text), sign == "+", "{request}\n{part}\n{answer}");
+        }
+    }
+}
+
+#[test]
+fn log_lines() {
+    let server = start();
+    let close = "Host: a\r\nConnection: close\r\n";
+    let chunks = "Transfer-Encoding: chunked\r\n\r\n3;x\r\nabc\r\n0\r\n\r\n";
+    let requests = [
+        format!("GET /chunks HTTP/1.1\r\n{close}\r\n"),
+        format!("POST /up HTTP/1.1\r\n{close}{chunks}"),
+        format!("GET /status HTTP/1.1\r\nHost: a\r\n\r\nGET /page HTTP/1.1\r\n{close}\r\n"),
+        format!("GET /any HTTP/1.1\r\n{close}X_Y: z\r\n\r\n"),
+        format!("GET /cycle/ HTTP/1.1\r\n{close}\r\n"),
+        format!("POST /any HTTP/1.1\r\n{close}Transfer-Encoding: chunked\r\n\r\nx\r\n"),
+        "GET /status HTTP/1.1\r\nHost: a/b\r\n\r\n".to_owned(),
+        format!("GET /status HTTP/1.1\r\nHost: a\r\n\r\nBAD\r\n\r\nGET /page HTTP/1.1\r\n{close}\r\n"),
+    ];
+    for request in &requests {
+        http::raw(server.port(), request.as_bytes());
+    }
+    for message in [
+        "access forbidden by rule, client: ",
+        "client sent invalid header line: \"X_Y: z\" while reading client request headers, client: ",
+        "rewrite or internal redirection cycle while internally redirecting to \"/cycle/\"",
+        "client sent invalid chunked body",
+        "client sent invalid host header while reading client request headers, client: 127.0.0.1, server: , \
+         request: \"GET /status HTTP/1.1\", host: \"a/b\"",
+        "client sent invalid method while reading client pipelined request line",
+    ] {
+        server.until_logged(&[message]);
+    }
+    // One that goes in the middle of its head has a line too.
+    {
+        use std::io::Write;
+        http::connect(server.port()).write_all(b"GET /cut HTTP/1.1\r\nHo").unwrap();
+    }
+    server.until_logged(&["client prematurely closed connection while reading client request headers"]);
+    let lines = [
+        "GET /chunks HTTP/1.1|200|18|52|.|-",
+        "POST /up HTTP/1.1|200|6|92|.|3",
+        "GET /status HTTP/1.1|200|6|33|.|-",
+        "GET /page HTTP/1.1|200|8|50|p|-",
+        "GET /cut HTTP/1.1|400|0|19|.|-",
+    ];
+    for line in lines {
+        let is_there = || server.read("logs/access.log").lines().any(|logged| logged == line);
+        assert!(wait::holds_within(wait::PATIENCE, is_there), "{line}:\n{}", server.read("logs/access.log"));
+    }
+}
