@@ -9,7 +9,8 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
-use super::provider;
+use super::x509::Certificate;
+use super::{locked, provider};
 
 /// Something to be read: a file, or the text itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -57,46 +58,47 @@ pub fn chain(source: &Source) -> Result<Vec<CertificateDer<'static>>, String> {
     if all.is_empty() { Err(refused(no_start.to_owned())) } else { Ok(all) }
 }
 
-/// Reads a private key.
-pub fn key(source: &Source) -> Result<PrivateKeyDer<'static>, String> {
+/// Reads a private key. One that is locked is opened by the first password that fits.
+pub fn key(source: &Source, passwords: &[Vec<u8>]) -> Result<PrivateKeyDer<'static>, String> {
     let refused = |reason: String| format!("cannot load certificate key \"{}\": {reason}", source.name());
     let bytes =
         source.read().map_err(|error| refused(format!("BIO_new_file() failed ({})", unopened(&error, source, "r"))))?;
+    let failed = |reason: &str| refused(format!("PEM_read_bio_PrivateKey() failed (SSL: {reason})"));
+    if let Some(unlocked) = locked::unlock(&bytes, passwords) {
+        return unlocked.map_err(failed);
+    }
     let reason = match PrivateKeyDer::from_pem_slice(&bytes) {
-        Ok(_) if is_locked(&bytes) => "error:04800068:PEM routines::bad password read".to_owned(),
         Ok(key) => return Ok(key),
-        Err(pem::Error::NoItemsFound) if is_locked(&bytes) => {
-            "error:04800068:PEM routines::bad password read".to_owned()
-        }
         Err(pem::Error::NoItemsFound) => {
             "error:1E08010C:DECODER routines::unsupported:No supported data to decode. Input type: PEM".to_owned()
         }
         Err(error) => error.to_string(),
     };
-    Err(refused(format!("PEM_read_bio_PrivateKey() failed (SSL: {reason})")))
+    Err(failed(&reason))
 }
 
-/// Whether a key is encrypted: rustls reads none of those.
-fn is_locked(bytes: &[u8]) -> bool {
-    let has = |text: &[u8]| memchr::memmem::find(bytes, text).is_some();
-    has(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || has(b"Proc-Type: 4,ENCRYPTED")
+/// The passwords in a file: one in each line.
+pub fn passwords(path: &Path) -> io::Result<Vec<Vec<u8>>> {
+    let text = std::fs::read(path)?;
+    let lines = text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    Ok(lines.filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect())
 }
 
 /// A certificate with its key, fit to be shown to clients.
-pub fn certified(certificate: &Source, key_source: &Source) -> Result<CertifiedKey, String> {
+pub fn certified(certificate: &Source, key_source: &Source, passwords: &[Vec<u8>]) -> Result<CertifiedKey, String> {
     let chain = chain(certificate)?;
     let refused = |reason: &str| format!("SSL_CTX_use_PrivateKey(\"{}\") failed (SSL: {reason})", key_source.name());
-    let key = provider().key_provider.load_private_key(key(key_source)?);
+    let key = provider().key_provider.load_private_key(key(key_source, passwords)?);
     let key = key.map_err(|error| refused(&error.to_string()))?;
-    let certified = CertifiedKey::new(chain, key);
-    match certified.keys_match() {
-        // That it could not be told is no reason to refuse.
-        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(certified),
-        Err(rustls::Error::InconsistentKeys(_)) => {
-            Err(refused("error:05800074:x509 certificate routines::key values mismatch"))
-        }
-        Err(error) => Err(format!("SSL_CTX_use_certificate(\"{}\") failed (SSL: {error})", certificate.name())),
+    // rustls's own comparison refuses certificates of the first version, which OpenSSL makes unless it is told otherwise.
+    let Some(leaf) = chain.first().and_then(|leaf| Certificate::new(leaf)) else {
+        let reason = "error:068000A8:asn1 encoding routines::wrong tag";
+        return Err(format!("SSL_CTX_use_certificate(\"{}\") failed (SSL: {reason})", certificate.name()));
+    };
+    if key.public_key().is_some_and(|key| key.as_ref() != leaf.key.der()) {
+        return Err(refused("error:05800074:x509 certificate routines::key values mismatch"));
     }
+    Ok(CertifiedKey::new(chain, key))
 }
 
 /// Reads certificates to trust.

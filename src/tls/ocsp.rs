@@ -2,9 +2,7 @@
 
 use sha1::{Digest, Sha1};
 
-use super::der::{
-    BIT_STRING, ENUMERATED, EXPLICIT_0, GENERALIZED_TIME, INTEGER, OCTET_STRING, OID, Reader, SEQUENCE, element,
-};
+use super::der::{ENUMERATED, EXPLICIT_0, GENERALIZED_TIME, INTEGER, OCTET_STRING, OID, Reader, SEQUENCE, element};
 use super::signed::{PublicKey, Signed};
 use super::x509::{Certificate, seconds};
 
@@ -67,9 +65,7 @@ impl Question {
             Certificate::new(other).is_some_and(|other| other.subject == read.issuer && read.signed.is_by(&other.key))
         };
         let issuer = Certificate::new(others.clone().find(is_issuer)?)?;
-        let bits = element(BIT_STRING, &[&[0], issuer.key.bits]);
-        let key = [&element(SEQUENCE, &[issuer.key.algorithm])[..], &bits].concat();
-        let asked = Self::new(certificate, issuer.subject, &key)?;
+        let asked = Self::new(certificate, issuer.subject, &issuer.key.info())?;
         Some(Self { others: others.map(<[u8]>::to_vec).collect(), ..asked })
     }
 
@@ -129,7 +125,7 @@ impl Question {
             return true;
         }
         let mut shown =
-            rest.inside(EXPLICIT_0).and_then(|mut shown| shown.inside(SEQUENCE)).unwrap_or(Reader::new(&[]));
+            rest.inside(EXPLICIT_0).and_then(|mut shown| shown.inside(SEQUENCE)).unwrap_or_else(|| Reader::new(&[]));
         let shown = std::iter::from_fn(|| shown.element().map(|certificate| certificate.whole));
         let may_answer = |certificate: &Certificate<'_>| {
             certificate.issuer == self.issuer

@@ -137,6 +137,25 @@ impl Zone {
         zone
     }
 
+    /// Keeps something until a time, seconds since 1970. The oldest go when there is no more room.
+    pub fn keep(&self, key: Vec<u8>, ends: u64, value: Vec<u8>) {
+        let mut kept = self.kept();
+        while kept.order.len() >= kept.max.max(1) {
+            let Some(oldest) = kept.order.pop_front() else { break };
+            kept.sessions.remove(&oldest);
+        }
+        if kept.sessions.insert(key.clone(), (ends, value)).is_none() {
+            kept.order.push_back(key);
+        }
+    }
+
+    /// What is kept under a key and still holds.
+    pub fn find(&self, key: &[u8]) -> Option<Vec<u8>> {
+        let kept = self.kept();
+        let (ends, value) = kept.sessions.get(key)?;
+        (clock::unix_time().as_secs() < *ends).then(|| value.clone())
+    }
+
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -163,23 +182,12 @@ impl Sessions {
 
 impl StoresServerSessions for Sessions {
     fn put(&self, id: Vec<u8>, session: Vec<u8>) -> bool {
-        let key = self.key(&id);
-        let mut kept = self.zone.kept();
-        while kept.order.len() >= kept.max.max(1) {
-            let Some(oldest) = kept.order.pop_front() else { break };
-            kept.sessions.remove(&oldest);
-        }
-        let ends = clock::unix_time().as_secs() + self.timeout;
-        if kept.sessions.insert(key.clone(), (ends, session)).is_none() {
-            kept.order.push_back(key);
-        }
+        self.zone.keep(self.key(&id), clock::unix_time().as_secs() + self.timeout, session);
         true
     }
 
     fn get(&self, id: &[u8]) -> Option<Vec<u8>> {
-        let kept = self.zone.kept();
-        let (ends, session) = kept.sessions.get(&self.key(id))?;
-        (clock::unix_time().as_secs() < *ends).then(|| session.clone())
+        self.zone.find(&self.key(id))
     }
 
     fn take(&self, id: &[u8]) -> Option<Vec<u8>> {

@@ -1,6 +1,6 @@
 //! What somebody's key has signed, in certificates and in OCSP's answers.
 
-use super::der::{BIT_STRING, Reader, SEQUENCE};
+use super::der::{BIT_STRING, Reader, SEQUENCE, element};
 use super::provider;
 
 /// A message with its signature.
@@ -45,6 +45,16 @@ impl<'d> PublicKey<'d> {
     pub(super) fn new(info: &'d [u8]) -> Option<Self> {
         let mut reader = Reader::new(info);
         Some(Self { algorithm: reader.tagged(SEQUENCE)?, bits: bits(&mut reader)? })
+    }
+
+    /// The SubjectPublicKeyInfo, without its head.
+    pub(super) fn info(&self) -> Vec<u8> {
+        [element(SEQUENCE, &[self.algorithm]), element(BIT_STRING, &[&[0], self.bits])].concat()
+    }
+
+    /// The same, whole.
+    pub(super) fn der(&self) -> Vec<u8> {
+        element(SEQUENCE, &[&self.info()])
     }
 }
 

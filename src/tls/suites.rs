@@ -200,9 +200,30 @@ pub fn cipher_name(suite: CipherSuite) -> String {
         return known.name.to_owned();
     }
     match suite.as_str() {
-        Some(name) => name.replace("TLS13_", "TLS_"),
+        Some(name) => openssl_name(name).unwrap_or_else(|| name.replace("TLS13_", "TLS_")),
         None => format!("0x{:04x}", u16::from(suite)),
     }
+}
+
+/// OpenSSL's name of what a client may offer and we don't have. `None`: it is the standard's.
+fn openssl_name(name: &str) -> Option<String> {
+    let (exchange, cipher) = name.strip_prefix("TLS_")?.split_once("_WITH_")?;
+    let exchange = match exchange {
+        "RSA" => String::new(),
+        "DH_anon" => "ADH-".to_owned(),
+        "ECDH_anon" => "AECDH-".to_owned(),
+        exchange => exchange.replace('_', "-") + "-",
+    };
+    let mut cipher = cipher.replace("3DES_EDE_CBC", "DES-CBC3").replace("RC4_128", "RC4").replace("CCM_8", "CCM8");
+    cipher = cipher.replace("CHACHA20_POLY1305_SHA256", "CHACHA20-POLY1305");
+    for (standard, own) in [("AES_", "AES"), ("CAMELLIA_", "CAMELLIA"), ("ARIA_", "ARIA")] {
+        cipher = cipher.replace(standard, own);
+    }
+    // Where it goes without saying.
+    if !exchange.contains("PSK") {
+        cipher = cipher.replace("_CBC", "");
+    }
+    Some(exchange + &cipher.replace('_', "-"))
 }
 
 /// A group for the exchange of keys, by OpenSSL's names.
@@ -246,6 +267,11 @@ const OLD_CURVES: &[&str] = &[
 pub fn group_name(group: NamedGroup) -> String {
     match group {
         NamedGroup::secp256r1 => "prime256v1".to_owned(),
+        NamedGroup::FFDHE2048 => "ffdhe2048".to_owned(),
+        NamedGroup::FFDHE3072 => "ffdhe3072".to_owned(),
+        NamedGroup::FFDHE4096 => "ffdhe4096".to_owned(),
+        NamedGroup::FFDHE6144 => "ffdhe6144".to_owned(),
+        NamedGroup::FFDHE8192 => "ffdhe8192".to_owned(),
         group => group.as_str().map_or_else(|| format!("0x{:04x}", u16::from(group)), str::to_owned),
     }
 }
@@ -313,6 +339,23 @@ mod tests {
         check("RC4-SHA:AES256-SHA", Some(""));
         check("foo", None);
         check("foo:HIGH:!RSA:RSA:-ECDSA", Some(""));
+    }
+
+    #[test]
+    fn names_as_openssl_has_them() {
+        for (suite, name) in [
+            (CipherSuite::TLS_DHE_RSA_WITH_AES_256_GCM_SHA384, "DHE-RSA-AES256-GCM-SHA384"),
+            (CipherSuite::TLS_DHE_RSA_WITH_CHACHA20_POLY1305_SHA256, "DHE-RSA-CHACHA20-POLY1305"),
+            (CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA384, "ECDHE-ECDSA-AES256-SHA384"),
+            (CipherSuite::TLS_RSA_WITH_AES_128_CBC_SHA, "AES128-SHA"),
+            (CipherSuite::TLS_RSA_WITH_3DES_EDE_CBC_SHA, "DES-CBC3-SHA"),
+            (CipherSuite::TLS_PSK_WITH_AES_128_CBC_SHA, "PSK-AES128-CBC-SHA"),
+            (CipherSuite::TLS_EMPTY_RENEGOTIATION_INFO_SCSV, "TLS_EMPTY_RENEGOTIATION_INFO_SCSV"),
+            (CipherSuite::TLS13_AES_128_GCM_SHA256, "TLS_AES_128_GCM_SHA256"),
+            (CipherSuite::from(0x0a0a), "0x0a0a"),
+        ] {
+            assert_eq!(cipher_name(suite), name);
+        }
     }
 
     #[test]

@@ -58,8 +58,8 @@ impl<'d> Certificate<'d> {
         std::iter::from_fn(move || {
             let mut extension = left.as_mut()?.inside(SEQUENCE)?;
             let oid = extension.tagged(OID)?;
-            extension.tagged(BOOLEAN);
-            Some(Extension { oid, value: extension.tagged(OCTET_STRING)? })
+            let is_critical = extension.tagged(BOOLEAN).is_some_and(|value| value != [0]);
+            Some(Extension { oid, is_critical, value: extension.tagged(OCTET_STRING)? })
         })
     }
 
@@ -126,6 +126,8 @@ impl<'d> Certificate<'d> {
 /// A part of a certificate that not all have.
 pub(super) struct Extension<'d> {
     pub(super) oid: &'d [u8],
+    /// Whether who does not know it must not take the certificate.
+    pub(super) is_critical: bool,
     pub(super) value: &'d [u8],
 }
 

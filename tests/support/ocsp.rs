@@ -21,10 +21,10 @@ impl Responder {
         let folder = tempfile::Builder::new().prefix("pushgate-ocsp-").tempdir().unwrap();
         let mut index = String::new();
         for serial in good {
-            writeln!(index, "V\t400101000000Z\t\t{serial:02X}\tunknown\t/CN=good").unwrap();
+            writeln!(index, "V\t400101000000Z\t\t{serial:02X}\tunknown\t/CN={serial}").unwrap();
         }
         for serial in revoked {
-            writeln!(index, "R\t400101000000Z\t210101000000Z\t{serial:02X}\tunknown\t/CN=revoked").unwrap();
+            writeln!(index, "R\t400101000000Z\t210101000000Z\t{serial:02X}\tunknown\t/CN={serial}").unwrap();
         }
         let file = |name: &str, content: &str| {
             let path = folder.path().join(name);

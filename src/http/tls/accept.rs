@@ -27,6 +27,9 @@ const HANDSHAKE: u8 = 0x16;
 /// The longest beginning of a handshake that is read.
 const MAX_HELLO: usize = 64 * 1024;
 
+/// What is logged of a client that has not said anything.
+const CLOSED: &str = "client closed connection";
+
 /// Why a handshake came to nothing.
 enum Failure {
     /// The connection ended, or the time did: nobody need know.
@@ -108,10 +111,15 @@ async fn shake(connection: &Rc<Connection>, compiled: &Arc<Compiled>, listener: 
     let mut early = BytesMut::new();
     poll_fn(|cx| stream.borrow_mut().poll_shake(cx, &mut early)).await?;
     connection.put_back(&early);
-    if let Some(channel) = stream.borrow().channel() {
+    let agreed = stream.borrow().channel().map(|channel| Agreed::of(channel.agreed()));
+    if let Some(mut agreed) = agreed {
         let now = UnixTime::since_unix_epoch(clock::unix_time());
+        agreed.verdict = match (side.trust.judge(&agreed.chain, now), &side.revocation) {
+            (Ok(links), Some(revocation)) => revocation.judge(&links, compiled, server).await,
+            (judged, _) => judged.map(|_| ()),
+        };
         // Nobody has set it before.
-        drop(facts.agreed.set(Agreed::of(channel.agreed(), |chain| side.trust.judge(chain, now))));
+        drop(facts.agreed.set(agreed));
     }
     Ok(())
 }
@@ -137,7 +145,7 @@ async fn hello(connection: &Connection) -> Result<Option<(Vec<u8>, Accepted)>, F
                 stream.poll_fill(cx, &mut begun)
             });
             if read.await? == 0 {
-                return Err(Failure::Gone);
+                return Err(if begun.is_empty() { Failure::Refused(CLOSED.to_owned()) } else { Failure::Gone });
             }
         }
         if begun[0] != HANDSHAKE {

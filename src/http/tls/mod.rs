@@ -1,6 +1,7 @@
 //! TLS to clients: what a server says of it, the handshake, and what a request can learn of it.
 
 mod accept;
+mod ocsp;
 mod responder;
 mod server;
 pub mod settings;
@@ -67,19 +68,16 @@ pub struct Agreed {
 }
 
 impl Agreed {
-    fn of(
-        state: &rustls::CommonState,
-        verdict: impl FnOnce(&[CertificateDer<'static>]) -> Result<(), Refusal>,
-    ) -> Self {
-        let chain = state.peer_certificates().unwrap_or_default().to_vec();
+    /// What there is before anybody has looked at the client's certificate.
+    fn of(state: &rustls::CommonState) -> Self {
         Self {
             protocol: state.protocol_version(),
             cipher: state.negotiated_cipher_suite().map(|suite| suite.suite()),
             group: state.negotiated_key_exchange_group().map(|group| group.name()),
             protocol_inside: state.alpn_protocol().map(Into::into),
             is_resumed: state.handshake_kind() == Some(HandshakeKind::Resumed),
-            verdict: verdict(&chain),
-            chain,
+            verdict: Ok(()),
+            chain: state.peer_certificates().unwrap_or_default().to_vec(),
         }
     }
 }
@@ -134,10 +132,8 @@ impl Facts {
         let agreed = self.agreed.get()?;
         match agreed.verdict {
             Err(refusal) if verify != VerifyClient::OptionalNoCa || !refusal.is_unknown_issuer() => {
-                let Refusal { number, reason } = refusal;
-                let message = format!(
-                    "client SSL certificate verify error: ({number}:{reason}) while reading client request headers"
-                );
+                let message =
+                    format!("client SSL certificate verify error: {refusal} while reading client request headers");
                 request.log(Level::Info, &message);
                 Some(495)
             }

@@ -9,7 +9,9 @@ use rustls::server::ServerConfig;
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 
-use super::settings::{Protocols, Tls, VerifyClient};
+use super::ocsp::Revocation;
+use super::responder::Responder;
+use super::settings::{Ocsp, Protocols, Tls, VerifyClient};
 use super::stapling::{Staple, Wishes};
 use crate::config::value::Template;
 use crate::config::{Config, Diagnostic, Position, ScopeId, Severity};
@@ -38,6 +40,9 @@ pub struct ServerSide {
     pub(super) trust: Trust,
     /// The certificates that a responder is asked about.
     pub(super) staples: Vec<Staple>,
+    /// How it is found out whether clients' certificates are revoked.
+    pub(super) revocation: Option<Revocation>,
+    passwords: Arc<Vec<Vec<u8>>>,
     conf: PathBuf,
 }
 
@@ -50,13 +55,15 @@ impl std::fmt::Debug for ServerSide {
 /// What is read for several servers is read once.
 #[derive(Debug, Default)]
 pub struct Loader {
-    identities: HashMap<(Source, Source), Result<Identity, String>>,
+    identities: HashMap<Names, Result<Identity, String>>,
 }
 
+/// A certificate, its key, and the passwords that may open it.
+type Names = (Source, Source, Arc<Vec<Vec<u8>>>);
+
 impl Loader {
-    fn identity(&mut self, certificate: Source, key: Source) -> Result<Identity, String> {
-        let load = |names: &(Source, Source)| files::certified(&names.0, &names.1).map(Arc::new);
-        let names = (certificate, key);
+    fn identity(&mut self, names: Names) -> Result<Identity, String> {
+        let load = |(certificate, key, passwords): &Names| files::certified(certificate, key, passwords).map(Arc::new);
         match self.identities.get(&names) {
             Some(known) => known.clone(),
             None => {
@@ -100,7 +107,7 @@ impl ServerSide {
                     None => finding.near(place(config, scope, directive)),
                 };
                 let locked = finding.message.contains("bad password read");
-                let help = "encrypted keys can't be read: decrypt it with `openssl pkey -in KEY -out PLAIN`";
+                let help = "the key is locked: ssl_password_file names a file with its password";
                 findings.push(if locked { finding.help(help) } else { finding });
                 None
             }
@@ -111,7 +118,8 @@ impl ServerSide {
     pub(super) fn with(&self, names: &[(Vec<u8>, Vec<u8>)]) -> Result<Arc<ServerConfig>, String> {
         let source = |name: &[u8]| Source::new(name, |path| self.conf.join(path));
         let load = |(certificate, key): &(Vec<u8>, Vec<u8>)| {
-            files::certified(&source(certificate), &source(key)).map(|loaded| Shown::Plain(Arc::new(loaded)))
+            let loaded = files::certified(&source(certificate), &source(key), &self.passwords);
+            loaded.map(|loaded| Shown::Plain(Arc::new(loaded)))
         };
         let identities = names.iter().map(load).collect::<Result<Vec<_>, _>>()?;
         config::build(&self.offer, identities).map(Arc::new).map_err(|error| error.to_string())
@@ -175,11 +183,13 @@ impl Build<'_> {
         self.ciphers(&mut offer)?;
         let variable =
             pairs.iter().any(|(certificate, key)| certificate.constant().is_none() || key.constant().is_none());
+        let passwords = Arc::new(self.passwords()?);
         let identities = match variable {
             true => Vec::new(),
-            false => self.identities(&pairs, loader)?,
+            false => self.identities(&pairs, &passwords, loader)?,
         };
         let (trust, trusted) = self.clients(&mut offer, &identities)?;
+        let revocation = self.revocation()?;
         if let Some(file) = &settings.dh_parameters {
             files::dh_parameters(&self.file(file)).map_err(Wrong::of("ssl_dhparam"))?;
         }
@@ -202,6 +212,8 @@ impl Build<'_> {
             rejects: *settings.reject_handshake,
             trust,
             staples,
+            revocation,
+            passwords,
             conf: self.config.built.options.conf_path(""),
         })
     }
@@ -248,19 +260,25 @@ impl Build<'_> {
         Ok(())
     }
 
-    fn identities(&self, pairs: &[(Template, Template)], loader: &mut Loader) -> Result<Vec<Identity>, Wrong> {
-        if let Some(file) = &self.settings.passwords {
-            let path = self.file(file);
-            if let Err(error) = std::fs::File::open(&path) {
-                return Err(Wrong {
-                    message: unopened(&path, &error),
-                    directive: "ssl_password_file",
-                    at: place(self.config, self.scope, "ssl_password_file"),
-                });
-            }
-        }
-        let load =
-            |(certificate, key): &(Template, Template)| loader.identity(self.source(certificate), self.source(key));
+    fn passwords(&self) -> Result<Vec<Vec<u8>>, Wrong> {
+        let Some(file) = &self.settings.passwords else { return Ok(Vec::new()) };
+        let path = self.file(file);
+        files::passwords(&path).map_err(|error| Wrong {
+            message: unopened(&path, &error),
+            directive: "ssl_password_file",
+            at: place(self.config, self.scope, "ssl_password_file"),
+        })
+    }
+
+    fn identities(
+        &self,
+        pairs: &[(Template, Template)],
+        passwords: &Arc<Vec<Vec<u8>>>,
+        loader: &mut Loader,
+    ) -> Result<Vec<Identity>, Wrong> {
+        let load = |(certificate, key): &(Template, Template)| {
+            loader.identity((self.source(certificate), self.source(key), Arc::clone(passwords)))
+        };
         pairs.iter().map(load).collect::<Result<_, _>>().map_err(Wrong::of("ssl_certificate"))
     }
 
@@ -307,6 +325,33 @@ impl Build<'_> {
         let depth = usize::try_from(*settings.verify_depth).unwrap_or(usize::MAX);
         let trust = Trust::new(&trusted, &revoked, depth).map_err(|error| Wrong::of("ssl_crl")(error.to_string()))?;
         Ok((trust, trusted))
+    }
+
+    /// How it is found out whether clients' certificates are revoked.
+    fn revocation(&self) -> Result<Option<Revocation>, Wrong> {
+        let settings = self.settings;
+        match (settings.ocsp, settings.verify_client) {
+            (Ocsp::Off, _) => return Ok(None),
+            (_, VerifyClient::OptionalNoCa) => {
+                let message = "\"ssl_ocsp\" is incompatible with \"ssl_verify_client optional_no_ca\"";
+                return Err(Wrong::of("ssl_ocsp")(message.to_owned()));
+            }
+            (_, VerifyClient::Off) => return Ok(None),
+            (_, VerifyClient::On | VerifyClient::Optional) => {}
+        }
+        let url = settings.ocsp_responder.as_ref().filter(|url| !url.is_empty());
+        let url = url.map(|url| String::from_utf8_lossy(url).into_owned());
+        let responder = url.map(|url| {
+            let wrong = |why| format!("{why} in OCSP responder \"{url}\" in \"ssl_ocsp_responder\"");
+            Responder::new(&url, self.looks_up()).map_err(wrong).map_err(Wrong::of("ssl_ocsp_responder"))
+        });
+        let zone = settings.ocsp_cache.0.as_ref().map(|(name, size)| Zone::named(&format!("ocsp {name}"), *size));
+        Ok(Some(Revocation { about: settings.ocsp, responder: responder.transpose()?, zone }))
+    }
+
+    /// Whether responders' names are looked up now: not if a resolver will.
+    fn looks_up(&self) -> bool {
+        !self.config.built.options.offline && self.config.settings(self.scope).get::<Resolving>().resolver.0.is_none()
     }
 
     fn groups(&mut self, offer: &mut Offer) -> Result<(), Wrong> {
@@ -380,8 +425,7 @@ impl Build<'_> {
             trusted,
             responder: responder.as_deref(),
             strictly: *self.settings.stapling_verify,
-            looks_up: !self.config.built.options.offline
-                && self.config.settings(self.scope).get::<Resolving>().resolver.0.is_none(),
+            looks_up: self.looks_up(),
         };
         let (mut shown, mut staples) = (Vec::new(), Vec::new());
         for (identity, (certificate, _)) in identities.into_iter().zip(pairs) {

@@ -8,8 +8,6 @@ use crate::config::value::{Flag, Number, Sec, Size, Template, Text, Value, parse
 use crate::config::{Args, Call, Cx, Diagnostic, Fault, Severity, Status};
 use crate::{choice, settings};
 
-const NO_OCSP: &str = "no OCSP responder is asked; name revoked certificates with ssl_crl";
-
 settings! {
     /// TLS to clients.
     pub struct Tls {
@@ -18,11 +16,11 @@ settings! {
         /// text itself may stand in place of the file.
         "ssl_certificate" HTTP_SERVER = "" => pub certificates: Sources,
         /// The file with the certificate's key, or `data:` and the key itself.
-        @Status::Partly("encrypted keys can't be read: decrypt them with `openssl pkey`"); "ssl_certificate_key" HTTP_SERVER = "" => pub keys: Sources,
+        "ssl_certificate_key" HTTP_SERVER = "" => pub keys: Sources,
         /// How many certificates that variables name are kept.
         @Status::Ignored("one that variables name is read anew when its file has changed"); "ssl_certificate_cache" HTTP_SERVER = "off" => pub certificate_cache: CertificateCache,
-        /// A file with passwords of keys.
-        @Status::Ignored("encrypted keys can't be read: decrypt them with `openssl pkey`"); "ssl_password_file" HTTP_SERVER = "" => pub passwords: Option<Text>,
+        /// A file with the passwords of locked keys, one in each line; they are tried in turn.
+        "ssl_password_file" HTTP_SERVER = "" => pub passwords: Option<Text>,
         /// The protocols that are spoken.
         @Status::Partly("there are TLSv1.2 and TLSv1.3; older ones are accepted here and never spoken"); "ssl_protocols" HTTP_SERVER = "TLSv1.2 TLSv1.3" => pub protocols: Protocols,
         /// The ciphers of TLS 1.2, in OpenSSL's words.
@@ -51,17 +49,19 @@ settings! {
         /// The same without telling clients.
         "ssl_trusted_certificate" HTTP_SERVER = "" => pub trusted_certificate: Option<Text>,
         /// Whether clients must show a certificate: `on`; may: `optional`; may show any: `optional_no_ca`.
-        @Status::Partly("a client's certificate that is itself among the trusted ones is not accepted: trust its issuer"); "ssl_verify_client" HTTP_SERVER = "off" => pub verify_client: VerifyClient,
+        "ssl_verify_client" HTTP_SERVER = "off" => pub verify_client: VerifyClient,
         /// How many certificates may stand between a client's and a trusted one.
         "ssl_verify_depth" HTTP_SERVER = "1" => pub verify_depth: Number,
         /// Lists, in PEM, of revoked certificates.
         "ssl_crl" HTTP_SERVER = "" => pub crl: Option<Text>,
-        /// Whether a responder is asked if a client's certificate is revoked.
-        @Status::Ignored(NO_OCSP); "ssl_ocsp" HTTP_SERVER = "off" => pub ocsp: Ocsp,
-        /// Which responder is asked.
-        @Status::Ignored(NO_OCSP); "ssl_ocsp_responder" HTTP_SERVER = "" => pub ocsp_responder: Option<Text>,
-        /// Where its answers are kept.
-        @Status::Ignored(NO_OCSP); "ssl_ocsp_cache" HTTP_SERVER = "off" => pub ocsp_cache: OcspCache,
+        /// Whether a responder is asked if a client's certificate, and those between it and a trusted one, are revoked;
+        /// `leaf`: its own alone. The client waits for that. A request of one that is revoked, or of which nothing could be
+        /// learned, is answered with 495.
+        "ssl_ocsp" HTTP_SERVER = "off" => pub ocsp: Ocsp,
+        /// The URL of the responder, `http://...`, instead of those that certificates name.
+        "ssl_ocsp_responder" HTTP_SERVER = "" => pub ocsp_responder: Option<Text>,
+        /// Where its answers are kept, as long as they say that they hold; `off`: nowhere, and each connection asks.
+        "ssl_ocsp_cache" HTTP_SERVER = "off" => pub ocsp_cache: OcspCache,
         /// Whether clients get a responder's answer (OCSP) about the server's certificate. It is asked for when a client
         /// comes, and again about each hour; the client does not wait. It needs the issuer's certificate, behind the
         /// server's own or in ssl_trusted_certificate, and a resolver if the responder's address may change.
@@ -275,9 +275,9 @@ fn shared(word: &str) -> Option<(&str, u64)> {
     Some((name, parse_size(size.as_bytes())?))
 }
 
-/// The zone of a responder's answers.
-#[derive(Clone, Debug)]
-pub struct OcspCache;
+/// The zone of a responder's answers: its name and size in bytes.
+#[derive(Clone, Debug, Default)]
+pub struct OcspCache(pub Option<(Arc<str>, u64)>);
 
 impl Value for OcspCache {
     const SYNTAX: &'static str = "off | shared:name:size";
@@ -285,17 +285,17 @@ impl Value for OcspCache {
     fn parse(call: &Call<'_>, _: &mut Cx<'_>) -> Result<Self, Fault> {
         let word = call.text(0);
         match (&*word, shared(&word)) {
-            ("off", _) => Ok(Self),
+            ("off", _) => Ok(Self(None)),
             (_, None) => Err(Fault::new(format!("invalid OCSP cache \"{word}\"")).word(0)),
             (_, Some((_, size))) if size < SMALLEST_ZONE => {
                 Err(Fault::new(format!("OCSP cache \"{word}\" is too small")).word(0))
             }
-            _ => Ok(Self),
+            (_, Some((name, size))) => Ok(Self(Some((name.into(), size)))),
         }
     }
 
     fn from_default(_: &'static str) -> Self {
-        Self
+        Self::default()
     }
 }
 

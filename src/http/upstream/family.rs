@@ -196,8 +196,8 @@ shared_settings! {
         "_ssl_certificate" = "" => certificate: Option<crate::config::value::ConfPath>,
         /// The key of that certificate, in a file.
         "_ssl_certificate_key" = "" => key: Option<crate::config::value::ConfPath>,
-        /// The passwords of keys, in a file.
-        @crate::config::Status::Ignored("keys with a password can't be read"); "_ssl_password_file" = "" => passwords: Option<crate::config::value::ConfPath>,
+        /// A file with the passwords of locked keys, one in each line; they are tried in turn.
+        "_ssl_password_file" = "" => passwords: Option<crate::config::value::ConfPath>,
         /// The versions of TLS that may be spoken. Those before 1.2 are not to be had.
         "_ssl_protocols" = "TLSv1.2 TLSv1.3" => protocols: crate::http::upstream::tls::Protocols,
         /// The ciphers that may be used, in OpenSSL's words.

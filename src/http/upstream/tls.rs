@@ -5,12 +5,13 @@ use std::sync::{Arc, OnceLock};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName};
 
 use super::family::Tls;
 use crate::config::value::Value;
 use crate::config::{Args, Call, Cx, Fault};
 use crate::pg::stream::Verifier;
+use crate::tls::files::{self, Source};
 
 /// What rustls needs, made once for a block.
 #[derive(Clone, Debug, Default)]
@@ -113,9 +114,13 @@ impl Tls {
             .with_custom_certificate_verifier(Arc::new(verifier));
         let mut config = match (&self.certificate, &self.key) {
             (Some(certificate), Some(key)) => {
-                let key_bytes = read(key, "certificate key")?;
-                let parsed = PrivateKeyDer::from_pem_slice(&key_bytes)
-                    .map_err(|error| format!("cannot load certificate key \"{}\": {error}", key.display()))?;
+                let passwords = self.passwords.as_ref().map_or(Ok(Vec::new()), |file| {
+                    let failed = |error| {
+                        format!("open() \"{}\" failed ({})", file.display(), crate::server::sockets::reason(&error))
+                    };
+                    files::passwords(file).map_err(failed)
+                })?;
+                let parsed = files::key(&Source::File(key.to_path_buf()), &passwords)?;
                 builder
                     .with_client_auth_cert(certificates(certificate)?, parsed)
                     .map_err(|error| format!("cannot use certificate \"{}\": {error}", certificate.display()))?
