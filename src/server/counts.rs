@@ -29,7 +29,7 @@ pub struct Counted(&'static Count);
 #[derive(Default)]
 struct Tally([AtomicU64; 6]);
 
-/// The tallies of all threads that have counted something. A thread's stays when it ends.
+/// The tallies of all threads that have counted something. A worker's stays when it ends: 128 bytes.
 static TALLIES: Mutex<Vec<&'static Tally>> = Mutex::new(Vec::new());
 
 thread_local! {

@@ -1,10 +1,12 @@
 //! A worker: a thread with a runtime of its own, its sockets, its connections and its subscribers.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,7 +106,7 @@ pub(super) fn run(live: &'static Live, post: Post, mut control: mpsc::UnboundedR
     take_place(live, post.place)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let tasks = LocalSet::new();
-    runtime.block_on(tasks.run_until(async move {
+    let mut running = pin!(tasks.run_until(async move {
         let worker = post.worker;
         let is_leaving = Rc::<Cell<bool>>::default();
         let delivery = Delivery::new(Arc::clone(&live.hub), worker, Rc::new(DeliveryClock { started: clock::now() }))?;
@@ -164,6 +166,10 @@ pub(super) fn run(live: &'static Live, post: Post, mut control: mpsc::UnboundedR
         delivering.abort();
         sweeping.abort();
         Ok(())
+    }));
+    runtime.block_on(poll_fn(|cx| {
+        clock::begin_turn();
+        running.as_mut().poll(cx)
     }))
 }
 

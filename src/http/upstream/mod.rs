@@ -98,7 +98,7 @@ impl Server {
 
 /// The time for what is known of servers; nginx counts in whole seconds too.
 fn now() -> Duration {
-    Duration::from_secs(clock::unix_time().as_secs())
+    Duration::from_secs(u64::try_from(clock::unix_seconds()).unwrap_or_default())
 }
 
 /// A server while a request has it.
