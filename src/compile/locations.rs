@@ -1,7 +1,6 @@
 //! Which location a path belongs to, in nginx's order: exact, the longest prefix, then the expressions.
 
-use std::collections::HashMap;
-
+use super::hash::Table;
 use super::{Compiled, LocationId};
 use crate::config::value::{Captures, Regex};
 use bytes::Bytes;
@@ -9,13 +8,13 @@ use bytes::Bytes;
 /// The locations on one level: of a server, or inside a location.
 #[derive(Debug, Default)]
 pub struct LocationTree {
-    exact: HashMap<Box<[u8]>, LocationId>,
+    exact: Table<LocationId>,
     /// Sorted by path. Each knows the longest other that is a prefix of it.
     prefixes: Vec<Prefix>,
     /// In the order of the file.
     regexes: Vec<(Regex, LocationId)>,
     /// `/x/` for the requests of `/x` that get a redirect to it.
-    redirects: HashMap<Box<[u8]>, LocationId>,
+    redirects: Table<LocationId>,
 }
 
 #[derive(Debug)]

@@ -1,14 +1,16 @@
 //! Stage 2: the merged configuration becomes immutable run-time tables.
 
+mod hash;
 mod locations;
+mod phases;
 mod server_names;
 
 use std::collections::HashMap;
-use std::sync::LazyLock;
 
 use bytes::Bytes;
 
 pub use locations::{Found, LocationTree, find as find_location};
+pub use phases::{Acting, Phases};
 pub use server_names::{ServerNames, host_names};
 
 use crate::config::{
@@ -17,7 +19,7 @@ use crate::config::{
 };
 use crate::http::tls::settings::Tls;
 use crate::http::tls::{Loader, ServerSide};
-use crate::http::{Handler, Module, Phase, content};
+use crate::http::{Handler, content};
 
 /// Names a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -96,40 +98,14 @@ pub struct Location {
     pub is_regex: bool,
     /// What answers its requests; `None`: the content phase.
     pub handler: Option<Handler>,
+    /// The modules that have something to do here.
+    pub acting: Acting,
 }
 
 impl Location {
     /// The length of its path.
     pub fn path_len(&self) -> usize {
         self.name.len()
-    }
-}
-
-/// The handlers of all modules, by phase.
-#[derive(Debug, Default)]
-pub struct Phases {
-    by_phase: [Vec<Handler>; Phase::Log as usize + 1],
-}
-
-impl Phases {
-    /// As in nginx, where each module goes before those that stand earlier in the list.
-    /// Those of the program's list of modules.
-    pub fn get() -> &'static Self {
-        static PHASES: LazyLock<Phases> = LazyLock::new(|| Phases::new(crate::modules::MODULES));
-        &PHASES
-    }
-
-    fn new(modules: &[Module]) -> Self {
-        let mut phases = Self::default();
-        for (phase, handler) in modules.iter().rev().flat_map(|module| module.phases) {
-            phases.by_phase[*phase as usize].push(*handler);
-        }
-        phases
-    }
-
-    /// What runs in a phase, in order.
-    pub fn of(&self, phase: Phase) -> &[Handler] {
-        &self.by_phase[phase as usize]
     }
 }
 
@@ -162,6 +138,7 @@ impl Compiled {
                 is_named: false,
                 is_regex: false,
                 handler: None,
+                acting: Acting::under(config.settings(server.scope)),
             });
             compiled_servers.push(Server {
                 name: first_name(server),
@@ -244,6 +221,7 @@ fn compile_location(config: &Config, location: &LocationDef, tree: LocationTree)
         is_named: matches!(location.kind, LocationKind::Named(_)),
         is_regex: matches!(location.kind, LocationKind::Regex(_)),
         handler: config.settings(location.scope).get::<content::Content>().handler,
+        acting: Acting::under(config.settings(location.scope)),
     }
 }
 

@@ -1,26 +1,25 @@
 //! Which server a host name belongs to: exact names, then `*.suffix`, then `prefix.*`, then expressions, then the
 //! default of the address.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 
 use super::ServerId;
+use super::hash::Table;
 use crate::config::ServerName;
 use crate::config::value::{Captures, Regex};
 
 /// The servers of one address, by name; or whatever else host names stand for.
 #[derive(Clone, Debug)]
 pub struct ServerNames<T = ServerId> {
-    exact: HashMap<Box<[u8]>, T>,
-    suffixes: HashMap<Box<[u8]>, T>,
-    prefixes: HashMap<Box<[u8]>, T>,
+    exact: Table<T>,
+    suffixes: Table<T>,
+    prefixes: Table<T>,
     regexes: Vec<(Regex, T)>,
 }
 
 impl<T> Default for ServerNames<T> {
     fn default() -> Self {
-        Self { exact: HashMap::new(), suffixes: HashMap::new(), prefixes: HashMap::new(), regexes: Vec::new() }
+        Self { exact: Table::default(), suffixes: Table::default(), prefixes: Table::default(), regexes: Vec::new() }
     }
 }
 

@@ -175,8 +175,13 @@ impl Connection {
 
     /// Makes room only when there is something to read: an idle connection has no buffer.
     fn poll_fill_from(&self, stream: &RefCell<Stream>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.poll_held(cx)?;
+        if self.is_holding() {
+            self.poll_held(cx)?;
+        }
         let mut stream = stream.borrow_mut();
+        if let Poll::Ready(Err(error)) = stream.poll_sent(cx) {
+            return Poll::Ready(Err(error));
+        }
         let mut buffer = self.buffer.borrow_mut();
         let mut read = stream.poll_readable(cx).map_ok(|()| 0);
         if matches!(read, Poll::Ready(Ok(_))) {

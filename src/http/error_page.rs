@@ -106,10 +106,9 @@ fn error_page(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
 }
 
 /// What becomes of an error.
-#[allow(clippy::large_enum_variant, reason = "there is one answer a request: moving it is cheaper than allocating it")]
 pub(super) enum Special {
     /// This page.
-    Page(Response),
+    Page(Box<Response>),
     /// Another place inside the server makes the page.
     Jump(Jump),
 }
@@ -134,7 +133,7 @@ impl Request {
     pub(super) fn special(&mut self, status: u16) -> Special {
         self.is_told_to_continue = true;
         if SILENT.contains(&status) {
-            return Special::Page(Response { silent: true, ..Response::new(status) });
+            return Special::Page(Box::new(Response { silent: true, ..Response::new(status) }));
         }
         self.error_status = Some(pages::visible_status(status));
         if matches!(status, 400 | 413 | 414 | 494..=497 | 500 | 501) {
@@ -148,7 +147,7 @@ impl Request {
             self.is_error_page = true;
         }
         let Some(page) = page else {
-            return Special::Page(built_in(self, status));
+            return Special::Page(Box::new(built_in(self, status)));
         };
         match page.overwrite {
             Overwrite::Keep => {}
@@ -172,7 +171,7 @@ impl Request {
                 self.error_status = Some(status);
                 let mut response = built_in(self, status);
                 response.location = Some(target);
-                Special::Page(response)
+                Special::Page(Box::new(response))
             }
         }
     }

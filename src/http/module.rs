@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::request::Request;
 use super::response::Response;
 use crate::compile::Compiled;
-use crate::config::{Builder, Declarations};
+use crate::config::{Builder, Declarations, Settings};
 use crate::server::live::Live;
 use crate::server::worker::Local;
 
@@ -27,6 +27,9 @@ pub struct Module {
     pub phases: &'static [(Phase, Handler)],
     /// Changes answers on their way out.
     pub filter: Option<Filter>,
+    /// Whether handlers and filter have anything to do where these settings hold: elsewhere they are not called. `None`:
+    /// they always are.
+    pub acts: Option<fn(&Settings) -> bool>,
 }
 
 impl Module {
@@ -38,6 +41,7 @@ impl Module {
         follow: None,
         phases: &[],
         filter: None,
+        acts: None,
     };
 }
 
@@ -70,7 +74,6 @@ pub type Handler = for<'r> fn(&'r mut Request) -> Next<'r>;
 pub type Filter = fn(&mut Request, &mut Response);
 
 /// What a handler wants done next: nginx's "declined", "ok", "again" and a status.
-#[allow(clippy::large_enum_variant, reason = "there is one answer a request: moving it is cheaper than allocating it")]
 pub enum Next<'r> {
     /// Not mine, or nothing against it: the next handler.
     Declined,
@@ -78,8 +81,8 @@ pub enum Next<'r> {
     Granted,
     /// Go on elsewhere inside the server.
     Jump(Jump),
-    /// This is the answer.
-    Answer(Response),
+    /// This is the answer; in a box, as it is handed on through many hands.
+    Answer(Box<Response>),
     /// An error or redirect: the page for a status.
     Status(u16),
     /// The page for a status that sends the client elsewhere.
@@ -124,6 +127,11 @@ impl std::fmt::Debug for Next<'_> {
 }
 
 impl<'r> Next<'r> {
+    /// This is the answer.
+    pub fn answer(response: Response) -> Self {
+        Self::Answer(Box::new(response))
+    }
+
     /// A handler that has to wait.
     pub fn later(future: impl Future<Output = Next<'static>> + 'r) -> Self {
         Self::Later(Box::pin(future))

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 
 use super::error_page::Special;
-use super::module::{Jump, Next, Phase};
+use super::module::{Handler, Jump, Next, Phase};
 use super::request::{Request, Sent};
 use super::response::{Body, Response};
 use super::settings::Pages;
@@ -25,7 +25,6 @@ enum Stage {
 
 /// What a stretch of phases ended with.
 enum Outcome {
-    /// In a box, as it is handed on through many hands.
     Answer(Box<Response>),
     Status(u16),
     /// A redirect: its status and `Location`.
@@ -35,21 +34,21 @@ enum Outcome {
 
 impl Request {
     /// Makes the answer: phases, error pages and jumps inside the server, and then the filters.
-    pub async fn run(&mut self) -> Response {
+    pub async fn run(&mut self) -> Box<Response> {
         self.run_from(None).await
     }
 
     /// The same for a request that is refused: what `error_page` says of the status.
-    pub(super) async fn run_refused(&mut self, status: u16) -> Response {
+    pub(super) async fn run_refused(&mut self, status: u16) -> Box<Response> {
         self.run_from(Some(Outcome::Status(status))).await
     }
 
     /// The same once the client has its answer, from another place on.
-    pub(super) async fn run_after(&mut self, jump: Jump) -> Response {
+    pub(super) async fn run_after(&mut self, jump: Jump) -> Box<Response> {
         self.run_from(Some(Outcome::Jump(jump))).await
     }
 
-    async fn run_from(&mut self, mut first: Option<Outcome>) -> Response {
+    async fn run_from(&mut self, mut first: Option<Outcome>) -> Box<Response> {
         let mut stage = Stage::Start;
         let mut is_page = true;
         let mut response = loop {
@@ -60,7 +59,7 @@ impl Request {
             let special = match outcome {
                 Outcome::Answer(response) => {
                     is_page = false;
-                    break *response;
+                    break response;
                 }
                 Outcome::Jump(jump) => Special::Jump(jump),
                 Outcome::Status(status) => self.special(status),
@@ -72,7 +71,7 @@ impl Request {
                     Ok(next) => stage = next,
                     Err(status) => {
                         self.error_status = None;
-                        break self.plain_page(status);
+                        break Box::new(self.plain_page(status));
                     }
                 },
             }
@@ -85,10 +84,8 @@ impl Request {
             response.header("WWW-Authenticate", challenge);
         }
         super::sent::before_filters(self, &response);
-        for module in crate::modules::MODULES.iter().rev() {
-            if let Some(filter) = module.filter {
-                filter(self, &mut response);
-            }
+        for filter in Phases::get().filters(self.location().acting) {
+            filter(self, &mut response);
         }
         response.clean_headers();
         if self.is_head() && !matches!(response.body, Body::Empty | Body::Tunnel(_) | Body::Takeover(_)) {
@@ -106,9 +103,19 @@ impl Request {
     fn log_subrequest(&mut self, response: &Response) {
         let length = response.length().unwrap_or_default();
         self.sent = Sent { status: response.status, body_bytes: length, bytes: length };
-        for handler in Phases::get().of(Phase::Log) {
+        self.write_logs();
+    }
+
+    /// Runs the handlers of the log phase: what was sent is known.
+    pub(super) fn write_logs(&mut self) {
+        for handler in self.handlers(Phase::Log) {
             handler(self);
         }
+    }
+
+    /// The handlers of a phase that have something to do in the present location.
+    fn handlers(&self, phase: Phase) -> impl Iterator<Item = Handler> + use<> {
+        Phases::get().of(phase, self.location().acting)
     }
 
     /// Walks the phases from a stage until something ends the walk.
@@ -154,8 +161,12 @@ impl Request {
 
     /// Runs the handlers of a phase until one ends it.
     async fn phase(&mut self, phase: Phase) -> Option<Outcome> {
-        for handler in Phases::get().of(phase) {
-            match settle(now(handler(self))).await {
+        for handler in self.handlers(phase) {
+            let settled = match now(handler(self)) {
+                Ok(settled) => settled,
+                Err(waiting) => settle(waiting).await,
+            };
+            match settled {
                 Settled::Declined | Settled::Granted => {}
                 Settled::Ended(outcome) => return Some(outcome),
             }
@@ -167,8 +178,12 @@ impl Request {
     async fn access(&mut self) -> Option<Outcome> {
         let any = self.settings::<super::access::Satisfy>().is_any();
         let mut refused = None;
-        for handler in Phases::get().of(Phase::Access) {
-            match settle(now(handler(self))).await {
+        for handler in self.handlers(Phase::Access) {
+            let settled = match now(handler(self)) {
+                Ok(settled) => settled,
+                Err(waiting) => settle(waiting).await,
+            };
+            match settled {
                 Settled::Declined => {}
                 Settled::Granted if any => {
                     self.challenges.clear();
@@ -193,7 +208,11 @@ impl Request {
     /// Makes the content: the location's own handler, or else the first of the phase that takes the request.
     async fn content(&mut self) -> Outcome {
         if let Some(handler) = self.location().handler {
-            return match settle(now(handler(self))).await {
+            let settled = match now(handler(self)) {
+                Ok(settled) => settled,
+                Err(waiting) => settle(waiting).await,
+            };
+            return match settled {
                 Settled::Ended(outcome) => outcome,
                 Settled::Declined | Settled::Granted => Outcome::Status(404),
             };
@@ -320,13 +339,13 @@ enum Settled {
 /// What a handler waits for.
 type Waiting<'r> = Pin<Box<dyn Future<Output = Next<'static>> + 'r>>;
 
-/// A handler's word, if it need not wait for it. Most need not: an answer of theirs is moved once.
+/// A handler's word, if it need not wait for it. Most need not, and it is matched at once, without a future.
 #[inline]
 fn now(next: Next<'_>) -> Result<Settled, Waiting<'_>> {
     Ok(match next {
         Next::Declined => Settled::Declined,
         Next::Granted => Settled::Granted,
-        Next::Answer(response) => Settled::Ended(Outcome::Answer(Box::new(response))),
+        Next::Answer(response) => Settled::Ended(Outcome::Answer(response)),
         Next::Status(status) => Settled::Ended(Outcome::Status(status)),
         Next::Redirect { status, location } => Settled::Ended(Outcome::Redirect(status, location)),
         Next::Jump(jump) => Settled::Ended(Outcome::Jump(jump)),
@@ -334,11 +353,12 @@ fn now(next: Next<'_>) -> Result<Settled, Waiting<'_>> {
     })
 }
 
-async fn settle(mut word: Result<Settled, Waiting<'_>>) -> Settled {
+/// A handler's word, once it has waited for what it has to.
+async fn settle(mut waiting: Waiting<'_>) -> Settled {
     loop {
-        match word {
+        match now(waiting.await) {
             Ok(settled) => return settled,
-            Err(waiting) => word = now(waiting.await),
+            Err(more) => waiting = more,
         }
     }
 }

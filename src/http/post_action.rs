@@ -1,8 +1,7 @@
 //! `post_action`: what is done inside the server once a client has its answer. With it, the end of every request.
 
-use super::module::{Jump, Phase};
+use super::module::Jump;
 use super::request::Request;
-use crate::compile::Phases;
 use crate::config::value::Text;
 use crate::settings;
 
@@ -23,9 +22,7 @@ impl Request {
             let target = target.0.clone();
             Box::pin(self.act(target)).await;
         }
-        for handler in Phases::get().of(Phase::Log) {
-            handler(self);
-        }
+        self.write_logs();
     }
 
     async fn act(&mut self, target: bytes::Bytes) {

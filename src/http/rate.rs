@@ -27,7 +27,12 @@ settings! {
 
 /// A size that may have variables.
 #[derive(Clone, Debug)]
-pub struct Amount(Template);
+pub enum Amount {
+    /// It has none.
+    Known(u64),
+    /// What it is made of.
+    Template(Template),
+}
 
 impl Value for Amount {
     const SYNTAX: &'static str = "size";
@@ -35,22 +40,22 @@ impl Value for Amount {
     fn parse(call: &Call<'_>, cx: &mut Cx<'_>) -> Result<Self, Fault> {
         let template = Template::word(call, 0, cx)?;
         match template.constant() {
-            Some(text) if parse_size(text).is_none() => Err(call.invalid_value()),
-            _ => Ok(Self(template)),
+            Some(text) => parse_size(text).map(Self::Known).ok_or_else(|| call.invalid_value()),
+            None => Ok(Self::Template(template)),
         }
     }
 
     fn from_default(text: &'static str) -> Self {
-        Self(Template::from_default(text))
+        Self::Known(parse_size(text.as_bytes()).unwrap_or_default())
     }
 }
 
 impl Amount {
     /// The size for a request; what can't be read is none, and logged.
     fn of(&self, request: &Request) -> u64 {
-        let text = match self.0.constant() {
-            Some(text) => return parse_size(text).unwrap_or_default(),
-            None => request.eval(&self.0),
+        let text = match self {
+            Self::Known(size) => return *size,
+            Self::Template(template) => request.eval(template),
         };
         parse_size(&text).unwrap_or_else(|| {
             request.log(Level::Error, &format!("invalid size \"{}\"", shown(&text)));

@@ -135,7 +135,7 @@ impl Request {
         connection: Rc<Connection>,
         compiled: Arc<Compiled>,
         server_id: ServerId,
-        head: Box<RequestHead>,
+        head: Rc<RequestHead>,
         started: Moment,
     ) -> Self {
         let location_id = compiled.server_location(server_id);
@@ -172,7 +172,7 @@ impl Request {
             captures: RefCell::default(),
             variables: Rc::default(),
             notes: Vec::new(),
-            head: Rc::from(head),
+            head,
             compiled,
         }
     }

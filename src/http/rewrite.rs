@@ -16,7 +16,6 @@ pub trait Step: Send + Sync {
 
 /// What comes after a step.
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant, reason = "it is matched at once; a box would be an allocation for each answer")]
 pub enum Flow {
     /// The next one.
     On,
@@ -29,6 +28,13 @@ pub enum Flow {
 /// The steps of a `server` or `location`, those of its `if` blocks among them. They are not inherited.
 pub struct Program {
     steps: Arc<[Arc<dyn Step>]>,
+}
+
+impl Program {
+    /// Whether there is anything to run.
+    pub fn has_steps(&self) -> bool {
+        !self.steps.is_empty()
+    }
 }
 
 impl Section for Program {

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use super::connection::Connection;
 use super::idle::Idle;
-use super::module::Phase;
 use super::proxied;
 use super::request::Request;
 use super::response::{Body, Detached, Response};
@@ -25,7 +24,7 @@ use super::wire::head::parser::{HeadOptions, HeadParser, Progress};
 use super::wire::header::Known;
 use super::wire::method::Method;
 use super::wire::user_agent::Browser;
-use crate::compile::{Compiled, Listener, Phases, ServerId};
+use crate::compile::{Compiled, Listener, ServerId};
 use crate::config::ListenAddress;
 use crate::server::clock::{self, Moment};
 use crate::server::counts;
@@ -63,7 +62,7 @@ pub(super) enum Refused {
 
 impl Refused {
     /// What the client gets, which `error_page` may say.
-    pub(super) async fn answer(self, request: &mut Request) -> Response {
+    pub(super) async fn answer(self, request: &mut Request) -> Box<Response> {
         let (Self::Bad(status) | Self::Whole(status)) = self;
         request.must_close |= matches!(self, Self::Bad(_));
         request.run_refused(status).await
@@ -252,9 +251,7 @@ async fn next_request(
         request.is_pipelined = is_pipelined;
         request.sent.status = status;
         request.log(Level::Info, &format!("{reason} while {}", action(parser.action(), is_pipelined)));
-        for handler in Phases::get().of(Phase::Log) {
-            handler(&mut request);
-        }
+        request.write_logs();
         return None;
     }
 }
@@ -296,18 +293,18 @@ pub(super) fn begin(
     connection: &Rc<Connection>,
     compiled: &Arc<Compiled>,
     listener: &Listener,
-    head: Box<RequestHead>,
+    head: Rc<RequestHead>,
     started: Moment,
 ) -> Box<Request> {
     connection.requests.set(connection.requests.get() + 1);
     // Without a host, that of the handshake counts.
-    let host = match (head.host(), connection.tls().and_then(|tls| tls.server_name.as_deref())) {
-        (b"", Some(name)) => name.as_bytes(),
-        (host, _) => host,
+    let host = || match (head.host(), connection.tls().and_then(|tls| tls.server_name.as_deref())) {
+        (b"", Some(name)) => Bytes::copy_from_slice(name.as_bytes()),
+        _ => head.host_bytes(),
     };
     let found = match listener.names.is_empty() {
         true => None,
-        false => listener.names.find(&Bytes::copy_from_slice(host)),
+        false => listener.names.find(&host()),
     };
     let (server, captures) = found.unwrap_or((listener.default_server, None));
     let request = Box::new(Request::new(Rc::clone(connection), Arc::clone(compiled), server, head, started));
@@ -344,7 +341,7 @@ async fn answer(site: &Site, mut request: Box<Request>, refused: Option<Refused>
 }
 
 /// Makes the answer. What was kept back for the client leaves if that takes longer.
-async fn run(request: &mut Request) -> Response {
+async fn run(request: &mut Request) -> Box<Response> {
     let connection = Rc::clone(&request.connection);
     let mut answer = pin!(request.run());
     poll_fn(|cx| {
@@ -359,11 +356,11 @@ async fn run(request: &mut Request) -> Response {
 }
 
 /// The page for a request that is not carried out; the connection ends with it.
-fn refuse(request: &mut Request, status: u16) -> Response {
+fn refuse(request: &mut Request, status: u16) -> Box<Response> {
     request.must_close = true;
     match request.special(status) {
         super::error_page::Special::Page(response) => response,
-        super::error_page::Special::Jump(_) => request.plain_page(status),
+        super::error_page::Special::Jump(_) => Box::new(request.plain_page(status)),
     }
 }
 

@@ -20,6 +20,7 @@ pub static MODULE: Module = Module {
         variables: &[],
     },
     filter: Some(filter),
+    acts: Some(|settings| !settings.get::<Addition>().is_empty()),
     ..Module::EMPTY
 };
 
@@ -38,12 +39,18 @@ settings! {
     }
 }
 
+impl Addition {
+    fn is_empty(&self) -> bool {
+        self.before.is_empty() && self.after.is_empty()
+    }
+}
+
 fn filter(request: &mut Request, response: &mut Response) {
     let settings = request.settings::<Addition>();
     let content_type = response.content_type.as_deref().unwrap_or_default();
     if !request.is_main()
         || response.status != 200
-        || (settings.before.is_empty() && settings.after.is_empty())
+        || settings.is_empty()
         || content_type.is_empty()
         || !settings.types.contain(content_type)
         || matches!(response.body, Body::Tunnel(_) | Body::Takeover(_))

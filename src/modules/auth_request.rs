@@ -19,6 +19,7 @@ pub static MODULE: Module = Module {
         variables: &[],
     },
     phases: &[(Phase::Access, check)],
+    acts: Some(|settings| settings.get::<Ask>().uri.0.is_some()),
     ..Module::EMPTY
 };
 

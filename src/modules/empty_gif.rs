@@ -40,5 +40,5 @@ fn answer(request: &mut Request) -> Next<'_> {
         return Next::Status(405);
     }
     let picture = Response::with(200, "image/gif", Bytes::from_static(PICTURE));
-    Next::Answer(Response { last_modified: Some(MADE), ..picture })
+    Next::answer(Response { last_modified: Some(MADE), ..picture })
 }

@@ -17,6 +17,7 @@ use crate::settings;
 pub static MODULE: Module = Module {
     declares: Declarations { module: "http_gunzip_filter", sections: &[Gunzip::ROW], commands: &[], variables: &[] },
     filter: Some(filter),
+    acts: Some(|settings| *settings.get::<Gunzip>().on),
     ..Module::EMPTY
 };
 

@@ -29,6 +29,7 @@ pub static MODULE: Module = Module {
         variables: VARIABLES,
     },
     filter: Some(filter),
+    acts: Some(|settings| *settings.get::<Gzip>().on),
     ..Module::EMPTY
 };
 

@@ -73,7 +73,7 @@ fn answer(request: &mut Request) -> Next<'_> {
     let kind = content_type(request);
     let mut response = file::answer(request, file, &metadata, kind);
     response.header("Content-Encoding", &b"gzip"[..]);
-    Next::Answer(response)
+    Next::answer(response)
 }
 
 #[cfg(test)]

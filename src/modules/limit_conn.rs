@@ -25,6 +25,7 @@ pub static MODULE: Module = Module {
         variables: VARIABLES,
     },
     phases: &[(Phase::Preaccess, check)],
+    acts: Some(|settings| !settings.get::<Limits>().limits.is_empty()),
     ..Module::EMPTY
 };
 

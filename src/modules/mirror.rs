@@ -16,6 +16,7 @@ pub static MODULE: Module = Module {
         variables: &[],
     },
     phases: &[(Phase::Precontent, mirror)],
+    acts: Some(|settings| !settings.get::<Mirrors>().uris.is_empty()),
     ..Module::EMPTY
 };
 

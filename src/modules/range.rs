@@ -37,11 +37,11 @@ settings! {
 }
 
 fn filter(request: &mut Request, response: &mut Response) {
-    let max = *request.settings::<MaxRanges>().max_ranges;
-    let Some(length) = response.length() else { return };
-    if !response.ranges || response.status != 200 || !request.is_main() || request.head.version() < 1000 || max == 0 {
+    if !response.ranges || response.status != 200 || !request.is_main() || request.head.version() < 1000 {
         return;
     }
+    let max = *request.settings::<MaxRanges>().max_ranges;
+    let Some(length) = response.length().filter(|_| max > 0) else { return };
     match wanted(request, response, length, usize::try_from(max).unwrap_or(usize::MAX)) {
         Ranges::Whole => response.header("Accept-Ranges", &b"bytes"[..]),
         Ranges::Unsatisfiable => refuse(request, response, length),

@@ -20,6 +20,7 @@ pub static MODULE: Module = Module {
         variables: VARIABLES,
     },
     phases: &[(Phase::PostRead, believe), (Phase::Preaccess, believe)],
+    acts: Some(|settings| settings.get::<Trusted>().is_anyone()),
     ..Module::EMPTY
 };
 
@@ -99,6 +100,10 @@ impl Section for Trusted {
 }
 
 impl Trusted {
+    fn is_anyone(&self) -> bool {
+        self.unix || !self.networks.is_empty()
+    }
+
     fn trusts(&self, peer: &Peer) -> bool {
         match peer {
             Peer::Unix(_) => self.unix,

@@ -87,7 +87,7 @@ fn answer(request: &mut Request) -> Next<'_> {
         return Next::Status(405);
     }
     let kind = content_type(request);
-    Next::Answer(Response { ranges: true, ..file::answer(request, file, &metadata, kind) })
+    Next::answer(Response { ranges: true, ..file::answer(request, file, &metadata, kind) })
 }
 
 /// Where a folder's name is redirected to: the same with a slash.

@@ -55,5 +55,5 @@ fn answer(request: &mut Request) -> Next<'_> {
         WRITING.now(),
         WAITING.now()
     );
-    Next::Answer(Response::with(200, "text/plain", page))
+    Next::answer(Response::with(200, "text/plain", page))
 }

@@ -20,6 +20,7 @@ pub static MODULE: Module = Module {
         variables: &[],
     },
     filter: Some(filter),
+    acts: Some(|settings| !settings.get::<Pairs>().pairs.is_empty()),
     ..Module::EMPTY
 };
 

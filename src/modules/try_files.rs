@@ -17,6 +17,7 @@ pub static MODULE: Module = Module {
         variables: &[],
     },
     phases: &[(Phase::Precontent, try_files)],
+    acts: Some(|settings| !matches!(settings.get::<TryFiles>().fallback, Fallback::None)),
     ..Module::EMPTY
 };
 

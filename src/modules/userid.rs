@@ -26,6 +26,7 @@ pub static MODULE: Module = Module {
         variables: VARIABLES,
     },
     filter: Some(filter),
+    acts: Some(|settings| matches!(settings.get::<UserId>().mode, Mode::On | Mode::V1)),
     ..Module::EMPTY
 };
 

@@ -62,25 +62,28 @@ impl Passing<'_> {
         if status == 101 && request.head.known(crate::http::wire::header::Known::Upgrade).is_some() {
             self.record.borrow_mut().head = Some(head);
             response.body = Body::Tunnel(Box::new(super::tunnel::Tunnel::new(self, link, lease)));
-            return Next::Answer(response);
+            return Next::answer(response);
         }
         let decoder = protocol.decoder(&head);
         response.content_length = head.content_length();
         let closes = head.closes() || !is_asked;
         self.record.borrow_mut().head = Some(head);
         self.content(request, &mut response, Unread { link, decoder, closes, lease });
-        Next::Answer(response)
+        Next::answer(response)
     }
 
     /// Takes over the headers that go on to the client.
     fn headers(&self, request: &Request, protocol: &dyn Protocol, head: &UpstreamHead, response: &mut Response) {
         let exchange = self.plan.exchange;
-        for (name, value, field) in head.shared_headers() {
-            if (protocol.hides(&name, field) || exchange.hide.contain(&name)) && !exchange.pass.contain(&name) {
+        for (name, value, field) in head.headers() {
+            if (protocol.hides(name, field) || exchange.hide.contain(name)) && !exchange.pass.contain(name) {
                 continue;
             }
+            if let Some(Field::ContentLength | Field::TransferEncoding | Field::Connection | Field::KeepAlive) = field {
+                continue;
+            }
+            let (name, value) = (head.share(name), head.share(value));
             let value = match field {
-                Some(Field::ContentLength | Field::TransferEncoding | Field::Connection | Field::KeepAlive) => continue,
                 Some(Field::ContentType) => {
                     put_type(response, value);
                     continue;

@@ -96,7 +96,8 @@ pub(super) struct Passing<'p> {
     pub(super) plan: Plan<'p>,
     pub(super) record: Shared,
     selection: Selection,
-    tries: usize,
+    /// How many servers may be tried, those under way included. It is counted when the first has failed.
+    left: Option<usize>,
     pub(super) started: Moment,
 }
 
@@ -111,17 +112,12 @@ pub(super) struct Arrived {
 
 /// Passes a request on, and makes the answer.
 pub async fn pass(request: &mut Request, plan: Plan<'_>, protocol: &mut dyn Protocol) -> Next<'static> {
-    let tries = plan.upstream.tries();
-    let tries = match *plan.exchange.next_tries {
-        0 => tries,
-        most => tries.min(usize::try_from(most).unwrap_or(usize::MAX)),
-    };
     let selection = plan.upstream.begin(request);
     let record = request.upstream_record_mut().clone();
     if !record.borrow().tries.is_empty() {
         record.borrow_mut().tries.push(Try::default());
     }
-    let mut passing = Passing { plan, record, selection, tries, started: clock::now() };
+    let mut passing = Passing { plan, record, selection, left: None, started: clock::now() };
     let connection = request.connection.clone();
     let is_watched = request.is_main() && !*passing.plan.exchange.ignore_client_abort;
     let passing_body = passing.plan.body.clone();
@@ -182,14 +178,23 @@ impl Passing<'_> {
         }
     }
 
+    /// How many servers may be tried.
+    fn left(&mut self) -> &mut usize {
+        let Plan { upstream, exchange, .. } = &self.plan;
+        self.left.get_or_insert_with(|| match *exchange.next_tries {
+            0 => upstream.tries(),
+            most => upstream.tries().min(usize::try_from(most).unwrap_or(usize::MAX)),
+        })
+    }
+
     /// Whether an answer is one for which the next server is to be asked.
-    fn unwanted(&self, request: &Request, head: &UpstreamHead) -> Option<NextUpstream> {
+    fn unwanted(&mut self, request: &Request, head: &UpstreamHead) -> Option<NextUpstream> {
         let condition = NextUpstream::of_status(head.status());
         let exchange = self.plan.exchange;
         let is_meant = !condition.is_empty() && exchange.next_upstream.contains(condition);
         let repeats = is_repeatable(request) || exchange.next_upstream.contains(NextUpstream::NON_IDEMPOTENT);
         let may_repeat = repeats && !self.plan.body.goes_once();
-        (is_meant && self.tries > 1 && may_repeat && self.is_in_time(self.started)).then_some(condition)
+        (is_meant && *self.left() > 1 && may_repeat && self.is_in_time(self.started)).then_some(condition)
     }
 
     fn is_in_time(&self, begun: Moment) -> bool {
@@ -198,20 +203,21 @@ impl Passing<'_> {
     }
 
     /// Whether the next server may be asked after this.
-    fn may_go_on(&self, request: &Request, trouble: &Trouble, begun: Moment) -> bool {
+    fn may_go_on(&mut self, request: &Request, trouble: &Trouble, begun: Moment) -> bool {
         let allowed = self.plan.exchange.next_upstream;
         let mut needed = trouble.condition;
         if trouble.was_sent && !is_repeatable(request) {
             needed |= NextUpstream::NON_IDEMPOTENT;
         }
-        let has_more = self.tries > 0 || trouble.was_kept;
+        let has_more = *self.left() > 0 || trouble.was_kept;
         let is_gone = trouble.is_clients || (trouble.was_sent && self.plan.body.goes_once());
         has_more && !is_gone && !needed.is_empty() && allowed.contains(needed) && self.is_in_time(begun)
     }
 
     /// Gives a server back.
     fn release(&mut self, request: &Request, lease: Lease, verdict: Verdict) {
-        self.tries = self.tries.saturating_sub(1);
+        let left = self.left();
+        *left = left.saturating_sub(1);
         if lease.end(verdict) {
             request.log(Level::Warn, "upstream server temporarily disabled while connecting to upstream");
         }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::http::wire::upstream_head::UpstreamHead;
 use crate::http::{Request, Response};
@@ -17,7 +18,7 @@ pub type Shared = Rc<RefCell<Record>>;
 #[derive(Debug, Default)]
 pub struct Record {
     /// One for each server that was tried; one without a server stands between two handlers' tries.
-    pub tries: Vec<Try>,
+    pub tries: SmallVec<[Try; 1]>,
     /// The head of the last answer.
     pub head: Option<Box<UpstreamHead>>,
     /// Where the request goes, for the error log.

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio_util::io::poll_read_buf;
 
@@ -93,18 +93,18 @@ impl Link {
     /// Whether an idle connection has been closed by its other end, or has got what nobody asked for. It costs no system
     /// call: the runtime has noted it.
     pub fn is_stale(&mut self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
         let plain = match &self.stream {
             Stream::Plain(plain) => plain,
             Stream::Tls(tls) => tls.get_ref().0,
         };
         let is_ready = match plain {
-            Plain::Tcp(stream) => stream.poll_read_ready(&mut cx).is_ready(),
-            Plain::Unix(stream) => stream.poll_read_ready(&mut cx).is_ready(),
+            Plain::Tcp(stream) => stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
+            Plain::Unix(stream) => stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
         };
         if !is_ready {
             return !self.buffer.is_empty();
         }
+        let mut cx = Context::from_waker(Waker::noop());
         // A TLS server sends session tickets unasked; and the last read may have ended just where the data did.
         self.buffer.reserve(512);
         !self.buffer.is_empty() || self.poll_fill(&mut cx).is_ready()

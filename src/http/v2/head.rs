@@ -3,6 +3,8 @@
 //! It is written down as HTTP/1 would have it, and parsed by the same parser: paths, hosts and names of headers mean the
 //! same by either way, and what is refused here is refused there.
 
+use std::rc::Rc;
+
 use http::request::Parts;
 use http::{Method, header};
 
@@ -31,9 +33,9 @@ impl TooLarge {
 /// What came of a request's head.
 pub(super) enum Head {
     /// A request.
-    Good(Box<RequestHead>),
+    Good(Rc<RequestHead>),
     /// One that is answered with this status, and why.
-    Bad(u16, String, Box<RequestHead>),
+    Bad(u16, String, Rc<RequestHead>),
 }
 
 /// The longest head that the settings allow.
@@ -52,11 +54,11 @@ pub(super) fn parse(
     write(parts, text);
     // Lines are bounded by now.
     let options = HeadOptions { is_http2: true, client_header_buffer_size: usize::MAX, ..*options };
-    let mut parser = HeadParser::new();
-    Ok(match parser.parse(text, &options) {
+    let progress = HeadParser::new().parse(text, &options);
+    Ok(match progress {
         Progress::Complete { mut head, .. } => {
             if has_body && head.content_length().is_none() {
-                head.set_open_ended();
+                Rc::make_mut(&mut head).set_open_ended();
             }
             Head::Good(head)
         }
@@ -64,7 +66,7 @@ pub(super) fn parse(
             let reason = format!("{} while {}", String::from_utf8_lossy(&refusal.reason), refusal.action);
             Head::Bad(refusal.status, reason, refusal.head)
         }
-        Progress::Incomplete => Head::Bad(400, "client sent invalid request".to_owned(), Box::default()),
+        Progress::Incomplete => Head::Bad(400, "client sent invalid request".to_owned(), Rc::default()),
     })
 }
 

@@ -10,6 +10,7 @@ pub fn validate(host: &[u8]) -> Option<usize> {
     let mut state = State::Usual;
     for (at, &ch) in host.iter().enumerate() {
         match ch {
+            b'a'..=b'z' | b'0'..=b'9' => {}
             b'.' => {
                 if at > 0 && last_dot == Some(at - 1) {
                     return None;

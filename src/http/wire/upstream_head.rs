@@ -144,7 +144,7 @@ impl UpstreamHead {
 
     /// The status line after the version: `404 Nothing Here`.
     pub fn status_line(&self) -> Bytes {
-        self.share(self.status_line)
+        self.part(self.status_line)
     }
 
     /// `Content-Length`
@@ -172,9 +172,9 @@ impl UpstreamHead {
         self.headers.iter().map(|header| (header.name.of(&self.bytes), header.value.of(&self.bytes), header.field))
     }
 
-    /// The same, sharing the head's memory.
-    pub fn shared_headers(&self) -> impl Iterator<Item = (Bytes, Bytes, Option<Field>)> {
-        self.headers.iter().map(|header| (self.share(header.name), self.share(header.value), header.field))
+    /// A part of it, sharing its memory.
+    pub fn share(&self, part: &[u8]) -> Bytes {
+        self.bytes.slice_ref(part)
     }
 
     /// The first header of a meaning.
@@ -184,10 +184,10 @@ impl UpstreamHead {
 
     /// [`Self::field`], sharing the head's memory.
     pub fn field_bytes(&self, field: Field) -> Option<Bytes> {
-        self.headers.iter().find(|header| header.field == Some(field)).map(|header| self.share(header.value))
+        self.headers.iter().find(|header| header.field == Some(field)).map(|header| self.part(header.value))
     }
 
-    fn share(&self, span: Span) -> Bytes {
+    fn part(&self, span: Span) -> Bytes {
         match span.is_empty() || span.end() > self.bytes.len() {
             true => Bytes::new(),
             false => self.bytes.slice(span.start()..span.end()),

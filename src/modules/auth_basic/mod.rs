@@ -18,6 +18,7 @@ use crate::settings;
 pub static MODULE: Module = Module {
     declares: Declarations { module: "http_auth_basic", sections: &[Users::ROW], commands: &[], variables: &[] },
     phases: &[(Phase::Access, check)],
+    acts: Some(|settings| settings.get::<Users>().file.is_some()),
     ..Module::EMPTY
 };
 

@@ -79,7 +79,7 @@ fn list(request: &mut Request) -> Next<'_> {
         Format::Jsonp if callback.is_none() => ("application/json", format::json(&entries, None)),
         Format::Jsonp => ("application/javascript", format::json(&entries, callback.as_deref())),
     };
-    Next::Answer(Response {
+    Next::answer(Response {
         charset: (settings.format == Format::Xml).then_some(Bytes::from_static(b"utf-8")),
         hides_length: true,
         body: Body::Full(text.into()),

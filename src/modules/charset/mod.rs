@@ -30,6 +30,7 @@ pub static MODULE: Module = Module {
     },
     finish: Some(finish),
     filter: Some(filter),
+    acts: Some(|settings| settings.get::<Charset>().charset.is_some()),
     ..Module::EMPTY
 };
 

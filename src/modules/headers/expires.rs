@@ -40,6 +40,13 @@ pub(super) enum Rule {
     Variable(Template, bool),
 }
 
+impl Expires {
+    /// Whether anything is said about it.
+    pub(super) fn is_on(&self) -> bool {
+        self.rule != Rule::Known(When::Off)
+    }
+}
+
 /// When an answer expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum When {

@@ -18,6 +18,7 @@ pub static MODULE: Module = Module {
         variables: &[],
     },
     filter: Some(filter),
+    acts: Some(|settings| !settings.get::<Added>().headers.is_empty() || settings.get::<expires::Expires>().is_on()),
     ..Module::EMPTY
 };
 

@@ -34,6 +34,7 @@ pub static MODULE: Module = Module {
         variables: &[],
     },
     phases: &[(Phase::Log, log)],
+    acts: Some(|settings| settings.get::<AccessLogs>().logs.as_ref().is_some_and(|logs| !logs.is_empty())),
     ..Module::EMPTY
 };
 

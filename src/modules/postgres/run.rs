@@ -56,7 +56,7 @@ pub(super) fn handle(request: &mut Request) -> Next<'_> {
             }
         };
         match answered {
-            Ok(response) => Next::Answer(response),
+            Ok(response) => Next::answer(response),
             Err(Ended::Status(status)) => Next::Status(status),
             Err(Ended::Redirect(location)) => Next::Redirect { status: 303, location },
         }

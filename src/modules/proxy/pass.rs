@@ -46,14 +46,12 @@ pub(super) enum To {
 /// A URL without variables, with all that follows from it.
 #[derive(Debug)]
 pub(super) struct Fixed {
-    pub(super) servers: Servers,
-    pub(super) place: Place,
-    /// The location's name, which the URL's path takes the place of.
-    pub(super) location: Bytes,
+    servers: Servers,
+    place: Arc<Place>,
 }
 
 /// What a URL says.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Place {
     pub(super) is_tls: bool,
     /// `$proxy_host`
@@ -61,6 +59,8 @@ pub(super) struct Place {
     /// `$proxy_port`
     pub(super) port: Bytes,
     pub(super) uri: Bytes,
+    /// The location's name, which the URL's path takes the place of.
+    pub(super) location: Bytes,
 }
 
 /// What a block says.
@@ -84,8 +84,8 @@ impl Section for Pass {
             Some(Written::Variable(template)) => Some(To::Variable(template.clone())),
             Some(Written::Fixed { url, is_tls, location, at }) => {
                 let servers = Servers::find(url, *at, cx);
-                let place = Place::new(url, *is_tls);
-                Some(To::Fixed(Arc::new(Fixed { servers, place, location: location.clone() })))
+                let place = Arc::new(Place::new(url, *is_tls, location.clone()));
+                Some(To::Fixed(Arc::new(Fixed { servers, place })))
             }
             None => {
                 let inside = Contexts::IF_LOCATION | Contexts::LIMIT_EXCEPT;
@@ -102,13 +102,14 @@ impl Section for Pass {
 }
 
 impl Place {
-    fn new(url: &Url, is_tls: bool) -> Self {
+    fn new(url: &Url, is_tls: bool, location: Bytes) -> Self {
         let port = if is_tls { 443 } else { 80 };
         Self {
             is_tls,
             host: url.host_header(port).into(),
             port: url.port_text().into(),
             uri: Bytes::copy_from_slice(url.uri.as_bytes()),
+            location,
         }
     }
 }
@@ -166,7 +167,7 @@ fn proxy_pass(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
 }
 
 /// Where a request goes; an error is the status for it.
-pub(super) async fn find(request: &Request) -> Result<(Arc<Upstream>, Place, Bytes), u16> {
+pub(super) async fn find(request: &Request) -> Result<(Arc<Upstream>, Arc<Place>), u16> {
     match &request.settings::<Pass>().to {
         None => Err(500),
         Some(To::Fixed(fixed)) => {
@@ -174,13 +175,14 @@ pub(super) async fn find(request: &Request) -> Result<(Arc<Upstream>, Place, Byt
                 request.log(Level::Error, &format!("no port in upstream \"{}\"", shown(&fixed.place.host)));
                 return Err(500);
             };
-            Ok((Arc::clone(upstream), fixed.place.clone(), fixed.location.clone()))
+            Ok((Arc::clone(upstream), Arc::clone(&fixed.place)))
         }
-        Some(To::Variable(template)) => variable(request, template).await,
+        // Boxed, so that a request to a fixed server does not keep room for a name's resolution: 20 KB.
+        Some(To::Variable(template)) => Box::pin(variable(request, template)).await,
     }
 }
 
-async fn variable(request: &Request, template: &Template) -> Result<(Arc<Upstream>, Place, Bytes), u16> {
+async fn variable(request: &Request, template: &Template) -> Result<(Arc<Upstream>, Arc<Place>), u16> {
     let bytes = request.eval(template);
     // A path may be any bytes: then each is taken for a character, and made a byte again.
     let (text, is_bytes) = match std::str::from_utf8(&bytes) {
@@ -195,15 +197,16 @@ async fn variable(request: &Request, template: &Template) -> Result<(Arc<Upstrea
         request.log(Level::Error, &format!("{} in upstream \"{rest}\"", fault.0));
         500u16
     })?;
-    let mut place = Place::new(&url, is_tls);
+    let mut place = Place::new(&url, is_tls, Bytes::new());
     if is_bytes {
         place.uri = url.uri.chars().map(|char| u8::try_from(char).unwrap_or(b'?')).collect();
     }
+    let place = Arc::new(place);
     if let Some(upstream) = upstream::find(&request.compiled.config, &url.host) {
-        return Ok((Arc::clone(upstream), place, Bytes::new()));
+        return Ok((Arc::clone(upstream), place));
     }
     match upstream::at_request(request, &url).await {
-        Some(upstream) => Ok((Arc::new(upstream), place, Bytes::new())),
+        Some(upstream) => Ok((Arc::new(upstream), place)),
         None => Err(502),
     }
 }

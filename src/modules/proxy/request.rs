@@ -22,7 +22,7 @@ async fn run(request: &mut Request) -> Next<'static> {
     let compiled = Arc::clone(&request.compiled);
     let settings = compiled.settings(request.location_id);
     let (exchange, own) = (&settings.get::<Exchange>().0, settings.get::<Settings>());
-    let (upstream, place, location) = match pass::find(request).await {
+    let (upstream, place) = match pass::find(request).await {
         Ok(found) => found,
         Err(status) => return Next::Status(status),
     };
@@ -54,7 +54,7 @@ async fn run(request: &mut Request) -> Next<'static> {
         (record.host, record.port) = (place.host.clone(), place.port.clone());
     }
     let is_variable = matches!(settings.get::<pass::Pass>().to, Some(pass::To::Variable(_)));
-    let uri = uri::make(request, uri::Replacement { uri: &place.uri, location: &location, is_variable });
+    let uri = uri::make(request, uri::Replacement { uri: &place.uri, location: &place.location, is_variable });
     if uri.is_empty() {
         request.log(Level::Error, "zero length URI to proxy");
         return Next::Status(500);

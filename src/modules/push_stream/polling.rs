@@ -78,7 +78,7 @@ pub(super) fn handle<'r>(
         Err(refusal) => answer::refuse(request, &mut response, refusal),
         Ok(harvest) => tell(request, &mut response, harvest, &position, false),
     }
-    Next::Answer(response)
+    Next::answer(response)
 }
 
 /// Answers a long-polling request: at once if there is something for it, or else as soon as there is.
@@ -98,7 +98,7 @@ pub(super) async fn wait(
         Ok(Some(harvest)) if harvest.messages.is_empty() => time_out(request, &mut response),
         Ok(Some(harvest)) => tell(request, &mut response, harvest, &position, waits),
     }
-    Next::Answer(response)
+    Next::answer(response)
 }
 
 /// What is stored for a client. The channels are made, as if it had subscribed.

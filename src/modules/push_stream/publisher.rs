@@ -70,25 +70,25 @@ fn handle(request: &mut Request) -> Next<'_> {
     answer::allow_origins(request, methods, &mut response);
     let Some(live) = Live::get() else { return Next::Status(503) };
     let changes = match request.method {
-        Method::Options => return Next::Answer(response),
+        Method::Options => return Next::answer(response),
         Method::Get => false,
         Method::Post | Method::Put => true,
         Method::Delete if is_admin => true,
         _ => {
             response.status = 405;
             response.header("Allow", methods.as_bytes());
-            return Next::Answer(response);
+            return Next::answer(response);
         }
     };
     let channels = channels::requested(request);
     if let Err(refusal) = prepare(request, live, &channels, changes) {
         answer::refuse(request, &mut response, refusal);
-        return Next::Answer(response);
+        return Next::answer(response);
     }
     match request.method {
         Method::Get => {
             statistics::tell(&mut response, info::Format::wanted(request), live, &channels);
-            Next::Answer(response)
+            Next::answer(response)
         }
         Method::Delete => Next::later(delete(request, live, response, channels)),
         _ => Next::later(publish(request, live, response, channels)),
@@ -128,7 +128,7 @@ async fn publish(
     };
     if text.is_empty() {
         answer::refuse(request, &mut response, EMPTY);
-        return Next::Answer(response);
+        return Next::answer(response);
     }
     let settings = request.settings::<Publishing>();
     let draft = Draft {
@@ -144,7 +144,7 @@ async fn publish(
             Ok(done) => published.push(done.channel),
             Err(refused) => {
                 answer::refuse(request, &mut response, refused.into());
-                return Next::Answer(response);
+                return Next::answer(response);
             }
         }
     }
@@ -156,7 +156,7 @@ async fn publish(
             _ => statistics::tell(&mut response, format, live, &channels),
         }
     }
-    Next::Answer(response)
+    Next::answer(response)
 }
 
 async fn delete(
@@ -182,7 +182,7 @@ async fn delete(
     } else {
         response.status = 404;
     }
-    Next::Answer(response)
+    Next::answer(response)
 }
 
 /// Makes a channel unless it exists.

@@ -34,7 +34,7 @@ fn handle(request: &mut Request) -> Next<'_> {
     if request.method != Method::Get {
         response.status = 405;
         response.header("Allow", &b"GET"[..]);
-        return Next::Answer(response);
+        return Next::answer(response);
     }
     let Some(live) = Live::get() else { return Next::Status(503) };
     response.header("X-Nginx-PushStream-Tag", env!("CARGO_PKG_VERSION").as_bytes());
@@ -45,20 +45,20 @@ fn handle(request: &mut Request) -> Next<'_> {
     for channel in &requested {
         if let Err(refused) = limits.check_id(&channel.id) {
             answer::refuse(request, &mut response, refused.into());
-            return Next::Answer(response);
+            return Next::answer(response);
         }
         // The first that stands for many is all that is told of.
         if let Some(prefix) = prefix(&channel.id) {
             let now = clock::unix_time().as_secs();
             format.list(&mut response, live, &live.hub.statistics_of_prefix(prefix, now));
-            return Next::Answer(response);
+            return Next::answer(response);
         }
     }
     match requested.as_slice() {
         [] => format.summary(&mut response, live),
         several => tell(&mut response, format, live, several),
     }
-    Next::Answer(response)
+    Next::answer(response)
 }
 
 /// What channels' ids begin with for which one stands: what is before a star; nothing for `ALL`.

@@ -22,20 +22,20 @@ pub(super) fn handle(request: &mut Request, mode: Mode) -> Next<'_> {
     let mut response = Response::new(200);
     answer::allow_origins(request, "GET", &mut response);
     if request.method == Method::Options {
-        return Next::Answer(response);
+        return Next::answer(response);
     }
     answer::forbid_caching(&mut response);
     if request.method != Method::Get {
         response.status = 405;
         response.header("Allow", &b"GET"[..]);
-        return Next::Answer(response);
+        return Next::answer(response);
     }
     let Some(live) = Live::get() else { return Next::Status(503) };
     let wanted = match subscriber::wanted(request, live) {
         Ok(wanted) => wanted,
         Err(refusal) => {
             answer::refuse(request, &mut response, refusal);
-            return Next::Answer(response);
+            return Next::answer(response);
         }
     };
     response.disable_not_modified = true;
@@ -98,5 +98,5 @@ fn stream<'r>(
             }));
         }
     }
-    Next::Answer(response)
+    Next::answer(response)
 }

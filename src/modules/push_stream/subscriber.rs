@@ -317,10 +317,10 @@ impl Seat {
         let asked = self.asked.take();
         response.body = Body::Takeover(Box::new(move |detached, request| self.take(request, detached)));
         match asked {
-            None => Next::Answer(response),
+            None => Next::answer(response),
             Some(asked) => Next::later(async move {
                 clock::timeout(LONGEST_ASKING, asked).await;
-                Next::Answer(response)
+                Next::answer(response)
             }),
         }
     }

@@ -45,21 +45,21 @@ pub(super) fn handle(request: &mut Request) -> Next<'_> {
     if request.method != Method::Get {
         response.status = 405;
         response.header("Allow", &b"GET"[..]);
-        return Next::Answer(response);
+        return Next::answer(response);
     }
     answer::forbid_caching(&mut response);
     let Some(key) = key(request) else {
         answer::refuse(request, &mut response, MISSING_HEADERS);
-        return Next::Answer(response);
+        return Next::answer(response);
     };
     if !is_known_version(request) {
         response.header("Sec-WebSocket-Version", &b"8, 13"[..]);
         answer::refuse(request, &mut response, UNKNOWN_VERSION);
-        return Next::Answer(response);
+        return Next::answer(response);
     }
     if !answer::is_origin_allowed(request) {
         answer::refuse(request, &mut response, FOREIGN_ORIGIN);
-        return Next::Answer(response);
+        return Next::answer(response);
     }
     let Some(live) = Live::get() else { return Next::Status(503) };
     response.header("Upgrade", &b"WebSocket"[..]);
@@ -99,7 +99,7 @@ fn subscribe<'r>(request: &Request, live: &'static Live, framing: Framing, mut r
             None => drop(detached),
         }
     }));
-    Next::Answer(response)
+    Next::answer(response)
 }
 
 /// What is agreed on compression: nobody keeps anything from one message to the next.

@@ -8,7 +8,7 @@ mod set;
 
 use crate::config::value::Flag;
 use crate::config::{Args, Body, Call, Contexts, Cx, Declarations, Directive, Fault};
-use crate::http::rewrite::{self as program, Flow, Step, push_step};
+use crate::http::rewrite::{self as program, Flow, Program, Step, push_step};
 use crate::http::{Module, Phase, Request};
 use crate::settings;
 
@@ -16,6 +16,7 @@ use crate::settings;
 pub static MODULE: Module = Module {
     declares: Declarations { module: "http_rewrite", sections: &[Settings::ROW], commands: COMMANDS, variables: &[] },
     phases: &[(Phase::ServerRewrite, program::run), (Phase::Rewrite, program::run)],
+    acts: Some(|settings| settings.get::<Program>().has_steps()),
     ..Module::EMPTY
 };
 

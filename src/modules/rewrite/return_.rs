@@ -48,7 +48,7 @@ impl Step for Return {
         request.sent.status = before;
         Flow::End(match self.status {
             status @ (301 | 302 | 303 | 307 | 308) => Next::Redirect { status, location: text },
-            status => Next::Answer(answer(request, status, text)),
+            status => Next::answer(answer(request, status, text)),
         })
     }
 }

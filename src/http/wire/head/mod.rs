@@ -153,6 +153,11 @@ impl RequestHead {
         self.request_length
     }
 
+    /// [`Self::host`], sharing the head's memory.
+    pub fn host_bytes(&self) -> Bytes {
+        self.share(self.host)
+    }
+
     /// What `Connection` asks for.
     pub fn connection(&self) -> Connection {
         self.connection

@@ -3,6 +3,8 @@
 //! [`HeadParser`] is fed the same growing buffer until it says [`Progress::Complete`] or [`Progress::Bad`]; it goes on
 //! from the last whole line, so a head that comes in pieces costs little more than one that comes at once.
 
+use std::rc::Rc;
+
 use super::room::Room;
 use super::{Connection, Header, RequestHead};
 use crate::http::wire::ascii::{find_ignore_case, parse_off};
@@ -52,8 +54,8 @@ pub enum Progress {
     Incomplete,
     /// A whole head; it took this many bytes of the input, and what follows is the body or the next request.
     Complete {
-        /// The head; boxed, as it is handed on several times.
-        head: Box<RequestHead>,
+        /// The head; shared from the beginning, as a request and its subrequests will share it.
+        head: Rc<RequestHead>,
         /// Its length in the input, empty lines before it included.
         consumed: usize,
     },
@@ -71,7 +73,7 @@ pub struct Refusal {
     /// What it was doing: the log goes on with ` while ` and this.
     pub action: &'static str,
     /// What is known of the request: at least the first line's bytes, for the log.
-    pub head: Box<RequestHead>,
+    pub head: Rc<RequestHead>,
 }
 
 /// Makes a [`RequestHead`] from the bytes of a connection. One for each request.
@@ -85,7 +87,7 @@ pub struct HeadParser {
     /// The line has been accepted.
     in_headers: bool,
     room: Room,
-    head: Box<RequestHead>,
+    head: Rc<RequestHead>,
     /// The lower-cased host and the decoded path, when they differ from what was sent.
     derived: Vec<u8>,
 }
@@ -119,9 +121,9 @@ impl HeadParser {
     }
 
     /// What is known of a head that never comes to its end. Of a first line without an end that is nothing.
-    pub fn give_up(&mut self, input: &[u8]) -> Box<RequestHead> {
+    pub fn give_up(&mut self, input: &[u8]) -> Rc<RequestHead> {
         if !self.has_line {
-            return Box::default();
+            return Rc::default();
         }
         self.take(input)
     }
@@ -183,7 +185,7 @@ impl HeadParser {
             LineProgress::Incomplete => Ok(false),
             LineProgress::Bad(error) => {
                 if error == LineError::Method09 {
-                    self.head.line.version = 9;
+                    self.head().line.version = 9;
                 }
                 Err(Fault { status: error.status(), reason: error.reason().into() })
             }
@@ -194,7 +196,7 @@ impl HeadParser {
     fn accept_line(&mut self, input: &[u8], line: RequestLine, options: &HeadOptions) -> Result<(), Fault> {
         let start = self.start;
         let uri = line.uri.shifted(start);
-        self.head.line = RequestLine {
+        self.head().line = RequestLine {
             method_name: line.method_name.shifted(start),
             line: line.line.shifted(start),
             scheme: line.scheme.shifted(start),
@@ -206,18 +208,19 @@ impl HeadParser {
         if line.complex || line.empty_path {
             let found =
                 uri::normalize(text, options.merge_slashes).map_err(|_| Fault::bad("client sent invalid request"))?;
-            self.head.path = self.derive(&found.path);
+            let path = self.derive(&found.path);
+            self.head().path = path;
             if let Some(question) = line.question
                 && !found.args.is_empty()
             {
                 let args = start + question + 1;
-                self.head.args = Span::new(args, args + found.args.len());
+                self.head().args = Span::new(args, args + found.args.len());
             }
         } else if let Some(question) = line.question {
-            self.head.path = Span::new(uri.start(), start + question);
-            self.head.args = Span::new(start + question + 1, uri.end());
+            self.head().path = Span::new(uri.start(), start + question);
+            self.head().args = Span::new(start + question + 1, uri.end());
         } else {
-            self.head.path = uri;
+            self.head().path = uri;
         }
         if let Some(span) = line.host {
             self.accept_host(input, span.shifted(start))
@@ -239,7 +242,7 @@ impl HeadParser {
                 self.at += length;
                 let (name, value) = (line.name.shifted(start), line.value.shifted(start));
                 if line.invalid && options.ignore_invalid_headers {
-                    self.head.ignored.push(Span::new(start, value.end()));
+                    self.head().ignored.push(Span::new(start, value.end()));
                 } else {
                     self.add(input, name, value)?;
                 }
@@ -269,15 +272,16 @@ impl HeadParser {
     fn add(&mut self, input: &[u8], name: Span, value: Span) -> Result<(), Fault> {
         let known = Known::from_name(name.of(input));
         if let Some(known) = known {
-            let place = &mut self.head.known[known as usize];
+            let head = self.head();
+            let place = &mut head.known[known as usize];
             if *place == 0 {
-                *place = u32::try_from(self.head.headers.len() + 1).unwrap_or(u32::MAX);
+                *place = u32::try_from(head.headers.len() + 1).unwrap_or(u32::MAX);
             } else if known.is_unique() {
-                let previous = self.head.headers[*place as usize - 1];
+                let previous = head.headers[*place as usize - 1];
                 return Err(duplicate(input, known, Header { name, value }, previous));
             }
         }
-        self.head.headers.push(Header { name, value });
+        self.head().headers.push(Header { name, value });
         known.map_or(Ok(()), |known| self.interpret(input, known, value))
     }
 
@@ -293,9 +297,9 @@ impl HeadParser {
             }
             Known::Connection => {
                 if find_ignore_case(value, b"close").is_some() {
-                    self.head.connection = Connection::Close;
+                    self.head().connection = Connection::Close;
                 } else if find_ignore_case(value, b"keep-alive").is_some() {
-                    self.head.connection = Connection::KeepAlive;
+                    self.head().connection = Connection::KeepAlive;
                 }
             }
             _ => {}
@@ -311,8 +315,9 @@ impl HeadParser {
 
     fn set_host(&mut self, input: &[u8], span: Span) {
         let text = span.of(input);
-        self.head.host =
-            if text.iter().any(u8::is_ascii_uppercase) { self.derive(&text.to_ascii_lowercase()) } else { span };
+        let is_lower = !text.iter().any(u8::is_ascii_uppercase);
+        let host = if is_lower { span } else { self.derive(&text.to_ascii_lowercase()) };
+        self.head().host = host;
     }
 
     /// Keeps text that is not in the input. Its place counts from [`DERIVED`] until the head is put together.
@@ -324,7 +329,7 @@ impl HeadParser {
 
     /// What is wrong with the head as a whole.
     fn check(&mut self, input: &[u8]) -> Result<(), Fault> {
-        let head = &mut self.head;
+        let head = self.head();
         let value = |known| head.first(known).map(|header| header.value.of(input));
         if head.line.version > 1000 && value(Known::Host).is_none() {
             return Err(Fault::bad(match head.line.version {
@@ -364,9 +369,15 @@ impl HeadParser {
         Err(Fault { status: 405, reason: refused.into() })
     }
 
+    /// The head, which nobody shares as long as it is being made.
+    #[inline]
+    fn head(&mut self) -> &mut RequestHead {
+        Rc::make_mut(&mut self.head)
+    }
+
     /// The head, with its own copy of `input`.
-    fn take(&mut self, input: &[u8]) -> Box<RequestHead> {
-        let mut head = std::mem::take(&mut self.head);
+    fn take(&mut self, input: &[u8]) -> Rc<RequestHead> {
+        let head = Rc::make_mut(&mut self.head);
         if !self.has_line {
             let rest = &input[self.start..];
             let length = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
@@ -382,7 +393,7 @@ impl HeadParser {
             }
         }
         head.bytes = bytes.into();
-        head
+        Rc::clone(&self.head)
     }
 }
 
@@ -463,7 +474,7 @@ mod tests {
         parser.parse(input, options)
     }
 
-    fn head(input: &str) -> Box<RequestHead> {
+    fn head(input: &str) -> Rc<RequestHead> {
         match run(input.as_bytes(), &HeadOptions::default()) {
             Progress::Complete { head, .. } => head,
             other => panic!("{input:?} gave {other:?}"),
