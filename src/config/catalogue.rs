@@ -14,6 +14,8 @@ pub struct Known {
     pub contexts: &'static str,
     /// How many words it takes: `1`, `1 2`, `1+`, `flag`.
     pub arguments: &'static str,
+    /// The kind of value, where nginx has one reader for all of it; empty: it has a reader of its own.
+    pub value: &'static str,
 }
 
 impl Known {
@@ -48,7 +50,9 @@ pub fn all() -> impl Iterator<Item = Known> {
         let _source = cells.next()?;
         // Entries without a context are commands of SSI and fields of logs, which nginx keeps in tables of the same shape.
         let contexts = cells.next().filter(|contexts| !contexts.is_empty())?;
-        Some(Known { name, module, contexts, arguments: cells.next()? })
+        let arguments = cells.next()?;
+        let value = cells.nth(1).unwrap_or_default();
+        Some(Known { name, module, contexts, arguments, value })
     })
 }
 

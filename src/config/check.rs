@@ -11,7 +11,8 @@ use super::call::Call;
 use super::diagnostic::{Diagnostic, Fault, Severity};
 use super::directive::{Body, Contexts, Directive};
 use super::source::{Position, SourceId};
-use super::suggest;
+use super::value::{Flag, Msec, Number, Sec, Size, Value, parse_number, parse_size};
+use super::{catalogue, suggest};
 
 /// nginx has no limit of its own; a file that includes itself would end by the open-file limit there.
 const MAX_INCLUDE_DEPTH: usize = 64;
@@ -79,7 +80,7 @@ fn directive(cx: &mut Cx<'_>, call: &Call<'_>) {
         );
         return;
     };
-    if let Err(fault) = shape(call, row).and_then(|()| once(cx, call, row)) {
+    if let Err(fault) = shape(call, row).and_then(|()| once(cx, call, row)).and_then(|()| unused(cx, call, row)) {
         report(cx, call, fault);
         return;
     }
@@ -117,6 +118,32 @@ fn shape(call: &Call<'_>, row: &Directive) -> Result<(), Fault> {
 
 fn once(cx: &Cx<'_>, call: &Call<'_>, row: &'static Directive) -> Result<(), Fault> {
     if row.once && cx.has(row.name) { Err(call.duplicate()) } else { Ok(()) }
+}
+
+/// A value without effect must still be one: checks what has a kind that is common to many directives.
+fn unused(cx: &mut Cx<'_>, call: &Call<'_>, row: &'static Directive) -> Result<(), Fault> {
+    if !matches!(row.status, super::directive::Status::Ignored(_)) {
+        return Ok(());
+    }
+    let kind = catalogue::named(row.name).iter().map(|known| known.value).find(|kind| !kind.is_empty());
+    let Some(kind) = kind else { return Ok(()) };
+    let check = match kind {
+        "on|off" => |cx: &mut Cx<'_>, call: &Call<'_>| Flag::parse(call, cx).map(drop),
+        "number" => |cx: &mut Cx<'_>, call: &Call<'_>| Number::parse(call, cx).map(drop),
+        "size" | "size (64-bit)" => |cx: &mut Cx<'_>, call: &Call<'_>| Size::parse(call, cx).map(drop),
+        "time (ms precision)" => |cx: &mut Cx<'_>, call: &Call<'_>| Msec::parse(call, cx).map(drop),
+        "time (s precision)" => |cx: &mut Cx<'_>, call: &Call<'_>| Sec::parse(call, cx).map(drop),
+        "number size" => |_: &mut Cx<'_>, call: &Call<'_>| {
+            let is_some = |value: Option<u64>| value.is_some_and(|value| value > 0);
+            let is_right = is_some(parse_number(call.bytes(0))) && is_some(parse_size(call.bytes(1)));
+            is_right.then_some(()).ok_or_else(|| call.invalid_value())
+        },
+        _ => return Ok(()),
+    };
+    if cx.has(row.name) {
+        return Err(call.duplicate());
+    }
+    check(cx, call)
 }
 
 /// Turns a setter's fault into a finding at its place.
@@ -208,5 +235,21 @@ pub(super) fn cannot_read(
         ("open", Some(at)) => Diagnostic::emerg("unreadable-file", message).at(at),
         ("open", None) => Diagnostic::emerg("unreadable-file", message),
         (_, at) => Diagnostic::new(Severity::Crit, "unreadable-file", message).near(at),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::testing::findings;
+
+    #[test]
+    fn values_without_effect_are_values() {
+        let check = |directives: &str, expected: &[&str]| assert_eq!(findings(directives), expected, "{directives}");
+        check("types_hash_max_size 1k;", &["\"types_hash_max_size\" directive invalid number"]);
+        check("send_lowat x;", &["\"send_lowat\" directive invalid value"]);
+        check("output_buffers 0 1k;", &["\"output_buffers\" directive invalid value"]);
+        check("output_buffers 1 1k; output_buffers 1 1k;", &["\"output_buffers\" directive is duplicate"]);
+        check("connection_pool_size 256; large_client_header_buffers 2 256; server { }", &[]);
+        check("connection_pool_size 256; server { large_client_header_buffers 2 256; }", &[]);
     }
 }

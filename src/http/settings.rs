@@ -122,11 +122,10 @@ settings! {
 }
 
 impl Heads {
-    /// What a block itself says of larger buffers, and the pool's size that they are held against.
-    pub fn said(builder: &Builder, scope: ScopeId) -> (Option<Buffers>, u64) {
+    /// What a block itself says of larger buffers, and of the pool's size that they are held against.
+    pub fn said(builder: &Builder, scope: ScopeId) -> (Option<Buffers>, Option<u64>) {
         let raw = builder.peek::<Self>(scope);
-        let pool = raw.and_then(|raw| raw.connection_pool).map_or(512, |size| *size);
-        (raw.and_then(|raw| raw.large_buffers), pool)
+        (raw.and_then(|raw| raw.large_buffers), raw.and_then(|raw| raw.connection_pool).map(|size| *size))
     }
 }
 
@@ -209,8 +208,7 @@ impl Value for TempPath {
         let mut length = 0;
         for index in 1..call.len() {
             let level = parse_number(call.bytes(index)).filter(|level| (1..=3).contains(level));
-            let level =
-                level.ok_or_else(|| Fault::new(format!("invalid value \"{}\"", call.text(index))).word(index))?;
+            let level = level.ok_or_else(|| call.fault("invalid value").word(index))?;
             length += level;
         }
         if length > 10 {

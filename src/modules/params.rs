@@ -1,11 +1,13 @@
-//! What ngx_http_scgi_module and ngx_http_uwsgi_module are told to pass on.
+//! What ngx_http_scgi_module and ngx_http_uwsgi_module are told to pass on, and where they would keep long answers.
 //!
-//! nginx's stock configurations list these parameters on the `http` level, where they do nothing by themselves. They
-//! are checked here, so that such a file loads; the directives that would use them are not supported.
+//! nginx's stock configurations, and those for a server without root's rights, have these directives on the `http`
+//! level, where they do nothing by themselves. They are checked here, so that such a file loads; the directives that
+//! would use them are not supported.
 
-use crate::config::value::Template;
+use crate::config::value::{Template, Value};
 use crate::config::{Args, Call, Contexts, Cx, Declarations, Directive, Fault, Status};
 use crate::http::Module;
+use crate::http::settings::TempPath;
 
 /// The module.
 pub static MODULE: Module = Module {
@@ -16,7 +18,21 @@ pub static MODULE: Module = Module {
 const COMMANDS: &[Directive] = &[
     row("uwsgi_param", "only `uwsgi_pass` uses it, which is not supported"),
     row("scgi_param", "only `scgi_pass` uses it, which is not supported"),
+    temp_path("uwsgi_temp_path", "only `uwsgi_pass` uses it, which is not supported"),
+    temp_path("scgi_temp_path", "only `scgi_pass` uses it, which is not supported"),
 ];
+
+const fn temp_path(name: &'static str, reason: &'static str) -> Directive {
+    Directive {
+        name,
+        args: TempPath::ARGS,
+        once: true,
+        syntax: TempPath::SYNTAX,
+        doc: "Where nginx keeps long answers of an application server for a while.",
+        apply: |cx, call| TempPath::parse(call, cx).map(drop),
+        ..row(name, reason)
+    }
+}
 
 const fn row(name: &'static str, reason: &'static str) -> Directive {
     Directive {
@@ -47,7 +63,9 @@ mod tests {
     #[test]
     fn words() {
         assert_eq!(findings("uwsgi_param A $host if_not_empty; scgi_param A b;"), [""; 0]);
+        assert_eq!(findings("uwsgi_temp_path uwsgi; scgi_temp_path scgi 1 2;"), [""; 0]);
+        assert_eq!(findings("uwsgi_temp_path uwsgi x;"), ["\"uwsgi_temp_path\" directive invalid value"]);
         assert_eq!(findings("uwsgi_param A b maybe;"), ["invalid parameter \"maybe\""]);
-        assert_eq!(findings("uwsgi_param A $nosuch;"), ["unknown \"nosuch\" variable"]);
+        assert_eq!(findings("uwsgi_param A $nosuch;"), [""; 0]);
     }
 }

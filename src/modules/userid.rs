@@ -103,7 +103,7 @@ impl Value for Expires {
         Ok(match call.bytes(0) {
             b"max" => Self::Max,
             b"off" => Self::Off,
-            text => Self::After(parse_sec(text).ok_or_else(|| Fault::new("invalid value").word(0))?),
+            text => Self::After(parse_sec(text).ok_or_else(|| call.invalid_value())?),
         })
     }
 
@@ -152,7 +152,7 @@ impl Value for Mark {
         match call.bytes(0) {
             b"off" => Ok(Self(None)),
             [mark] if mark.is_ascii_alphanumeric() || *mark == b'=' => Ok(Self(Some(*mark))),
-            _ => Err(Fault::new("value must be \"off\" or a single letter, digit or \"=\"").word(0)),
+            _ => Err(call.fault("value must be \"off\" or a single letter, digit or \"=\"").word(0)),
         }
     }
 
@@ -337,6 +337,9 @@ mod tests {
         check("userid on; userid_expires 1d; userid_flags secure httponly samesite=lax; userid_mark a;", &[]);
         check("userid maybe;", &["invalid value \"maybe\""]);
         check("userid_flags fast;", &["invalid value \"fast\""]);
-        check("userid_mark ab;", &["value must be \"off\" or a single letter, digit or \"=\""]);
+        check(
+            "userid_mark ab;",
+            &["\"userid_mark\" directive value must be \"off\" or a single letter, digit or \"=\""],
+        );
     }
 }

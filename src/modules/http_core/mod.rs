@@ -236,10 +236,11 @@ fn finish(builder: &mut Builder) {
 
 /// A larger buffer for heads must hold at least what nginx's first one does.
 fn header_buffers(builder: &mut Builder) {
+    let around = builder.model.http.and_then(|scope| Heads::said(builder, scope).1).unwrap_or(512);
     let servers = builder.model.servers.iter().map(|server| server.scope);
     let small = servers.chain(builder.model.http).find(|scope| {
         let (buffers, pool) = Heads::said(builder, *scope);
-        buffers.is_some_and(|buffers| (buffers.size as u64) < pool)
+        buffers.is_some_and(|buffers| (buffers.size as u64) < pool.unwrap_or(around))
     });
     if let (Some(_), Some(at)) = (small, builder.model.http_end) {
         let message =
