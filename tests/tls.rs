@@ -279,6 +279,32 @@ fn certificates_from_variables_and_of_a_reload() {
 }
 
 #[test]
+fn certificates_from_variables_are_kept() {
+    let named = "server {
+            listen 127.0.0.1:%%PORT%% ssl;
+            server_name ~^.+\\.example$;
+            ssl_certificate %%FILES%%/$ssl_server_name.pem;
+            ssl_certificate_key %%FILES%%/$ssl_server_name.key;
+            ssl_certificate_cache max=1 inactive=1h valid=1h;
+            return 200 $ssl_server_name;
+        }";
+    let names = ["a.example", "b.example"];
+    let world = World::start(named, "", |files, root| {
+        names.iter().for_each(|name| root.identity(name, 2).write(files, name));
+    });
+    // A new client each time: one that takes a session up again sees no certificate.
+    let get = |name: &str| world.client().get(world.port(), name, "/");
+    assert_eq!(get("a.example"), "a.example");
+    let other = Authority::new("Other");
+    other.identity("a.example", 9).write(world.files.path(), "a.example");
+    assert_eq!(get("a.example"), "a.example", "it is kept");
+    // Another one takes its place.
+    assert_eq!(get("b.example"), "b.example");
+    assert!(world.client().try_ask(world.port(), "a.example", "GET / HTTP/1.0\r\n\r\n").is_err());
+    assert_eq!(Client::new(&other).get(world.port(), "a.example", "/"), "a.example");
+}
+
+#[test]
 fn bad_clients_do_no_harm() {
     let world = World::plain();
     // A beginning, and silence.

@@ -138,10 +138,18 @@ pub fn stapled(path: &Path) -> Result<Vec<u8>, String> {
     })?;
     match super::der::Reader::new(&bytes).element() {
         Some(element) if element.tag == super::der::SEQUENCE => Ok(bytes),
-        _ => Err(format!(
-            "d2i_OCSP_RESPONSE_bio(\"{}\") failed (SSL: error:0680008E:asn1 encoding routines::not enough data)",
-            path.display()
-        )),
+        found => {
+            let reason = match found {
+                None if bytes.first() == Some(&super::der::SEQUENCE) => {
+                    "error:0680008E:asn1 encoding routines::not enough data"
+                }
+                _ => {
+                    "error:068000A8:asn1 encoding routines::wrong tag error:0688010A:asn1 encoding routines::nested asn1 \
+                     error:Type=OCSP_RESPONSE"
+                }
+            };
+            Err(format!("d2i_OCSP_RESPONSE_bio(\"{}\") failed (SSL: {reason})", path.display()))
+        }
     }
 }
 

@@ -229,7 +229,7 @@ fn config(
     if let Some((name, _)) = names.iter().find(|(name, _)| name.contains(&0)) {
         return Err(format!("cannot load certificate \"{}\"", shown(name)));
     }
-    side.with(&names)
+    side.with(names)
 }
 
 fn heads(compiled: &Compiled, server: ServerId) -> &crate::http::settings::Heads {

@@ -1,6 +1,7 @@
 //! TLS to clients: what a server says of it, the handshake, and what a request can learn of it.
 
 mod accept;
+pub mod cache;
 mod ocsp;
 mod responder;
 mod server;

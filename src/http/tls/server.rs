@@ -9,6 +9,7 @@ use rustls::server::ServerConfig;
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 
+use super::cache::{Cache, Names as Named};
 use super::ocsp::Revocation;
 use super::responder::Responder;
 use super::settings::{Ocsp, Protocols, Tls, VerifyClient};
@@ -43,6 +44,7 @@ pub struct ServerSide {
     /// How it is found out whether clients' certificates are revoked.
     pub(super) revocation: Option<Revocation>,
     passwords: Arc<Vec<Vec<u8>>>,
+    cache: Option<Cache>,
     conf: PathBuf,
 }
 
@@ -114,8 +116,15 @@ impl ServerSide {
         }
     }
 
-    /// The configuration with certificates whose names are known by now, read anew.
-    pub(super) fn with(&self, names: &[(Vec<u8>, Vec<u8>)]) -> Result<Arc<ServerConfig>, String> {
+    /// The configuration with certificates whose names are known by now, kept or read anew.
+    pub(super) fn with(&self, names: Named) -> Result<Arc<ServerConfig>, String> {
+        match &self.cache {
+            Some(cache) => cache.get(names, |names| self.load(names)),
+            None => self.load(&names),
+        }
+    }
+
+    fn load(&self, names: &Named) -> Result<Arc<ServerConfig>, String> {
         let source = |name: &[u8]| Source::new(name, |path| self.conf.join(path));
         let load = |(certificate, key): &(Vec<u8>, Vec<u8>)| {
             let loaded = files::certified(&source(certificate), &source(key), &self.passwords);
@@ -214,6 +223,7 @@ impl Build<'_> {
             staples,
             revocation,
             passwords,
+            cache: settings.certificate_cache.0.map(Cache::new),
             conf: self.config.built.options.conf_path(""),
         })
     }
@@ -452,7 +462,11 @@ impl Build<'_> {
             };
             let bad = || failed(&format!("error:0A000180:SSL routines::bad value:cmd={name}, value={value}"));
             match name.to_ascii_lowercase().as_str() {
-                "ciphersuites" => offer.tls13_ciphers = suites::tls13_ciphers(&value).map_err(|_| bad())?,
+                "ciphersuites" => {
+                    let prefix = "error:0A0000B9:SSL routines::no cipher match ";
+                    let reason = format!("{prefix}error:0A000180:SSL routines::bad value:cmd={name}, value={value}");
+                    offer.tls13_ciphers = suites::tls13_ciphers(&value).map_err(|_| failed(&reason))?;
+                }
                 "cipherstring" => offer.tls12_ciphers = suites::tls12_ciphers(&value).ok_or_else(bad)?,
                 "groups" | "curves" => offer.groups = suites::groups(&value).map_err(|_| bad())?,
                 "minprotocol" => match value.as_str() {

@@ -1,9 +1,11 @@
 //! What a server says of TLS. `modules/ssl` lists the directives.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::cache::Bounds;
 use crate::config::value::{Flag, Number, Sec, Size, Template, Text, Value, parse_number, parse_sec, parse_size};
 use crate::config::{Args, Call, Cx, Diagnostic, Fault, Severity, Status};
 use crate::{choice, settings};
@@ -17,8 +19,9 @@ settings! {
         "ssl_certificate" HTTP_SERVER = "" => pub certificates: Sources,
         /// The file with the certificate's key, or `data:` and the key itself.
         "ssl_certificate_key" HTTP_SERVER = "" => pub keys: Sources,
-        /// How many certificates that variables name are kept.
-        @Status::Ignored("one that variables name is read anew when its file has changed"); "ssl_certificate_cache" HTTP_SERVER = "off" => pub certificate_cache: CertificateCache,
+        /// How many certificates that variables name are kept for the next handshakes: `max`; those that were not used for
+        /// `inactive` (10s) go, and after `valid` (60s) they are read anew. Without it they are read at each handshake.
+        "ssl_certificate_cache" HTTP_SERVER = "off" => pub certificate_cache: CertificateCache,
         /// A file with the passwords of locked keys, one in each line; they are tried in turn.
         "ssl_password_file" HTTP_SERVER = "" => pub passwords: Option<Text>,
         /// The protocols that are spoken.
@@ -299,41 +302,43 @@ impl Value for OcspCache {
     }
 }
 
-/// What is said of the cache of certificates.
-#[derive(Clone, Debug)]
-pub struct CertificateCache;
+/// The cache of certificates; `None`: there is none.
+#[derive(Clone, Debug, Default)]
+pub struct CertificateCache(pub Option<Bounds>);
 
 impl Value for CertificateCache {
     const ARGS: Args = Args::between(1, 3);
     const SYNTAX: &'static str = "off | max=N [inactive=time] [valid=time]";
 
     fn parse(call: &Call<'_>, _: &mut Cx<'_>) -> Result<Self, Fault> {
-        let (mut has_max, mut is_off) = (false, false);
+        // The times are nginx's own.
+        let mut bounds = Bounds { max: 0, inactive: Duration::from_secs(10), valid: Duration::from_secs(60) };
+        let mut is_off = false;
         for index in 0..call.len() {
             let word = call.text(index);
-            let is_good = match word.split_once('=') {
-                Some(("max", number)) => {
-                    has_max = parse_number(number.as_bytes()).is_some_and(|number| number > 0);
-                    has_max
-                }
-                Some(("inactive" | "valid", time)) => parse_sec(time.as_bytes()).is_some(),
+            let seconds = |time: &str| parse_sec(time.as_bytes()).map(Duration::from_secs);
+            let read = match word.split_once('=') {
+                Some(("max", number)) => parse_number(number.as_bytes())
+                    .filter(|number| *number > 0)
+                    .map(|number| bounds.max = usize::try_from(number).unwrap_or(usize::MAX)),
+                Some(("inactive", time)) => seconds(time).map(|time| bounds.inactive = time),
+                Some(("valid", time)) => seconds(time).map(|time| bounds.valid = time),
                 None if word == "off" => {
                     is_off = true;
-                    true
+                    Some(())
                 }
-                _ => false,
+                _ => None,
             };
-            if !is_good {
-                return Err(Fault::new(format!("invalid parameter \"{word}\"")).word(index));
-            }
+            read.ok_or_else(|| Fault::new(format!("invalid parameter \"{word}\"")).word(index))?;
         }
-        match has_max || is_off {
-            true => Ok(Self),
-            false => Err(Fault::new("\"ssl_certificate_cache\" must have the \"max\" parameter")),
+        match (is_off, bounds.max) {
+            (true, _) => Ok(Self(None)),
+            (false, 0) => Err(Fault::new("\"ssl_certificate_cache\" must have the \"max\" parameter")),
+            _ => Ok(Self(Some(bounds))),
         }
     }
 
     fn from_default(_: &'static str) -> Self {
-        Self
+        Self::default()
     }
 }
