@@ -439,3 +439,93 @@ fn sockets_that_are_not_there() {
         &format!("upstream: \"http://unix:{path}:/x\""),
     ]);
 }
+
+#[test]
+fn answers_on_their_way_to_the_client() {
+    const VALIDATORS: &str = "ETag: \"e\"\r\nLast-Modified: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
+    let back = backend(|mut stream| {
+        let Some((head, _)) = head(&mut stream) else { return };
+        let headers = match head.split(' ').nth(1).unwrap() {
+            "/cookie" => "Set-Cookie: a=b; SameSite=Lax\r\n".to_owned(),
+            "/nowhere" => {
+                "Content-Type: a/b\r\nAccept-Ranges: none\r\nSet-Cookie: c\r\nX-Accel-Redirect:\r\n".to_owned()
+            }
+            "/denied" => "Content-Type: a/b\r\nSet-Cookie: c\r\nX-Accel-Redirect: /403\r\n".to_owned(),
+            "/folder" => "Content-Type: a/b\r\nX-Accel-Redirect: /301\r\n".to_owned(),
+            "/koi" => "Content-Type: text/html\r\nX-Accel-Charset: KOI8-R\r\n".to_owned(),
+            "/odd" => "Content-Type: text/html\r\nX-Accel-Charset: odd\r\n".to_owned(),
+            "/404" => String::new(),
+            _ => format!("Content-Type: text/html\r\nAccept-Ranges: bytes\r\n{VALIDATORS}"),
+        };
+        let status = if head.contains("/404") { "404 No" } else { "200 OK" };
+        let text = "0123456789";
+        let _gone = write!(stream, "HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n{text}", text.len());
+    });
+    let config = "daemon off; worker_processes 1; error_log logs/error.log info; pid logs/nginx.pid; events { }\n\
+                  http { charset_map koi8-r utf-8 { C0 D18E; } server { listen 127.0.0.1:%%PORT%%;\n\
+                  error_page 403 /page; server_tokens off; absolute_redirect off;\n\
+                  location / { proxy_pass http://127.0.0.1:%%BACK%%; %%SETTINGS%% }\n\
+                  location /403 { return 403; } location /301 { return 301 /x; }\n\
+                  location /page { default_type text/plain; return 200 page; } } }";
+    let check = |settings: &str, path: &str, headers: &str, expected: &str| {
+        let server = Pushgate::start(config, &[("BACK", &back.to_string()), ("SETTINGS", settings)]);
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{headers}\r\n");
+        let answer = bare(server.port(), &request).replace("Thu, 01 Jan 1970 00:00:00 GMT", "TIME");
+        let answer = answer.replace("|Connection: close|", "|");
+        let answer = match answer.split_once("||") {
+            Some((head, body)) if body.starts_with("<html>") || !body.is_ascii() || body.contains('\0') => {
+                head.to_owned()
+            }
+            _ => answer,
+        };
+        assert_eq!(answer, expected, "{settings} {path} {headers}");
+        server
+    };
+    let ok = |headers: &str| format!("HTTP/1.1 200 OK|{headers}||0123456789");
+    let plain = ok("Content-Type: text/html|Content-Length: 10|Accept-Ranges: bytes|ETag: \"e\"|Last-Modified: TIME");
+    check("", "/", "Range: bytes=1-2\r\n", &plain);
+    // Ranges of what has none.
+    let part = "HTTP/1.1 206 Partial Content|Content-Type: text/html|Content-Length: 2|ETag: \"e\"|Last-Modified: TIME|\
+                Content-Range: bytes 1-2/10||12";
+    let whole = ok("Content-Type: text/html|Content-Length: 10|ETag: \"e\"|Last-Modified: TIME|Accept-Ranges: bytes");
+    for settings in ["proxy_force_ranges on;", "proxy_force_ranges on; proxy_buffering off; limit_rate 100k;"] {
+        check(settings, "/", "Range: bytes=1-2\r\n", part);
+        check(settings, "/", "Range: bytes=1-2\r\nIf-Range: \"e\"\r\n", part);
+        check(settings, "/", "Range: bytes=1-2\r\nIf-Range: \"f\"\r\n", &whole);
+        check(settings, "/", "Range: bytes=1-2,4-5\r\n", &whole);
+    }
+    // What a filter changes is not the same any more.
+    let chunks = "HTTP/1.1 200 OK|Content-Type: text/html|Transfer-Encoding: chunked";
+    let same = "ETag: W/\"e\"|Last-Modified: TIME";
+    let gzip = "gzip on; gzip_min_length 1; gzip_proxied any;";
+    check(gzip, "/", "Accept-Encoding: gzip\r\n", &format!("{chunks}|{same}|Content-Encoding: gzip"));
+    check("sub_filter 0 1;", "/", "", &format!("{chunks}|Accept-Ranges: bytes||a|1123456789|0||"));
+    check(
+        "sub_filter 0 1; sub_filter_last_modified on;",
+        "/",
+        "",
+        &format!("{chunks}|Accept-Ranges: bytes|{same}||a|1123456789|0||"),
+    );
+    let own = ok("Content-Type: text/html|Content-Length: 10|Accept-Ranges: bytes|ETag: \"f\"|Last-Modified: TIME");
+    check("add_header ETag '\"f\"';", "/", "", &own);
+    let flags = "proxy_cookie_flags a secure httponly samesite=strict;";
+    check(flags, "/cookie", "", &ok("Content-Length: 10|Set-Cookie: a=b; SameSite=Strict; Secure; HttpOnly"));
+    // X-Accel-Redirect to what is an error, and what it leaves behind.
+    check("", "/nowhere", "", "HTTP/1.1 404 Not Found|Content-Type: text/html|Content-Length: 149|Set-Cookie: c");
+    check("", "/denied", "", "HTTP/1.1 403 Forbidden|Content-Type: text/plain|Content-Length: 4|Set-Cookie: c||page");
+    check("", "/folder", "", "HTTP/1.1 301 Moved Permanently|Content-Type: text/html|Content-Length: 165|Location: /x");
+    check("", "/koi", "", &ok("Content-Type: text/html; charset=KOI8-R|Content-Length: 10"));
+    let server = check("", "/odd", "", &ok("Content-Type: text/html|Content-Length: 10"));
+    server.until_logged(&["[error]", "unknown charset \"odd\" to override"]);
+    // A named location that is not there is an error of its own, whatever was to become of the first.
+    let missing = "proxy_intercept_errors on; error_page 404 =200 @missing;";
+    check(missing, "/404", "", "HTTP/1.1 500 Internal Server Error|Content-Type: text/html|Content-Length: 173");
+    let check_host = |settings: &str, expected: &str| {
+        let server = proxy(mirror(), settings);
+        assert!(http::get(server.port(), "/").body.contains(expected), "{settings}");
+    };
+    check_host(
+        "set $proxy_host own; proxy_set_header X $proxy_host:$proxy_port; set $proxy_port 7;",
+        "|X: own:7|Host: own|",
+    );
+}

@@ -136,6 +136,7 @@ impl Request {
             return Special::Page(Box::new(Response { silent: true, ..Response::new(status) }));
         }
         self.error_status = Some(pages::visible_status(status));
+        self.drop_carried_type();
         if matches!(status, 400 | 413 | 414 | 494..=497 | 500 | 501) {
             self.must_close = true;
         }

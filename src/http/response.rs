@@ -28,6 +28,8 @@ pub struct Response {
     pub content_type: Option<Bytes>,
     /// The charset that is added to it.
     pub charset: Option<Bytes>,
+    /// The charset that an upstream says the content has (`X-Accel-Charset`), whatever its type says.
+    pub override_charset: Option<Bytes>,
     /// Type and charset as an upstream wrote them, where they would not be put together that way.
     pub whole_type: Option<Bytes>,
     /// `Last-Modified`, in Unix seconds.
@@ -38,6 +40,8 @@ pub struct Response {
     pub etag: Option<Bytes>,
     /// Whether ranges of it may be served.
     pub ranges: bool,
+    /// Whether no more than one of them is served at once: the content comes once.
+    pub one_range: bool,
     /// The other headers, in order.
     pub headers: Vec<(Bytes, Bytes)>,
     /// The content.
@@ -89,13 +93,29 @@ impl Response {
         self.headers.push((Bytes::from_static(name.as_bytes()), value.into()));
     }
 
-    /// Makes the entity tag that of what is the same in other bytes; none if it was no tag.
+    /// Makes the entity tag that of what is the same in other bytes; none if it was no tag. An upstream's stands among the
+    /// listed headers.
     pub fn weaken_etag(&mut self) {
-        self.etag = self.etag.take().and_then(|etag| match &etag[..] {
-            [b'W', b'/', _, ..] => Some(etag),
-            [b'"', ..] => Some([b"W/", &etag[..]].concat().into()),
-            _ => None,
+        self.etag = self.etag.take().and_then(weak);
+        self.headers.retain_mut(|(name, value)| {
+            !name.eq_ignore_ascii_case(b"ETag") || weak(std::mem::take(value)).map(|etag| *value = etag).is_some()
         });
+    }
+
+    /// Takes away what tells whether the content has changed.
+    pub fn drop_validators(&mut self) {
+        (self.last_modified, self.etag) = (None, None);
+        self.drop_listed(&[b"Last-Modified", b"ETag"]);
+    }
+
+    /// Has no ranges served, nor offered by what an upstream said.
+    pub fn drop_ranges(&mut self) {
+        self.ranges = false;
+        self.drop_listed(&[b"Accept-Ranges"]);
+    }
+
+    fn drop_listed(&mut self, names: &[&[u8]]) {
+        self.headers.retain(|(name, _)| !names.iter().any(|known| name.eq_ignore_ascii_case(known)));
     }
 
     /// Takes line breaks out of header values, with which a client's text would begin headers of its own.
@@ -117,6 +137,14 @@ impl Response {
     /// The length of the body, if it is known before it is sent.
     pub fn length(&self) -> Option<u64> {
         if self.hides_length { None } else { self.content_length.or_else(|| self.body.length()) }
+    }
+}
+
+fn weak(etag: Bytes) -> Option<Bytes> {
+    match &etag[..] {
+        [b'W', b'/', _, ..] => Some(etag),
+        [b'"', ..] => Some([b"W/", &etag[..]].concat().into()),
+        _ => None,
     }
 }
 

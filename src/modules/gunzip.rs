@@ -47,7 +47,7 @@ fn filter(request: &mut Request, response: &mut Response) {
     }
     response.headers.remove(place);
     response.weaken_etag();
-    response.ranges = false;
+    response.drop_ranges();
     response.content_length = None;
     response.hides_length = true;
     let source = std::mem::take(&mut response.body);

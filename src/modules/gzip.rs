@@ -117,7 +117,7 @@ fn filter(request: &mut Request, response: &mut Response) {
     let Some(level) = request.gzip_level(response).filter(|_| !is_taken_over || response.is_zipped) else { return };
     response.header("Content-Encoding", &b"gzip"[..]);
     response.weaken_etag();
-    response.ranges = false;
+    response.drop_ranges();
     if is_taken_over {
         return;
     }

@@ -1,6 +1,8 @@
 //! ngx_http_range_header_filter_module: parts of an answer.
 
+use std::io;
 use std::ops::Range;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,11 +11,12 @@ use bytes::Bytes;
 use crate::config::Declarations;
 use crate::config::value::Number;
 use crate::http::wire::conditional::Validators;
+use crate::http::wire::date::parse_http_date;
 use crate::http::wire::header::Known;
 use crate::http::wire::range::{
     ByteRange, Ranges, if_range_holds, last_boundary, multipart_content_type, parse, part_head, unsatisfied_range,
 };
-use crate::http::{Body, Module, Piece, Request, Response};
+use crate::http::{Body, BodyStream, Module, Piece, Request, Response};
 use crate::settings;
 
 /// The module.
@@ -42,7 +45,8 @@ fn filter(request: &mut Request, response: &mut Response) {
     }
     let max = *request.settings::<MaxRanges>().max_ranges;
     let Some(length) = response.length().filter(|_| max > 0) else { return };
-    match wanted(request, response, length, usize::try_from(max).unwrap_or(usize::MAX)) {
+    let max = if response.one_range { 1 } else { usize::try_from(max).unwrap_or(usize::MAX) };
+    match wanted(request, response, length, max) {
         Ranges::Whole => response.header("Accept-Ranges", &b"bytes"[..]),
         Ranges::Unsatisfiable => refuse(request, response, length),
         Ranges::Parts(ranges) => match ranges.as_slice() {
@@ -62,7 +66,13 @@ fn filter(request: &mut Request, response: &mut Response) {
 fn wanted(request: &Request, response: &Response, length: u64, max: usize) -> Ranges {
     let Some(range) = request.head.known(Known::Range) else { return Ranges::Whole };
     if let Some(condition) = request.head.known(Known::IfRange) {
-        let validators = Validators { last_modified: response.last_modified, etag: response.etag.as_deref() };
+        // Those of an upstream stand among the listed ones.
+        let listed = |name: &[u8]| {
+            let header = response.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+            header.map(|(_, value)| &value[..])
+        };
+        let last_modified = response.last_modified.or_else(|| parse_http_date(listed(b"Last-Modified")?));
+        let validators = Validators { last_modified, etag: response.etag.as_deref().or_else(|| listed(b"ETag")) };
         if !if_range_holds(condition, &validators) {
             return Ranges::Whole;
         }
@@ -85,7 +95,45 @@ fn part(body: Body, range: &ByteRange) -> Body {
             Body::File(file)
         }
         Body::Full(bytes) => Body::Full(cut(&bytes, range)),
+        Body::Stream(source) => Body::Stream(Box::new(Window { source, at: 0, range: *range })),
         body => body,
+    }
+}
+
+/// A part of what comes with time.
+struct Window {
+    source: Box<dyn BodyStream>,
+    /// How much has come.
+    at: u64,
+    range: ByteRange,
+}
+
+impl BodyStream for Window {
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = Option<io::Result<Bytes>>> + '_>> {
+        Box::pin(async {
+            while self.at < self.range.end {
+                let piece = match self.source.next().await? {
+                    Ok(piece) => piece,
+                    Err(error) => return Some(Err(error)),
+                };
+                let of = |place: u64| place.saturating_sub(self.at);
+                let piece_range = ByteRange { start: of(self.range.start), end: of(self.range.end) };
+                self.at += piece.len() as u64;
+                let wanted = cut(&piece, &piece_range);
+                if !wanted.is_empty() {
+                    return Some(Ok(wanted));
+                }
+            }
+            None
+        })
+    }
+
+    fn flushes(&self) -> bool {
+        self.source.flushes()
+    }
+
+    fn waits_for_content(&self) -> bool {
+        self.source.waits_for_content()
     }
 }
 

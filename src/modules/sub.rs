@@ -100,8 +100,7 @@ fn filter(request: &mut Request, response: &mut Response) {
     if *settings.last_modified {
         response.weaken_etag();
     } else {
-        response.last_modified = None;
-        response.etag = None;
+        response.drop_validators();
     }
     response.ranges = false;
     response.content_length = None;

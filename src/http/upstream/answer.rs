@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::body::Cut;
+use super::body::{Cut, Decoder};
 use super::family::Ignorable;
 use super::pass::{Arrived, Passing, Protocol};
 use super::pool;
@@ -28,7 +28,7 @@ impl Passing<'_> {
         if let Some(rate) = rate.filter(|_| exchange.ignored.heed(Ignorable::AccelLimitRate)) {
             request.limit_rate = Some(rate);
         }
-        let redirect = head.field_bytes(Field::AccelRedirect).filter(|to| !to.is_empty());
+        let redirect = head.field_bytes(Field::AccelRedirect);
         let redirect = redirect.filter(|_| exchange.ignored.heed(Ignorable::AccelRedirect));
         let is_intercepted =
             redirect.is_none() && status >= 300 && *exchange.intercept_errors && request.has_error_page(status);
@@ -75,6 +75,8 @@ impl Passing<'_> {
     /// Takes over the headers that go on to the client.
     fn headers(&self, request: &Request, protocol: &dyn Protocol, head: &UpstreamHead, response: &mut Response) {
         let exchange = self.plan.exchange;
+        let ranges = *self.plan.buffering.force_ranges;
+        (response.ranges, response.one_range) = (ranges, ranges);
         for (name, value, field) in head.headers() {
             if (protocol.hides(name, field) || exchange.hide.contain(name)) && !exchange.pass.contain(name) {
                 continue;
@@ -84,6 +86,7 @@ impl Passing<'_> {
             }
             let (name, value) = (head.share(name), head.share(value));
             let value = match field {
+                Some(Field::AcceptRanges) if ranges => continue,
                 Some(Field::ContentType) => {
                     put_type(response, value);
                     continue;
@@ -120,10 +123,7 @@ impl Passing<'_> {
             }
         }
         let charset = head.field_bytes(Field::AccelCharset).filter(|_| exchange.ignored.heed(Ignorable::AccelCharset));
-        if let Some(charset) = charset {
-            response.charset = Some(charset);
-            response.whole_type = None;
-        }
+        response.override_charset = charset.filter(|charset| !charset.is_empty());
     }
 
     /// Ends with an answer whose body nobody wants.
@@ -203,9 +203,9 @@ impl Passing<'_> {
                 Cut::More => break,
                 Cut::Note(level, message) => request.log(level, &format!("{message} while {doing}")),
                 Cut::Bad(why) => {
-                    // nginx has not sent the head yet by then.
+                    // nginx has not sent the head yet where chunks are bad.
                     request.log(Level::Error, &format!("{why} while {doing}"));
-                    response.silent = true;
+                    response.silent = !matches!(unread.decoder, Decoder::Records(_));
                     response.body = Body::Stream(Box::new(Broken));
                     return;
                 }

@@ -2,7 +2,7 @@
 //! stored.
 
 use crate::config::value::{Template, Value, parse_number, parse_sec, parse_size};
-use crate::config::{Args, Call, Contexts, Cx, Directive, Fault, Status};
+use crate::config::{Args, Call, Contexts, Cx, Directive, Fault, Merge, Section, Slot, Status};
 
 /// The status of what a cache would need.
 pub const NOT_CACHED: Status = Status::Ignored("nothing is cached: each request goes to the upstream");
@@ -24,13 +24,35 @@ pub const fn path_row(name: &'static str) -> Directive {
     }
 }
 
-fn path(_: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
+/// The names of the zones.
+#[derive(Clone, Debug)]
+pub struct Zones;
+
+impl Section for Zones {
+    type Raw = Vec<String>;
+
+    fn merge(_: &Self::Raw, _: Option<&Self>, _: &mut Merge<'_>) -> Self {
+        Self
+    }
+
+    fn slot() -> &'static Slot {
+        static SLOT: Slot = Slot::new();
+        &SLOT
+    }
+}
+
+fn path(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
     let mut has_zone = false;
     for index in 1..call.len() {
         let word = call.text(index);
         let is_valid = match word.split_once('=') {
             Some(("keys_zone", zone)) => {
                 has_zone = true;
+                let name = zone.split_once(':').map_or(zone, |(name, _)| name);
+                if cx.edit::<Zones>().iter().any(|known| known == name) {
+                    return Err(Fault::new(format!("duplicate zone \"{name}\"")).word(index));
+                }
+                cx.edit::<Zones>().push(name.to_owned());
                 let size = zone.split_once(':').and_then(|(_, size)| parse_size(size.as_bytes()));
                 if size.is_none_or(|size| size < 8192) {
                     return Err(Fault::new(format!("invalid keys zone size \"{word}\"")).word(index));
@@ -164,7 +186,16 @@ mod tests {
         check("proxy_cache_path /c levels=1:2;", &["\"proxy_cache_path\" must have \"keys_zone\" parameter"]);
         check("proxy_cache_path /c keys_zone=z:1;", &["invalid keys zone size \"keys_zone=z:1\""]);
         check("proxy_cache_path /c keys_zone=z:1m color=red;", &["invalid parameter \"color=red\""]);
-        check("proxy_cache z; proxy_cache_valid 200 302 10m; proxy_cache_valid any 1m;", &[]);
+        check(
+            "proxy_cache_path /c keys_zone=z:1m; proxy_cache z; proxy_cache_valid 200 302 10m; proxy_cache_valid any 1m;",
+            &[],
+        );
+        check("proxy_cache y; server { }", &["\"proxy_cache\" zone \"y\" is unknown"]);
+        check("proxy_cache_path /c keys_zone=z:1m; proxy_cache_path /d keys_zone=z:1m;", &["duplicate zone \"z\""]);
+        check(
+            "proxy_cache_path /c keys_zone=z:1m; server { proxy_cache z; proxy_store on; }",
+            &["\"proxy_store\" directive is incompatible with \"proxy_cache\""],
+        );
         check("proxy_cache_valid 200 soon;", &["invalid time value \"soon\""]);
         check("proxy_cache_use_stale error timeout updating http_500;", &[]);
         check("proxy_cache_methods GET PUT;", &["invalid value \"PUT\""]);

@@ -170,8 +170,8 @@ shared_settings! {
         "_request_buffering" = "on" => request_buffering: crate::config::value::Flag,
         /// How fast an answer is read where it is buffered, in bytes a second; 0: no bound. It may have variables.
         "_limit_rate" = "0" => limit_rate: crate::config::value::Template,
-        /// Whether ranges are served of answers that do not offer them.
-        @crate::config::Status::Ignored("ranges are the upstream's"); "_force_ranges" = "off" => force_ranges: crate::config::value::Flag,
+        /// Whether ranges are served of answers that do not offer them: one at a time.
+        "_force_ranges" = "off" => force_ranges: crate::config::value::Flag,
     }
 }
 

@@ -89,6 +89,8 @@ pub(super) struct Trouble {
     was_kept: bool,
     /// It was the client, who did not send its body.
     is_clients: bool,
+    /// What was being done, in nginx's words.
+    doing: &'static str,
 }
 
 /// A request on its way.
@@ -149,7 +151,7 @@ pub async fn pass(request: &mut Request, plan: Plan<'_>, protocol: &mut dyn Prot
                         NextUpstream::HTTP_403 | NextUpstream::HTTP_404 => Verdict::Good,
                         _ => Verdict::Failed,
                     };
-                    passing.release(request, arrived.lease, verdict);
+                    passing.release(request, arrived.lease, verdict, READING);
                     Trouble::new(condition, arrived.head.status())
                 }
             },
@@ -215,11 +217,11 @@ impl Passing<'_> {
     }
 
     /// Gives a server back.
-    fn release(&mut self, request: &Request, lease: Lease, verdict: Verdict) {
+    fn release(&mut self, request: &Request, lease: Lease, verdict: Verdict, doing: &str) {
         let left = self.left();
         *left = left.saturating_sub(1);
         if lease.end(verdict) {
-            request.log(Level::Warn, "upstream server temporarily disabled while connecting to upstream");
+            request.log(Level::Warn, &format!("upstream server temporarily disabled while {doing}"));
         }
     }
 
@@ -272,7 +274,12 @@ impl Passing<'_> {
                 Ok(Arrived { head, link, lease, is_asked })
             }
             Err(trouble) => {
-                self.release(request, lease, if trouble.is_clients { Verdict::Good } else { Verdict::Failed });
+                let verdict = if trouble.is_clients { Verdict::Good } else { Verdict::Failed };
+                self.release(request, lease, verdict, trouble.doing);
+                if trouble.condition == NextUpstream::TIMEOUT {
+                    let message = format!("upstream timed out (110: Connection timed out) while {}", trouble.doing);
+                    request.log(Level::Error, &message);
+                }
                 let was_kept = was_kept && trouble.condition == NextUpstream::ERROR;
                 Err(Trouble { was_sent, was_kept, ..trouble })
             }
@@ -284,10 +291,10 @@ impl Passing<'_> {
         let opening = Opening { bind: self.bind(request, &exchange.bind), ..Opening::from(exchange) };
         let connecting = opening.connect(&lease.chosen.target.address);
         match clock::timeout(*exchange.connect_timeout, connecting).await {
-            None => Err(self.timed_out(request, "connecting to upstream")),
+            None => Err(Trouble::timed_out(CONNECTING)),
             Some(Err(error)) => {
                 request.log(refused_level(&error), &refused(&lease.chosen.target, &error));
-                Err(Trouble::error())
+                Err(Trouble::error(CONNECTING))
             }
             Some(Ok(plain)) => self.secure(request, plain).await,
         }
@@ -299,7 +306,7 @@ impl Passing<'_> {
         let connector = tokio_rustls::TlsConnector::from(Arc::clone(&tls.config));
         let shaking = Box::pin(connector.connect(tls.name.clone(), plain));
         match clock::timeout(*self.plan.exchange.connect_timeout, shaking).await {
-            None => Err(self.timed_out(request, SHAKING)),
+            None => Err(Trouble::timed_out(SHAKING)),
             Some(Err(error)) => {
                 let message = match error.get_ref().and_then(|inner| inner.downcast_ref()) {
                     Some(rustls::Error::InvalidCertificate(why)) => {
@@ -308,7 +315,7 @@ impl Passing<'_> {
                     _ => format!("SSL_do_handshake() failed ({}) while {SHAKING}", reason(&error)),
                 };
                 request.log(Level::Error, &message);
-                Err(Trouble::error())
+                Err(Trouble::error(SHAKING))
             }
             Some(Ok(stream)) => {
                 let mut link = Link::new(Stream::Tls(Box::new(stream)), clock::now());
@@ -326,11 +333,6 @@ impl Passing<'_> {
             request.log(Level::Error, &format!("invalid local address \"{text}\""));
         }
         address
-    }
-
-    fn timed_out(&self, request: &Request, doing: &str) -> Trouble {
-        request.log(Level::Error, &format!("upstream timed out (110: Connection timed out) while {doing}"));
-        Trouble::new(NextUpstream::TIMEOUT, 504)
     }
 
     /// Sends the request and reads the head of the answer; says whether all of the request was out by then.
@@ -363,11 +365,11 @@ impl Passing<'_> {
                     request.log(Level::Info, message);
                     return Err(Trouble { is_clients: true, ..Trouble::new(NextUpstream::empty(), 408) });
                 }
-                None => return Err(self.timed_out(request, if outgoing.is_done() { READING } else { SENDING })),
+                None => return Err(Trouble::timed_out(if outgoing.is_done() { READING } else { SENDING })),
                 Some(Err(failure)) => return Err(failed(request, &failure, outgoing.is_done())),
                 Some(Ok(Step::Read(0))) => {
                     request.log(Level::Error, &format!("upstream prematurely closed connection while {READING}"));
-                    return Err(Trouble::error());
+                    return Err(Trouble::error(READING));
                 }
                 Some(Ok(Step::Sent)) => continue,
                 Some(Ok(Step::Read(_))) => {}
@@ -387,6 +389,7 @@ impl Passing<'_> {
     }
 }
 
+const CONNECTING: &str = "connecting to upstream";
 pub(super) const READING: &str = "reading response header from upstream";
 const SENDING: &str = "sending request to upstream";
 
@@ -406,7 +409,7 @@ fn failed(request: &Request, failure: &Failure, is_sent: bool) -> Trouble {
         Failure::Upstream(call, error) => {
             let doing = if is_sent { READING } else { SENDING };
             request.log(Level::Error, &format!("{call}() failed ({}) while {doing}", reason(error)));
-            Trouble::error()
+            Trouble::error(doing)
         }
         Failure::File(error) => {
             request.log(Level::Crit, &format!("a temporary file could not be read ({})", reason(error)));
@@ -433,11 +436,16 @@ const MAX_RESERVE: usize = 16 * 1024;
 
 impl Trouble {
     fn new(condition: NextUpstream, status: u16) -> Self {
-        Self { condition, status, was_sent: false, was_kept: false, is_clients: false }
+        Self { condition, status, was_sent: false, was_kept: false, is_clients: false, doing: READING }
     }
 
-    fn error() -> Self {
-        Self::new(NextUpstream::ERROR, 502)
+    fn error(doing: &'static str) -> Self {
+        Self { doing, ..Self::new(NextUpstream::ERROR, 502) }
+    }
+
+    /// It took too long, which is logged once the server was given back.
+    fn timed_out(doing: &'static str) -> Self {
+        Self { doing, ..Self::new(NextUpstream::TIMEOUT, 504) }
     }
 
     fn invalid() -> Self {

@@ -27,6 +27,10 @@ pub struct Record {
     pub host: Bytes,
     /// The port of that.
     pub port: Bytes,
+    /// What `set` has put in the place of either.
+    pub said_host: Option<Bytes>,
+    /// The same for the port.
+    pub said_port: Option<Bytes>,
     /// The headers behind the body of the last answer, where they are read.
     pub trailers: Vec<(Bytes, Bytes)>,
     /// Those of them that the client gets.
@@ -101,10 +105,22 @@ impl Request {
             return;
         }
         let mut headers = std::mem::take(&mut record.carried);
+        if is_page {
+            headers.retain(|(name, _)| !name.eq_ignore_ascii_case(b"Accept-Ranges"));
+        }
         headers.append(&mut response.headers);
         response.headers = headers;
+        // A redirect's short text is a page, too.
+        let is_page = is_page || matches!(response.status, 301 | 302 | 303 | 307 | 308);
         if let Some(content_type) = record.carried_type.take().filter(|_| !is_page) {
             response.content_type = Some(content_type);
+        }
+    }
+
+    /// Forgets the type that an upstream's answer has left behind: an error has come after it.
+    pub(in crate::http) fn drop_carried_type(&self) {
+        if let Some(record) = &self.upstream {
+            record.borrow_mut().carried_type = None;
         }
     }
 }

@@ -87,6 +87,16 @@ impl Definition {
 }
 
 impl Maps {
+    /// Whether there is one.
+    pub(super) fn is_any(&self) -> bool {
+        !self.maps.is_empty()
+    }
+
+    /// Whether one of them is from or to a charset.
+    pub(super) fn name(&self, charset: &[u8]) -> bool {
+        self.maps.iter().any(|both| both.from.eq_ignore_ascii_case(charset) || both.to.eq_ignore_ascii_case(charset))
+    }
+
     /// The way from one charset to another.
     pub(super) fn find(&self, from: &[u8], to: &[u8]) -> Option<&Map> {
         self.maps.iter().find_map(|both| {

@@ -30,7 +30,8 @@ pub static MODULE: Module = Module {
     },
     finish: Some(finish),
     filter: Some(filter),
-    acts: Some(|settings| settings.get::<Charset>().charset.is_some()),
+    // Where no charset is known what an upstream says of it counts for nothing.
+    acts: Some(|settings| settings.get::<Charset>().charset.is_some() || settings.get::<Maps>().is_any()),
     ..Module::EMPTY
 };
 
@@ -221,7 +222,32 @@ fn name(template: &Template) -> Option<&[u8]> {
     if is_variable { None } else { template.constant() }
 }
 
+/// Whether some part of the configuration knows a charset by this name.
+fn is_known(request: &Request, charset: &[u8]) -> bool {
+    let config = &request.compiled.config;
+    let is = |template: &Option<Template>| {
+        template.as_ref().and_then(name).is_some_and(|known| known.eq_ignore_ascii_case(charset))
+    };
+    request.settings::<Maps>().name(charset)
+        || config
+            .settings
+            .iter()
+            .map(|settings| settings.get::<Charset>())
+            .any(|said| is(&said.charset) || is(&said.source))
+}
+
 fn filter(request: &mut Request, response: &mut Response) {
+    if let Some(charset) = response.override_charset.take().filter(|_| request.is_main()) {
+        let has_type = response.content_type.as_deref().is_some_and(|kind| !kind.is_empty());
+        if has_type && is_known(request, &charset) {
+            response.charset = Some(charset);
+            response.whole_type = None;
+        } else if has_type {
+            let charset = crate::server::log::shown(&charset);
+            request.log(Level::Error, &format!("unknown charset \"{charset}\" to override"));
+        }
+        return;
+    }
     let settings = request.settings::<Charset>();
     let Some(charset) = &settings.charset else { return };
     if !request.is_main() || response.status < 200 {

@@ -31,7 +31,10 @@ pub static MODULE: Module = Module {
         commands: &[pass::COMMANDS[0], params::COMMANDS[0], path::COMMANDS[0], cache::path_row("fastcgi_cache_path")],
         variables: path::VARIABLES,
     },
-    finish: Some(|builder| crate::modules::upstream::check_sizes::<Exchange, Buffering>(builder, "fastcgi")),
+    finish: Some(|builder| {
+        crate::modules::upstream::check_sizes::<Exchange, Buffering>(builder, "fastcgi");
+        crate::modules::upstream::check_zones::<Cache>(builder, "fastcgi");
+    }),
     ..Module::EMPTY
 };
 

@@ -18,7 +18,7 @@ pub static MODULE: Module = Module {
         variables: &[],
     },
     filter: Some(filter),
-    acts: Some(|settings| !settings.get::<Added>().headers.is_empty() || settings.get::<expires::Expires>().is_on()),
+    acts: Some(|settings| settings.get::<Added>().is_any() || settings.get::<expires::Expires>().is_on()),
     ..Module::EMPTY
 };
 
@@ -56,6 +56,12 @@ const COMMANDS: &[Directive] = &[
 pub struct Added {
     headers: Vec<Header>,
     trailers: Vec<Header>,
+}
+
+impl Added {
+    fn is_any(&self) -> bool {
+        !self.headers.is_empty() || !self.trailers.is_empty()
+    }
 }
 
 /// One `add_header` or `add_trailer`.
@@ -131,7 +137,12 @@ fn add(response: &mut Response, name: &Bytes, value: Bytes) {
         response.last_modified = given.as_deref().and_then(parse_http_date);
         response.headers.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
     } else if name.eq_ignore_ascii_case(b"ETag") {
-        response.etag = given;
+        // An upstream's stands among the listed ones, and keeps its place.
+        match (response.headers.iter().position(|(other, _)| other.eq_ignore_ascii_case(name)), given) {
+            (Some(at), Some(value)) => response.headers[at].1 = value,
+            (Some(at), None) => drop(response.headers.remove(at)),
+            (None, value) => response.etag = value,
+        }
         return;
     }
     if let Some(value) = given {

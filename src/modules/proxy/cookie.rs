@@ -181,11 +181,11 @@ enum Change {
 impl Change {
     fn of(word: &[u8]) -> Option<Self> {
         Some(match word.to_ascii_lowercase().as_slice() {
-            b"secure" => Self::Add(b"secure", None),
-            b"httponly" => Self::Add(b"httponly", None),
-            b"samesite=strict" => Self::Add(b"samesite", Some(b"strict")),
-            b"samesite=lax" => Self::Add(b"samesite", Some(b"lax")),
-            b"samesite=none" => Self::Add(b"samesite", Some(b"none")),
+            b"secure" => Self::Add(b"Secure", None),
+            b"httponly" => Self::Add(b"HttpOnly", None),
+            b"samesite=strict" => Self::Add(b"SameSite", Some(b"Strict")),
+            b"samesite=lax" => Self::Add(b"SameSite", Some(b"Lax")),
+            b"samesite=none" => Self::Add(b"SameSite", Some(b"None")),
             b"nosecure" => Self::Remove(b"secure"),
             b"nohttponly" => Self::Remove(b"httponly"),
             b"nosamesite" => Self::Remove(b"samesite"),

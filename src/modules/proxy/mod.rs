@@ -52,6 +52,7 @@ pub static MODULE: Module = Module {
     },
     finish: Some(|builder| {
         crate::modules::upstream::check_sizes::<Exchange, Buffering>(builder, "proxy");
+        crate::modules::upstream::check_zones::<Cache>(builder, "proxy");
         ssl::finish(builder);
     }),
     apply: Some(ssl::apply),
@@ -104,8 +105,19 @@ const VARIABLES: &[VariableRow] = &[
         |r, _| record(r, |host, _| host.clone()),
         "Host and port of the URL of `proxy_pass`.",
     )
-    .volatile(),
-    VariableRow::new("proxy_port", |r, _| record(r, |_, port| port.clone()), "The port of that URL.").volatile(),
+    .volatile()
+    .writable(|r, value| {
+        let mut record = r.upstream_record_mut().borrow_mut();
+        record.host = value.clone();
+        record.said_host = Some(value);
+    }),
+    VariableRow::new("proxy_port", |r, _| record(r, |_, port| port.clone()), "The port of that URL.")
+        .volatile()
+        .writable(|r, value| {
+            let mut record = r.upstream_record_mut().borrow_mut();
+            record.port = value.clone();
+            record.said_port = Some(value);
+        }),
     VariableRow::new(
         "proxy_add_x_forwarded_for",
         |r, _| Some(forwarded_for(r)),

@@ -51,7 +51,7 @@ pub(super) struct Fixed {
 }
 
 /// What a URL says.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) is_tls: bool,
     /// `$proxy_host`
@@ -67,6 +67,17 @@ pub(super) struct Place {
 #[derive(Debug, Default)]
 pub(super) struct RawPass {
     to: Option<Written>,
+}
+
+impl RawPass {
+    /// Whether requests may go to a URL with `https`.
+    pub(super) fn may_be_tls(&self) -> bool {
+        match &self.to {
+            Some(Written::Fixed { is_tls, .. }) => *is_tls,
+            Some(Written::Variable(_)) => true,
+            None => false,
+        }
+    }
 }
 
 #[derive(Debug)]

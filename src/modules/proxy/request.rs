@@ -26,6 +26,7 @@ async fn run(request: &mut Request) -> Next<'static> {
         Ok(found) => found,
         Err(status) => return Next::Status(status),
     };
+    let place = own_words(request, place);
     let tls = match place.is_tls.then(|| securing(request, &settings.get::<Tls>().0, &place.host)).transpose() {
         Ok(tls) => tls,
         Err(message) => {
@@ -101,6 +102,23 @@ async fn run(request: &mut Request) -> Next<'static> {
         tls,
     };
     pass_on(request, plan, &mut protocol).await
+}
+
+/// The place as `set $proxy_host` and `set $proxy_port` call it.
+fn own_words(request: &Request, place: Arc<pass::Place>) -> Arc<pass::Place> {
+    let Some(record) = request.upstream_record() else { return place };
+    let record = record.borrow();
+    if record.said_host.is_none() && record.said_port.is_none() {
+        return place;
+    }
+    let mut own = pass::Place::clone(&place);
+    if let Some(host) = &record.said_host {
+        own.host = host.clone();
+    }
+    if let Some(port) = &record.said_port {
+        own.port = port.clone();
+    }
+    Arc::new(own)
 }
 
 /// How a connection to a URL with `https` is made safe.

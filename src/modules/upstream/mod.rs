@@ -16,17 +16,18 @@ mod variables;
 pub use at_request::at_request;
 pub use block::{Block, RawBlock, find, plain};
 pub use servers::Servers;
-pub use sizes::check as check_sizes;
+pub use sizes::{check as check_sizes, check_zones};
 pub use url::{Url, UrlFault};
 
 use crate::config::{Declarations, SectionRow};
 use crate::http::Module;
+use crate::http::upstream::cache::Zones;
 
 /// The module.
 pub static MODULE: Module = Module {
     declares: Declarations {
         module: "http_upstream",
-        sections: &[SectionRow::of::<Block>(&[]), keepalive::Times::ROW],
+        sections: &[SectionRow::of::<Block>(&[]), keepalive::Times::ROW, SectionRow::of::<Zones>(&[])],
         commands: block::COMMANDS,
         variables: variables::VARIABLES,
     },
