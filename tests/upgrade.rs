@@ -45,15 +45,6 @@ fn upgrade(server: &Daemon) -> u32 {
     new
 }
 
-/// Ends a load, also where the test fails.
-struct Done<'d>(&'d AtomicBool);
-
-impl Drop for Done<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 #[track_caller]
 fn until_gone(pid: u32) {
     wait::until("a process has ended", || !process::runs(pid));
@@ -66,7 +57,7 @@ fn no_request_fails_while_another_program_takes_over() {
     let mut websocket = Client::connect(server.port(), "/ws/?id=x");
     let done = AtomicBool::new(false);
     let served = std::thread::scope(|scope| {
-        let end = Done(&done);
+        let end = wait::Done(&done);
         let load = || {
             let mut served = BTreeSet::new();
             while !done.load(Ordering::Relaxed) {

@@ -1,5 +1,6 @@
 //! Waiting for conditions, with a deadline.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Long enough for a loaded machine; a condition that holds is noticed within milliseconds.
@@ -22,5 +23,14 @@ pub(crate) fn holds_within(time: Duration, mut condition: impl FnMut() -> bool) 
             return false;
         }
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Ends what goes on until a flag is set, also where the test fails.
+pub(crate) struct Done<'d>(pub(crate) &'d AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
