@@ -88,3 +88,73 @@ fn silence_has_an_end() {
     assert_eq!(http::get(server.port(), "/?name=one.test").status, 502);
     server.until_logged(&["one.test could not be resolved (110: Operation timed out)"]);
 }
+
+/// An upstream by names; without a `zone` and a resolver it would be refused.
+fn upstream(servers: &str) -> String {
+    format!("upstream names {{ zone names 64k; resolver 127.0.0.1:%%DNS%% ipv6=off; resolver_timeout 1s; {servers} }}")
+}
+
+const TO_NAMES: &str = "location / { proxy_pass http://names; }";
+
+#[test]
+fn servers_of_an_upstream_follow_their_name() {
+    let dns = Dnsmasq::start(1, &[("one.test", "127.0.0.1")]);
+    let server = start(&upstream("server one.test:%%BACK%% resolve;"), TO_NAMES, dns.port());
+    let at = || http::get(server.port(), "/").body;
+    until("the name is looked up", || at() == "at 127.0.0.1");
+    dns.set(&[("one.test", "127.0.0.2")]);
+    until("the new address is used", || at() == "at 127.0.0.2");
+    (0..5).for_each(|_| assert_eq!(at(), "at 127.0.0.2"));
+    dns.set(&[("one.test", "127.0.0.1"), ("one.test", "127.0.0.2")]);
+    until("both are used", || [at(), at()].iter().any(|at| at == "at 127.0.0.1"));
+    let both = [at(), at()];
+    assert_ne!(both[0], both[1]);
+    // A name that nobody has any more has no servers.
+    dns.set(&[]);
+    until("nobody is left", || http::get(server.port(), "/").status == 502);
+    server.until_logged(&["[error]", "one.test could not be resolved (3: Host not found)"]);
+    server.until_logged(&["no live upstreams"]);
+    dns.set(&[("one.test", "127.0.0.1")]);
+    until("it is back", || at() == "at 127.0.0.1");
+}
+
+#[test]
+fn a_reload_begins_with_what_is_known() {
+    let dns = Dnsmasq::start(60, &[("one.test", "127.0.0.1")]);
+    let block = "resolver 127.0.0.1:%%DNS%%; upstream names { zone names 64k; server one.test:%%BACK%% resolve; }";
+    let server = start(block, TO_NAMES, dns.port());
+    until("the name is looked up", || http::get(server.port(), "/").status == 200);
+    // Nobody answers any more.
+    drop(dns);
+    for _ in 0..3 {
+        server.signal("HUP");
+        for _ in 0..20 {
+            assert_eq!(http::get(server.port(), "/").body, "at 127.0.0.1");
+        }
+    }
+}
+
+#[test]
+fn a_service_says_ports_and_backups() {
+    let back = support::ports::Port::free();
+    let records = [
+        format!("--srv-host=_http._tcp.all.test,one.test,{},1,5", back.number),
+        format!("--srv-host=_http._tcp.all.test,two.test,{},2,5", back.number),
+        format!("--srv-host=own.name.all.test,two.test,{},0,0", back.number),
+    ];
+    let dns = Dnsmasq::start_with(1, &[("one.test", "127.0.0.1"), ("two.test", "127.0.0.2")], &records);
+    let block = format!(
+        "server {{ listen 127.0.0.1:{0}; listen 127.0.0.2:{0}; location / {{ return 200 \"at $server_addr\"; }}
+             location /two {{ if ($server_addr = 127.0.0.1) {{ return 503; }} return 200 \"at $server_addr\"; }} }}
+         resolver 127.0.0.1:%%DNS%%; proxy_next_upstream http_503;
+         upstream names {{ zone names 64k; server all.test service=http resolve; }}
+         upstream own {{ zone own 64k; server all.test service=own.name resolve; }}",
+        back.number
+    );
+    let locations = format!("{TO_NAMES} location /own {{ proxy_pass http://own; }}");
+    let server = start(&block, &locations, dns.port());
+    until("the service is looked up", || http::get(server.port(), "/").body == "at 127.0.0.1");
+    (0..5).for_each(|_| assert_eq!(http::get(server.port(), "/").body, "at 127.0.0.1"));
+    assert_eq!(http::get(server.port(), "/two").body, "at 127.0.0.2", "the backup");
+    until("the other service is looked up", || http::get(server.port(), "/own").body == "at 127.0.0.2");
+}

@@ -17,6 +17,11 @@ pub(crate) struct Dnsmasq {
 impl Dnsmasq {
     /// Starts one whose answers hold for so many seconds.
     pub(crate) fn start(ttl: u32, names: &[(&str, &str)]) -> Self {
+        Self::start_with(ttl, names, &[])
+    }
+
+    /// The same with more of its options.
+    pub(crate) fn start_with(ttl: u32, names: &[(&str, &str)], options: &[String]) -> Self {
         let folder = tempfile::Builder::new().prefix("pushgate-dns-").tempdir().unwrap();
         let port = Port::free();
         write(&folder, names);
@@ -27,6 +32,7 @@ impl Dnsmasq {
             .arg(format!("--port={}", port.number))
             .arg(format!("--local-ttl={ttl}"))
             .arg(format!("--addn-hosts={}", folder.path().join("names").display()))
+            .args(options)
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let process = Process::start(&mut command, "TERM", folder.path());

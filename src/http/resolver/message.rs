@@ -9,6 +9,8 @@ pub(super) enum Kind {
     A,
     /// IPv6 addresses.
     Aaaa,
+    /// Hosts and ports of a service.
+    Srv,
 }
 
 impl Kind {
@@ -16,6 +18,7 @@ impl Kind {
         match self {
             Self::A => 1,
             Self::Aaaa => 28,
+            Self::Srv => 33,
         }
     }
 }
@@ -49,10 +52,25 @@ pub(super) enum Reading {
 pub(super) struct Answer {
     /// The addresses, in the server's order.
     pub(super) addresses: Vec<IpAddr>,
+    /// Who has the service, in the server's order.
+    pub(super) services: Vec<Service>,
     /// For how many seconds this holds.
     pub(super) ttl: u32,
     /// If there are no addresses: the other name that it is.
     pub(super) alias: Option<String>,
+}
+
+/// Where a service is to be had (RFC 2782).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// The lowest is to be used before all others.
+    pub priority: u16,
+    /// Its share among those of its priority.
+    pub weight: u16,
+    /// The port.
+    pub port: u16,
+    /// The host's name.
+    pub host: String,
 }
 
 const CLASS_IN: u16 = 1;
@@ -121,23 +139,26 @@ impl Question<'_> {
         let mut name = self.name;
         let mut ttl = u32::MAX;
         for _ in 0..MAX_ALIASES {
-            let mut addresses = Vec::new();
+            let (mut addresses, mut services) = (Vec::new(), Vec::new());
             let mut alias = None;
             for record in records.iter().filter(|record| record.owner == name) {
                 match &record.data {
                     Data::Address(address) => addresses.push(*address),
+                    Data::Service(service) => services.push(service.clone()),
                     Data::Alias(to) => alias = Some(to),
                     Data::Other => continue,
                 }
                 ttl = ttl.min(record.ttl);
             }
             match alias {
-                _ if !addresses.is_empty() => return Answer { addresses, ttl, alias: None },
+                _ if !addresses.is_empty() || !services.is_empty() => {
+                    return Answer { addresses, services, ttl, alias: None };
+                }
                 Some(to) => name = to,
                 None => break,
             }
         }
-        Answer { addresses: Vec::new(), ttl, alias: (name != self.name).then(|| name.to_owned()) }
+        Answer { ttl, alias: (name != self.name).then(|| name.to_owned()), ..Answer::default() }
     }
 }
 
@@ -149,6 +170,7 @@ struct Record {
 
 enum Data {
     Address(IpAddr),
+    Service(Service),
     Alias(String),
     Other,
 }
@@ -218,6 +240,10 @@ impl Cursor<'_> {
             _ if class != CLASS_IN => Data::Other,
             CNAME => Data::Alias(self.name()?),
             1 if kind == Kind::A && length == 4 => Data::Address(Ipv4Addr::from(self.take::<4>()?).into()),
+            33 if kind == Kind::Srv => {
+                let (priority, weight, port) = (self.number()?, self.number()?, self.number()?);
+                Data::Service(Service { priority, weight, port, host: self.name()? })
+            }
             28 if kind == Kind::Aaaa && length == 16 => Data::Address(Ipv6Addr::from(self.take::<16>()?).into()),
             _ => Data::Other,
         };
@@ -252,12 +278,12 @@ mod tests {
         let check = |flags, records: &[&[u8]], expected| assert_eq!(QUESTION.read(&answer(flags, records)), expected);
         let found = |last: &[u8], ttl| {
             let addresses = last.iter().map(|last| IpAddr::from([127, 0, 0, *last])).collect();
-            Reading::Answer(Answer { addresses, ttl, alias: None })
+            Reading::Answer(Answer { addresses, ttl, ..Answer::default() })
         };
         check(0x8180, &[address], found(&[1], 60));
         check(0x8180, &[of_alias, alias], found(&[2], 5));
         check(0x8180, &[of_alias], found(&[], u32::MAX));
-        let alias_only = Answer { addresses: Vec::new(), ttl: 5, alias: Some("b.test".into()) };
+        let alias_only = Answer { ttl: 5, alias: Some("b.test".into()), ..Answer::default() };
         check(0x8180, &[alias], Reading::Answer(alias_only));
         check(0x8183, &[], Reading::Failed(3));
         check(0x8380, &[], Reading::Cut);
@@ -265,6 +291,17 @@ mod tests {
         let mut other = answer(0x8180, &[address]);
         other[1] = 8;
         assert_eq!(QUESTION.read(&other), Reading::Foreign);
+    }
+
+    #[test]
+    fn services() {
+        let question = Question { kind: Kind::Srv, ..QUESTION };
+        let mut message = question.message().expect("a name");
+        (message[2], message[7]) = (0x81, 1);
+        message.extend(b"\xc0\x0c\0\x21\0\x01\0\0\0\x05\0\x0a\0\x01\0\x02\0\x50\x01B\xc0\x0e");
+        let service = Service { priority: 1, weight: 2, port: 80, host: "b.test".into() };
+        let expected = Answer { services: vec![service], ttl: 5, ..Answer::default() };
+        assert_eq!(question.read(&message), Reading::Answer(expected));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::server::clock::{self, Moment};
 use crate::server::live::log;
 use crate::server::log::Level;
 use crate::server::sockets::reason;
+pub use message::Service;
 use message::{Answer, Kind, Question, Reading};
 
 /// The name servers of a `resolver`, and what they have said.
@@ -40,6 +41,15 @@ type Known = tokio::sync::Mutex<Option<Found>>;
 pub struct Found {
     /// At least one; those of IPv4 first.
     pub addresses: Arc<[IpAddr]>,
+    /// Until when this holds.
+    pub until: Moment,
+}
+
+/// Who has a service.
+#[derive(Clone, Debug)]
+pub struct FoundServices {
+    /// At least one.
+    pub services: Vec<Service>,
     /// Until when this holds.
     pub until: Moment,
 }
@@ -100,6 +110,32 @@ impl Resolver {
         clock::timeout(timeout, asking).await.unwrap_or(Err(Failure::SILENCE))
     }
 
+    /// Asks who has a service, by the name of its SRV records. The answer is not remembered: the caller follows it.
+    pub async fn services(&self, name: &str, timeout: Duration) -> Result<FoundServices, Failure> {
+        let mut name = name.to_ascii_lowercase();
+        let asking = async {
+            let mut ttl = u32::MAX;
+            for _ in 0..MAX_ALIASES {
+                let answer = self.ask_servers(&name, &[Kind::Srv]).await?;
+                ttl = ttl.min(answer.ttl);
+                if !answer.services.is_empty() {
+                    return Ok(FoundServices { services: answer.services, until: self.holds(ttl) });
+                }
+                match answer.alias {
+                    Some(alias) => name = alias,
+                    None => break,
+                }
+            }
+            Err(Failure::NOT_FOUND)
+        };
+        clock::timeout(timeout, asking).await.unwrap_or(Err(Failure::SILENCE))
+    }
+
+    /// Until when an answer holds.
+    fn holds(&self, ttl: u32) -> Moment {
+        clock::now().after(self.valid.unwrap_or_else(|| Duration::from_secs(ttl.into())))
+    }
+
     fn known(&self, name: &str) -> Arc<Known> {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = names.get(name) {
@@ -121,11 +157,10 @@ impl Resolver {
     async fn ask(&self, mut name: String) -> Result<Found, Failure> {
         let mut ttl = u32::MAX;
         for _ in 0..MAX_ALIASES {
-            let answer = self.ask_servers(&name).await?;
+            let answer = self.ask_servers(&name, &self.kinds).await?;
             ttl = ttl.min(answer.ttl);
             if !answer.addresses.is_empty() {
-                let time = self.valid.unwrap_or_else(|| Duration::from_secs(ttl.into()));
-                return Ok(Found { addresses: answer.addresses.into(), until: clock::now().after(time) });
+                return Ok(Found { addresses: answer.addresses.into(), until: self.holds(ttl) });
             }
             match answer.alias {
                 Some(alias) => name = alias,
@@ -136,12 +171,12 @@ impl Resolver {
     }
 
     /// Asks one server after the other until one answers; the caller has the patience.
-    async fn ask_servers(&self, name: &str) -> Result<Answer, Failure> {
+    async fn ask_servers(&self, name: &str, kinds: &[Kind]) -> Result<Answer, Failure> {
         let start = self.turn.fetch_add(1, Ordering::Relaxed);
         for round in 1_usize.. {
             let server = self.servers[(start + round) % self.servers.len()];
             let is_last = round % self.servers.len() == 0;
-            let questions = self.kinds.iter().map(|kind| {
+            let questions = kinds.iter().map(|kind| {
                 let question = Question { id: rand::random(), name, kind: *kind };
                 let message = question.message()?;
                 Some((question, message))
@@ -188,7 +223,7 @@ fn join(mut readings: Vec<(Kind, Reading)>) -> Result<Answer, Failure> {
         }
     }
     match all {
-        Some(all) if !all.addresses.is_empty() || all.alias.is_some() => Ok(all),
+        Some(all) if !all.addresses.is_empty() || !all.services.is_empty() || all.alias.is_some() => Ok(all),
         _ => Err(failure.unwrap_or(Failure::NOT_FOUND)),
     }
 }

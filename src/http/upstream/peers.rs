@@ -58,6 +58,8 @@ pub struct Peer {
     pub id: u32,
     /// How it is configured.
     pub server: Server,
+    /// The `server` of the block that it comes from, where its addresses may change; `None`: they stay.
+    origin: Option<u32>,
     /// How many requests it has.
     pub conns: u64,
     current_weight: i64,
@@ -77,6 +79,7 @@ impl Peer {
             conns: 0,
             current_weight: 0,
             effective_weight: server.weight,
+            origin: None,
             fails: 0,
             accessed: Duration::ZERO,
             checked: Duration::ZERO,
@@ -244,6 +247,8 @@ pub enum Verdict {
 pub struct Group {
     primary: Level,
     backup: Level,
+    /// The number of the next server; none is given twice.
+    next: u32,
 }
 
 impl Group {
@@ -251,9 +256,41 @@ impl Group {
     pub fn new(servers: &[Server]) -> Self {
         let peers = (0..).zip(servers).map(|(id, server)| Peer::new(id, server.clone()));
         let (backup, primary) = peers.partition(|peer| peer.server.backup);
-        let mut group = Self { primary: Level::new(primary), backup: Level::new(backup) };
-        group.primary.is_single = group.primary.peers.len() == 1 && group.backup.peers.is_empty();
+        let next = u32::try_from(servers.len()).unwrap_or(u32::MAX);
+        let mut group = Self { primary: Level::new(primary), backup: Level::new(backup), next };
+        group.count();
         group
+    }
+
+    fn count(&mut self) {
+        self.primary.is_single = self.primary.peers.len() == 1 && self.backup.peers.is_empty();
+    }
+
+    /// Puts the servers that a name has now in place of those that it had. What is known of those that stay is kept.
+    pub fn replace(&mut self, origin: u32, servers: &[Server]) {
+        for (level, is_backup) in [(&mut self.primary, false), (&mut self.backup, true)] {
+            let servers = || servers.iter().filter(|server| server.backup == is_backup);
+            level.peers.retain(|peer| {
+                peer.origin != Some(origin) || servers().any(|server| server.target == peer.server.target)
+            });
+            for server in servers() {
+                let same = |peer: &&mut Peer| peer.origin == Some(origin) && peer.server.target == server.target;
+                match level.peers.iter_mut().find(same) {
+                    Some(peer) => {
+                        if peer.server.weight != server.weight {
+                            peer.effective_weight = server.weight;
+                        }
+                        peer.server = server.clone();
+                    }
+                    None => {
+                        level.peers.push(Peer { origin: Some(origin), ..Peer::new(self.next, server.clone()) });
+                        self.next = self.next.wrapping_add(1);
+                    }
+                }
+            }
+            level.ring = None;
+        }
+        self.count();
     }
 
     /// How many servers a request may try.
@@ -389,6 +426,28 @@ mod tests {
             assert!(!group.done(a, Verdict::Failed, Duration::from_secs(now)));
         }
         assert_eq!(group.tries(), 1);
+    }
+
+    #[test]
+    fn servers_of_a_name_come_and_go() {
+        let server = |word: &str| group(word).primary.peers.remove(0).server;
+        let mut group = group("z c+");
+        group.replace(1, &[server("a"), server("b")]);
+        group.replace(2, &[server("a")]);
+        let mut selection = Selection::default();
+        let (z, _) = pick(&mut group, &mut selection, 0).expect("z");
+        let (a, name) = pick(&mut group, &mut selection, 0).expect("a");
+        assert_eq!(name, "a");
+        group.done(a, Verdict::Failed, Duration::ZERO);
+        // One stays, with what is known of it; one goes, one comes.
+        group.replace(1, &[server("d"), server("a*3"), server("a*3")]);
+        group.replace(2, &[]);
+        let of =
+            |group: &Group| group.peers().map(|peer| (peer.id, peer.fails, peer.server.weight)).collect::<Vec<_>>();
+        assert_eq!(of(&group), [(z, 0, 1), (a, 1, 3), (5, 0, 1), (1, 0, 1)]);
+        assert!(!group.done(3, Verdict::Failed, Duration::ZERO), "it is gone");
+        group.replace(1, &[]);
+        assert_eq!(turns(&mut group, 2, 0), "zz");
     }
 
     #[test]

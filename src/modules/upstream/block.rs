@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::keepalive::Times;
 use super::method::Method;
+use super::resolve::Named;
 use crate::config::value::{AddressError, parse_address, parse_number, parse_size};
 use crate::config::{
     Args, Body, Builder, Call, Contexts, Cx, Diagnostic, Directive, Fault, ListenAddress, Merge, Position, Section,
@@ -33,10 +34,13 @@ pub(super) const COMMANDS: &[Directive] = &[
         name: "server",
         contexts: Contexts::UPSTREAM,
         args: Args::SOME,
-        syntax: "address [weight=n] [max_conns=n] [max_fails=n] [fail_timeout=time] [backup] [down]",
+        syntax: "address [weight=n] [max_conns=n] [max_fails=n] [fail_timeout=time] [backup] [down] [resolve] \
+                 [service=name]",
         doc: "A server of the group: an address, a name, or `unix:` and a path. Servers take turns by their `weight` (1). \
               One that fails `max_fails` (1) times within `fail_timeout` (10s) is left out for that long; `backup` is \
-              used when all others are out, `down` never.",
+              used when all others are out, `down` never. With `resolve` a name is looked up again while the server runs, \
+              by the `resolver` of the upstream or of `http`; with `service` by SRV records, which say ports, weights and \
+              backups. Both need a `zone`.",
         file: file!(),
         apply: server,
         ..Directive::BASE
@@ -71,7 +75,7 @@ pub(super) const COMMANDS: &[Directive] = &[
 
 /// The servers of an upstream; `None` where it has none of this kind.
 #[derive(Debug)]
-pub struct Block(pub Option<Arc<Upstream>>);
+pub struct Block(pub Option<Arc<Upstream>>, pub(super) Vec<Named>);
 
 /// What the block says.
 #[derive(Debug, Default)]
@@ -90,6 +94,21 @@ struct Written {
     server: Server,
     /// A name to look up, and the port.
     name: Option<(String, u16)>,
+    resolve: bool,
+    service: Option<String>,
+}
+
+impl RawBlock {
+    /// Whether there are names to be looked up while the server runs.
+    pub(super) fn has_names(&self) -> bool {
+        self.servers.iter().any(Written::is_later)
+    }
+}
+
+impl Written {
+    fn is_later(&self) -> bool {
+        self.resolve && self.name.is_some()
+    }
 }
 
 impl Section for Block {
@@ -98,14 +117,19 @@ impl Section for Block {
 
     fn merge(raw: &RawBlock, _: Option<&Self>, cx: &mut Merge<'_>) -> Self {
         if cx.context != Contexts::UPSTREAM || raw.servers.is_empty() {
-            return Self(None);
+            return Self(None, Vec::new());
         }
-        let mut servers = Vec::new();
-        for written in &raw.servers {
+        let (mut servers, mut names) = (Vec::new(), Vec::new());
+        for (origin, written) in (0..).zip(&raw.servers) {
             let Some((name, port)) = &written.name else {
                 servers.push(written.server.clone());
                 continue;
             };
+            if written.is_later() {
+                let (host, service, server) = (name.clone(), written.service.clone(), written.server.clone());
+                names.push(Named { host, port: *port, service, server, origin });
+                continue;
+            }
             match resolve(name, *port, cx) {
                 Some(addresses) => servers.extend(addresses.into_iter().map(|address| {
                     let target = Server::plain(address, "").target;
@@ -128,7 +152,9 @@ impl Section for Block {
             Some(method) => Arc::clone(&method.balancer),
             None => Arc::new(RoundRobin),
         };
-        Self(Some(Arc::new(Upstream::new(&raw.name, &servers, balancer, keepalive))))
+        let upstream = Upstream::new(&raw.name, &servers, balancer, keepalive);
+        names.iter().for_each(|named| named.begin(&upstream));
+        Self(Some(Arc::new(upstream)), names)
     }
 
     fn slot() -> &'static Slot {
@@ -191,14 +217,18 @@ fn server(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
     };
     let allows_backup = cx.edit::<Block>().method.as_ref().is_none_or(|method| method.allows_backup);
     let mut server = Server::plain(address, &written);
+    let (mut resolve, mut service) = (false, None);
     for index in 1..call.len() {
         let word = call.text(index);
         if word == "backup" && !allows_backup {
             let message = format!("balancing method does not support parameter \"{word}\"");
             return Err(Fault::new(message).word(index));
         }
-        let is_later = matches!(&*word, "resolve") || word.starts_with("service=");
-        if !is_later && server_parameter(&word, &mut server).is_none() {
+        if word == "resolve" {
+            resolve = true;
+        } else if let Some(name) = word.strip_prefix("service=").filter(|name| !name.is_empty()) {
+            service = Some(name.to_owned());
+        } else if server_parameter(&word, &mut server).is_none() {
             let fault = Fault::new(format!("invalid parameter \"{word}\"")).word(index);
             let is_commercial = ["slow_start=", "route=", "drain"].iter().any(|known| word.starts_with(known));
             return Err(if is_commercial {
@@ -208,6 +238,13 @@ fn server(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
             });
         }
     }
+    if service.is_some() && !resolve {
+        let message = format!("service upstream \"{written}\" requires \"resolve\" parameter");
+        return Err(Fault::new(message).word(0));
+    }
+    if service.is_some() && written.contains(':') {
+        return Err(Fault::new(format!("service upstream \"{written}\" may not have port")).word(0));
+    }
     let mut group = String::new();
     if let Some(upstream) = cx.upstream() {
         upstream.has_servers = true;
@@ -215,7 +252,7 @@ fn server(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
     }
     let raw = cx.edit::<Block>();
     raw.name = group;
-    raw.servers.push(Written { at: call.at(), server, name });
+    raw.servers.push(Written { at: call.at(), server, name, resolve, service });
     Ok(())
 }
 

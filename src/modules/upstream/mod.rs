@@ -8,6 +8,7 @@ mod keepalive;
 mod least_conn;
 mod method;
 mod random;
+mod resolve;
 mod servers;
 mod sizes;
 mod url;
@@ -19,7 +20,7 @@ pub use servers::Servers;
 pub use sizes::{check as check_sizes, check_zones};
 pub use url::{Url, UrlFault};
 
-use crate::config::{Declarations, SectionRow};
+use crate::config::{Builder, Declarations, SectionRow};
 use crate::http::Module;
 use crate::http::upstream::cache::Zones;
 
@@ -27,10 +28,21 @@ use crate::http::upstream::cache::Zones;
 pub static MODULE: Module = Module {
     declares: Declarations {
         module: "http_upstream",
-        sections: &[SectionRow::of::<Block>(&[]), keepalive::Times::ROW, SectionRow::of::<Zones>(&[])],
+        sections: &[
+            SectionRow::of::<Block>(&[]),
+            keepalive::Times::ROW,
+            resolve::Own::ROW,
+            SectionRow::of::<Zones>(&[]),
+        ],
         commands: block::COMMANDS,
         variables: variables::VARIABLES,
     },
-    finish: Some(block::finish),
+    finish: Some(finish),
+    apply: Some(resolve::apply),
     ..Module::EMPTY
 };
+
+fn finish(builder: &mut Builder) {
+    block::finish(builder);
+    resolve::finish(builder);
+}
