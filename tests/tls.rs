@@ -447,6 +447,15 @@ fn subscribers_by_eventsource() {
 }
 
 #[test]
+fn curves_are_those_that_are_named() {
+    for (list, curve) in [("auto", "X25519"), ("secp384r1", "secp384r1"), ("X25519MLKEM768", "X25519MLKEM768")] {
+        let world = World::start("", &format!("ssl_ecdh_curve {list};"), |_, _| {});
+        let facts = world.client().get(world.port(), "localhost", "/facts");
+        assert_eq!(facts.rsplit(',').next(), Some(curve), "{facts}");
+    }
+}
+
+#[test]
 fn check_says_what_is_never_spoken() {
     let folder = support::pushgate::prefix();
     let file = folder.path().join("old.conf");

@@ -152,6 +152,22 @@ fn request(folder: &Path, name: &str) {
 }
 
 #[test]
+fn keys_of_all_kinds() {
+    let authority = Authority::new("Root");
+    for key in ["rsa:2048", "ec -pkeyopt ec_paramgen_curve:P-384", "ec -pkeyopt ec_paramgen_curve:P-521", "ed25519"] {
+        let files = folder(&authority, &authority.identity("localhost", 7));
+        let path = files.path();
+        let names = "-keyout localhost.key -out localhost.pem -subj /CN=localhost";
+        openssl(path, &format!("req -x509 -newkey {key} -nodes -days 30 {names}"));
+        std::fs::copy(path.join("localhost.pem"), path.join("root.pem")).unwrap();
+        let server = start(path, "ssl_verify_client on; ssl_client_certificate %%FILES%%/root.pem;");
+        for version in ["-tls1_2", "-tls1_3"] {
+            assert_eq!(ask(&server, path, "localhost", version), "SUCCESS|CN=localhost", "{key} {version}");
+        }
+    }
+}
+
+#[test]
 fn certificates_of_the_first_version_and_those_that_could_sign() {
     let authority = Authority::new("Root");
     let files = folder(&authority, &authority.identity("localhost", 7));

@@ -21,6 +21,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::conninfo::{Address, ConnectOptions, Host, SslMode};
 use super::error::Error;
+use crate::tls;
 
 /// The packet that asks for TLS: its length, and a version that does not exist.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
@@ -163,7 +164,7 @@ fn tune(tcp: &TcpStream) -> io::Result<()> {
 }
 
 async fn client_config(options: &ConnectOptions) -> Result<ClientConfig, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::clone(tls::provider());
     let (chain, pinned) = match roots(options).await? {
         Some((roots, pinned)) => {
             let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));

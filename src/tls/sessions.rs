@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use rustls::server::{ProducesTickets, StoresServerSessions};
 use sha2::{Digest, Sha256};
 
@@ -72,7 +72,7 @@ impl TicketKey {
 /// The process's own keys for tickets; a reload keeps them.
 fn own_keys() -> Option<&'static Arc<dyn ProducesTickets>> {
     static KEYS: LazyLock<Option<Arc<dyn ProducesTickets>>> =
-        LazyLock::new(|| rustls::crypto::ring::Ticketer::new().ok());
+        LazyLock::new(|| rustls::crypto::aws_lc_rs::Ticketer::new().ok());
     KEYS.as_ref()
 }
 

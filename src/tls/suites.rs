@@ -1,5 +1,6 @@
 //! What OpenSSL's words for protocols, ciphers and curves mean for rustls.
 
+use rustls::crypto::aws_lc_rs::ALL_KX_GROUPS;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::{CipherSuite, NamedGroup, SupportedCipherSuite};
 
@@ -242,11 +243,14 @@ fn group_of(name: &str) -> Option<NamedGroup> {
         () if same(&["ffdhe8192"]) => NamedGroup::FFDHE8192,
         () if same(&["X25519MLKEM768"]) => NamedGroup::X25519MLKEM768,
         () if same(&["SecP256r1MLKEM768"]) => NamedGroup::secp256r1MLKEM768,
+        () if same(&["MLKEM512"]) => NamedGroup::MLKEM512,
+        () if same(&["MLKEM768"]) => NamedGroup::MLKEM768,
+        () if same(&["MLKEM1024"]) => NamedGroup::MLKEM1024,
         () => return None,
     })
 }
 
-/// Curves of OpenSSL that rustls never has.
+/// Groups of OpenSSL that rustls never has.
 const OLD_CURVES: &[&str] = &[
     "secp256k1",
     "secp224r1",
@@ -261,12 +265,14 @@ const OLD_CURVES: &[&str] = &[
     "sect233r1",
     "P-224",
     "P-192",
+    "SecP384r1MLKEM1024",
 ];
 
 /// OpenSSL's name of a group.
 pub fn group_name(group: NamedGroup) -> String {
     match group {
         NamedGroup::secp256r1 => "prime256v1".to_owned(),
+        NamedGroup::secp256r1MLKEM768 => "SecP256r1MLKEM768".to_owned(),
         NamedGroup::FFDHE2048 => "ffdhe2048".to_owned(),
         NamedGroup::FFDHE3072 => "ffdhe3072".to_owned(),
         NamedGroup::FFDHE4096 => "ffdhe4096".to_owned(),
@@ -281,7 +287,7 @@ pub fn groups(list: &str) -> Result<Vec<&'static dyn SupportedKxGroup>, String> 
     let mut chosen = Vec::new();
     for name in list.split(':').filter(|name| !name.is_empty()) {
         match group_of(name.trim_start_matches(['?', '*'])) {
-            Some(group) => chosen.extend(provider().kx_groups.iter().copied().filter(|known| known.name() == group)),
+            Some(group) => chosen.extend(ALL_KX_GROUPS.iter().copied().filter(|known| known.name() == group)),
             None if OLD_CURVES.iter().any(|old| old.eq_ignore_ascii_case(name)) => {}
             None => return Err(name.to_owned()),
         }
@@ -289,7 +295,7 @@ pub fn groups(list: &str) -> Result<Vec<&'static dyn SupportedKxGroup>, String> 
     Ok(chosen)
 }
 
-/// The program's cryptography, with these ciphers and groups alone. An empty list stands for all that rustls has.
+/// The program's cryptography, with these ciphers and groups alone. An empty list stands for those that are usual.
 pub fn limited(
     tls12: &[CipherSuite],
     tls13: &[CipherSuite],
@@ -363,6 +369,8 @@ mod tests {
         let names =
             |list: &str| groups(list).map(|all| all.iter().map(|group| group_name(group.name())).collect::<Vec<_>>());
         assert_eq!(names("X25519:prime256v1:secp521r1"), Ok(vec!["X25519".to_owned(), "prime256v1".to_owned()]));
+        let hybrids = ["X25519MLKEM768", "SecP256r1MLKEM768"].map(str::to_owned).to_vec();
+        assert_eq!(names("x25519mlkem768:SecP256r1MLKEM768:SecP384r1MLKEM1024"), Ok(hybrids));
         assert_eq!(names("X25519:foo"), Err("foo".to_owned()));
     }
 }

@@ -385,8 +385,13 @@ impl Build<'_> {
         };
         let groups = suites::groups(list).map_err(failed).map_err(Wrong::of(directive))?;
         if groups.is_empty() {
-            let message = "none of these curves exists here: all that do are offered";
-            self.lint("no-curve", directive, message, "they are X25519, prime256v1 and secp384r1");
+            let message = "none of these curves exists here: the usual ones are offered";
+            self.lint(
+                "no-curve",
+                directive,
+                message,
+                "they are X25519, prime256v1 and secp384r1; X25519MLKEM768 is there too",
+            );
         }
         Ok(groups)
     }

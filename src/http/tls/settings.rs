@@ -31,7 +31,7 @@ settings! {
         /// Whether the server's order of ciphers counts, rather than the client's.
         "ssl_prefer_server_ciphers" HTTP_SERVER = "off" => pub prefer_server_ciphers: Flag,
         /// The curves for the exchange of keys.
-        @Status::Partly("there are X25519, prime256v1 and secp384r1; if a list names none of them, all are offered"); "ssl_ecdh_curve" HTTP_SERVER = "auto" => pub curves: Text,
+        @Status::Partly("there are X25519, prime256v1 and secp384r1, which `auto` stands for, and if they are named X25519MLKEM768, SecP256r1MLKEM768, MLKEM768 and MLKEM1024; a list that names none of them is `auto`"); "ssl_ecdh_curve" HTTP_SERVER = "auto" => pub curves: Text,
         /// A file with parameters for DHE.
         @Status::Ignored("there are no ciphers with DHE"); "ssl_dhparam" HTTP_SERVER = "" => pub dh_parameters: Option<Text>,
         /// Settings of OpenSSL: `MinProtocol`, `MaxProtocol`, `Ciphersuites`, `Groups` and `Curves` have an effect.

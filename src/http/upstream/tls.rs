@@ -11,6 +11,7 @@ use super::family::Tls;
 use crate::config::value::Value;
 use crate::config::{Args, Call, Cx, Fault};
 use crate::pg::stream::Verifier;
+use crate::tls;
 use crate::tls::files::{self, Source};
 
 /// What rustls needs, made once for a block.
@@ -86,7 +87,7 @@ impl Tls {
     }
 
     fn make(&self) -> Result<ClientConfig, String> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::clone(tls::provider());
         let mut versions: Vec<&'static SupportedProtocolVersion> = Vec::new();
         versions.extend(self.protocols.v12.then_some(&rustls::version::TLS12));
         versions.extend(self.protocols.v13.then_some(&rustls::version::TLS13));
