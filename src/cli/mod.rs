@@ -35,7 +35,6 @@ const WRONG_USE: u8 = 2;
 
 /// Runs what the command line asks for.
 pub fn main() -> ExitCode {
-    crate::sys::give_memory_back_at_once();
     let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     match words.first().map(String::as_str) {
         Some("help") => help(words.get(1).map(String::as_str)),

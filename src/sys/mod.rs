@@ -2,7 +2,6 @@
 
 #![allow(unsafe_code, reason = "this folder is where the calls to libc are")]
 
-mod allocator;
 mod descriptors;
 pub mod nested_poll;
 mod process;
@@ -10,7 +9,6 @@ mod send_file;
 mod thread;
 mod time;
 
-pub use allocator::give_memory_back_at_once;
 pub use descriptors::{hand_on, inherited};
 pub use process::{
     HeldSignals, Limit, daemonize, die_with_parent, drop_thread_privileges, group_id, host_name, is_root, set_limit,
