@@ -51,8 +51,6 @@ fn workers_are_as_the_configuration_wants_them() {
     let server = Daemon::start(&config(&main, "", ""), &[]);
     let pid = server.pid();
     let own = Path::new("/proc").join(pid.to_string());
-    assert!(line(&own.join("limits"), "Max open files").starts_with("1000 "));
-    assert!(line(&own.join("limits"), "Max core file size").starts_with("1048576 "));
     let is_there = |task: &PathBuf| std::fs::read_link(task.join("cwd")).is_ok_and(|cwd| cwd == folder.path());
     // The working folder is the last that a worker sees to.
     wait::until("the workers have begun", || {
@@ -61,6 +59,8 @@ fn workers_are_as_the_configuration_wants_them() {
     });
     let workers = Daemon::threads(pid, "worker");
     assert_eq!(workers.len(), 2);
+    assert!(line(&own.join("limits"), "Max open files").starts_with("1000 "));
+    assert!(line(&own.join("limits"), "Max core file size").starts_with("1048576 "));
     let nice = |task: &Path| {
         let stat = std::fs::read_to_string(task.join("stat")).unwrap();
         // The nineteenth field; the second is a name in parentheses.
