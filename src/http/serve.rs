@@ -374,14 +374,15 @@ fn wants_next(site: &Site, request: &Request) -> bool {
     if connection.requests.get() >= *settings.requests || request.started.since(connection.accepted) >= *settings.time {
         return false;
     }
-    if !settings.disable.msie6 && !settings.disable.safari {
+    // Few requests concern these browsers, so their names are read last.
+    let msie6 = settings.disable.msie6 && request.head.method() == Method::Post;
+    let safari = settings.disable.safari;
+    if !msie6 && !safari {
         return true;
     }
     let Some(agent) = request.head.known(Known::UserAgent) else { return true };
     let browser = Browser::from_user_agent(agent);
-    let msie6 = settings.disable.msie6 && browser.msie6 && request.head.method() == Method::Post;
-    let safari = settings.disable.safari && browser.safari;
-    !(msie6 || safari)
+    !(msie6 && browser.msie6 || safari && browser.safari)
 }
 
 /// Sends an answer.
