@@ -94,3 +94,53 @@ fn a_cache_of_open_files_is_believed_until_the_reload() {
     assert_eq!([body("/long"), body("/later")], ["two", "two"]);
     assert_eq!(status("/"), 403);
 }
+
+#[test]
+fn links_are_not_followed_where_that_is_said() {
+    let config = "daemon off;
+        pid logs/nginx.pid;
+        error_log logs/error.log info;
+        events { }
+        http {
+        open_file_cache max=10;
+        open_file_cache_errors on;
+        disable_symlinks on;
+        server {
+            listen 127.0.0.1:%%PORT%%;
+            root %%PREFIX%%/html;
+            location /try/ { alias %%PREFIX%%/html/; try_files $uri =404; }
+            location /if { if (-f $document_root/link) { return 200 file; } return 200 none; }
+            location /from/ { alias %%PREFIX%%/html/; disable_symlinks on from=%%PREFIX%%/html/folder-$arg_from; }
+            location /all/ { alias %%PREFIX%%/html/; disable_symlinks off; }
+            location /owner/ { alias %%PREFIX%%/html/; disable_symlinks if_not_owner; }
+        }
+        }";
+    let server = Pushgate::start(config, &[]);
+    std::fs::create_dir(server.path("html/real")).unwrap();
+    server.write("html/real/a", "text");
+    server.write("html/real/index.html", "index");
+    std::os::unix::fs::symlink("real/a", server.path("html/link")).unwrap();
+    std::os::unix::fs::symlink("real", server.path("html/folder-x")).unwrap();
+    // Twice, so that the second answers come from the cache.
+    for _ in 0..2 {
+        for (target, status) in [
+            ("/real/a", 200),
+            ("/real/", 200),
+            ("/link", 403),
+            ("/folder-x/a", 404),
+            ("/folder-x/", 404),
+            ("/try/link", 404),
+            ("/from/folder-x/a?from=x", 200),
+            ("/from/folder-x/a?from=y", 404),
+            ("/all/link", 200),
+            ("/all/folder-x/a", 200),
+            ("/owner/link", 200),
+            ("/owner/folder-x/a", 200),
+        ] {
+            assert_eq!(http::get(server.port(), target).status, status, "{target}");
+        }
+        assert_eq!(http::get(server.port(), "/if").body, "none");
+    }
+    server.until_logged(&["[error]", "openat() \"", "/html/link\" failed (40: Too many levels of symbolic links)"]);
+    server.until_logged(&["[error]", "openat() \"", "/html/folder-x/a\" failed (20: Not a directory)"]);
+}

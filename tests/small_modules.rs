@@ -4,6 +4,7 @@
 mod support;
 
 use std::io::{Read, Write};
+use std::time::{Duration, Instant};
 
 use support::pushgate::Pushgate;
 use support::{http, wait};
@@ -40,6 +41,8 @@ const CONFIG: &str = "daemon off;
             location /private {
                 auth_basic closed;
                 auth_basic_user_file users-$arg_file;
+                location /private/slow { auth_delay 300ms; satisfy any; deny all; try_files /none /numbers; }
+                location /private/slower { auth_delay 1h; try_files /none /numbers; }
                 try_files /none /numbers;
             }
             default_type text/html;
@@ -188,4 +191,27 @@ fn a_client_is_known_again_by_its_cookie() {
     let bad = again("uid=short");
     assert!(bad.body.starts_with("[][uid="), "{}", bad.body);
     server.until_logged(&["[error]", "client sent too short userid cookie \"a=b; uid=short\""]);
+}
+
+#[test]
+fn who_gave_no_password_waits_for_the_401() {
+    let (server, _root) = start();
+    server.write("conf/users-a", "ann:{PLAIN}pw\n");
+    let get = |path: &str, header: &str| {
+        let begun = Instant::now();
+        let status = http::request(server.port(), "GET", &format!("{path}?file=a"), header, "").status;
+        (status, begun.elapsed() >= Duration::from_millis(300))
+    };
+    let right = "Authorization: Basic YW5uOnB3\r\n";
+    assert_eq!(get("/private/slow", ""), (401, true));
+    server.until_logged(&["[info]", "delaying unauthorized request, client: 127.0.0.1"]);
+    assert_eq!(get("/private/slow", right).0, 200);
+    assert_eq!(get("/private/slower", right).0, 200);
+    // One without a file of users is forbidden, and need not wait.
+    assert_eq!(http::request(server.port(), "GET", "/private/slower?file=none", right, "").status, 403);
+    let mut client = http::connect(server.port());
+    client.write_all(b"GET /private/slower?file=a HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    wait::until("it waits", || server.logged(&["delaying unauthorized request", "/private/slower"]) == 1);
+    drop(client);
+    server.until_logged(&["[info]", "client prematurely closed connection", "/private/slower"]);
 }

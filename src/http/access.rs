@@ -1,6 +1,7 @@
-//! Who may come in at all: `satisfy`, `internal` and `limit_except`.
+//! Who may come in at all: `satisfy`, `auth_delay`, `internal` and `limit_except`.
 
 use super::wire::method::Method;
+use crate::config::value::Msec;
 use crate::config::{Call, Cx, Fault, Merge, Section, Slot};
 use crate::{choice, settings};
 
@@ -9,6 +10,9 @@ settings! {
     pub struct Satisfy {
         /// Whether `all` handlers of the access phase must grant, or `any` one is enough.
         "satisfy" HTTP_ALL = "all" => pub satisfy: Together,
+        /// How long a request that the access phase answers with 401 waits for that answer, so that passwords can't be
+        /// tried fast, and the time that a comparison takes tells nothing.
+        "auth_delay" HTTP_ALL = "0s" => pub auth_delay: Msec,
     }
 }
 

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::open_files;
 use super::request::Request;
 use super::response::{Body, FileBody, Response};
+use super::symlinks::Follow;
 use super::wire::conditional::file_etag;
 use crate::config::value::Flag;
 use crate::server::log::Level;
@@ -90,12 +91,14 @@ pub struct Opened {
 
 /// Opens a file to read, or takes it from the cache of open files.
 pub fn open(request: &Request, path: &Path) -> Result<Opened, Failure> {
-    open_files::look(request, path).unwrap_or_else(|| open_anew(path))
+    let follow = Follow::of(request, path);
+    open_files::look(request, path, follow).unwrap_or_else(|| open_anew(path, follow))
 }
 
 /// Looks what a path names, in the cache of open files if there is one.
 pub fn stat(request: &Request, path: &Path) -> Result<Metadata, Failure> {
-    open_files::look(request, path).map_or_else(|| stat_anew(path), |opened| Ok(opened?.metadata))
+    let follow = Follow::of(request, path);
+    open_files::look(request, path, follow).map_or_else(|| stat_anew(path, follow), |opened| Ok(opened?.metadata))
 }
 
 /// Opens whatever a path names, to read. A pipe without a writer would block for good, were it not told not to.
@@ -105,14 +108,17 @@ pub fn open_plain(path: &Path) -> Result<File, Failure> {
 }
 
 /// Opens a file to read.
-pub(super) fn open_anew(path: &Path) -> Result<Opened, Failure> {
-    let file = open_plain(path)?;
+pub(super) fn open_anew(path: &Path, follow: Follow) -> Result<Opened, Failure> {
+    let file = if follow.is_any() { open_plain(path) } else { follow.open(path) }?;
     let metadata = file.metadata().map_err(|error| Failure::new("fstat", error))?;
     Ok(Opened { file: metadata.is_file().then(|| Rc::new(file)), metadata })
 }
 
 /// Looks what a path names.
-pub(super) fn stat_anew(path: &Path) -> Result<Metadata, Failure> {
+pub(super) fn stat_anew(path: &Path, follow: Follow) -> Result<Metadata, Failure> {
+    if !follow.is_any() {
+        return Ok(open_anew(path, follow)?.metadata);
+    }
     std::fs::metadata(path).map_err(|error| Failure::new("stat", error))
 }
 

@@ -34,6 +34,7 @@ mod sent;
 mod serve;
 pub mod settings;
 mod stream;
+pub mod symlinks;
 mod temp_file;
 mod template;
 pub mod tls;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::file::{self, Failure, Opened};
 use super::request::Request;
+use super::symlinks::Follow;
 use crate::config::value::{Flag, Number, Sec, parse_number, parse_sec};
 use crate::config::{Args, Call, Contexts, Cx, Directive, Fault, Merge, Section, Slot, Status};
 use crate::server::clock::{self, Moment};
@@ -114,7 +115,7 @@ pub fn forget() {
 }
 
 /// What the request's cache knows of a file, or learns now; `None`: it has no cache.
-pub(super) fn look(request: &Request, path: &Path) -> Option<Result<Opened, Failure>> {
+pub(super) fn look(request: &Request, path: &Path, follow: Follow) -> Option<Result<Opened, Failure>> {
     let bounds = request.settings::<OpenFiles>().0.as_ref()?;
     let trust = request.settings::<Trust>();
     CACHES.with_borrow_mut(|caches| {
@@ -124,7 +125,7 @@ pub(super) fn look(request: &Request, path: &Path) -> Option<Result<Opened, Fail
             caches.push((Arc::downgrade(bounds), Cache::default()));
             caches.len() - 1
         });
-        Some(caches[place].1.look(path, bounds, trust, clock::now()))
+        Some(caches[place].1.look(path, follow, bounds, trust, clock::now()))
     })
 }
 
@@ -140,12 +141,18 @@ struct Cache {
 #[derive(Debug)]
 struct Entry {
     known: Known,
-    /// When that was seen.
-    seen: Moment,
+    seen: Seen,
     used: Moment,
     uses: u64,
     /// Its place in the order.
     place: u64,
+}
+
+/// How that was seen.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    at: Moment,
+    follow: Follow,
 }
 
 #[derive(Clone, Debug)]
@@ -157,21 +164,30 @@ enum Known {
 }
 
 impl Cache {
-    fn look(&mut self, path: &Path, bounds: &Bounds, trust: &Trust, now: Moment) -> Result<Opened, Failure> {
+    fn look(
+        &mut self,
+        path: &Path,
+        follow: Follow,
+        bounds: &Bounds,
+        trust: &Trust,
+        now: Moment,
+    ) -> Result<Opened, Failure> {
         let key = path.as_os_str().as_encoded_bytes();
+        let anew = Seen { at: now, follow };
         let known = match self.entries.get_mut(key) {
             None => None,
             Some(entry) => {
                 entry.uses += 1;
-                let is_fresh = now.since(entry.seen) < Duration::from_secs(*trust.valid);
+                let is_recent = now.since(entry.seen.at) < Duration::from_secs(*trust.valid);
+                let is_fresh = is_recent && entry.seen.follow == follow;
                 match &entry.known {
                     Known::There(known) if known.file.is_none() && !known.metadata.is_dir() => None,
                     known if is_fresh => Some((known.clone(), entry.seen)),
-                    known => Some((known.again(path), now)),
+                    known => Some((known.again(path, follow), anew)),
                 }
             }
         };
-        let (known, seen) = known.unwrap_or_else(|| (Known::of(file::open_anew(path)), now));
+        let (known, seen) = known.unwrap_or_else(|| (Known::of(file::open_anew(path, follow)), anew));
         if matches!(known, Known::Failed(..)) && !*trust.errors {
             self.forget(key);
         } else {
@@ -181,7 +197,7 @@ impl Cache {
         known.result()
     }
 
-    fn keep(&mut self, key: &[u8], known: Known, seen: Moment, bounds: &Bounds, trust: &Trust, now: Moment) {
+    fn keep(&mut self, key: &[u8], known: Known, seen: Seen, bounds: &Bounds, trust: &Trust, now: Moment) {
         self.asked += 1;
         let place = self.asked;
         let key = match self.entries.get(key) {
@@ -229,9 +245,9 @@ impl Known {
     }
 
     /// Looks whether it is still so. A file that is the same stays open.
-    fn again(&self, path: &Path) -> Self {
-        let Self::There(known) = self else { return Self::of(file::open_anew(path)) };
-        let metadata = match file::stat_anew(path) {
+    fn again(&self, path: &Path, follow: Follow) -> Self {
+        let Self::There(known) = self else { return Self::of(file::open_anew(path, follow)) };
+        let metadata = match file::stat_anew(path, follow) {
             Ok(metadata) => metadata,
             Err(failure) => return Self::of(Err(failure)),
         };
@@ -240,7 +256,7 @@ impl Known {
             (false, false) if is_same(&known.metadata, &metadata) => {
                 Self::There(Opened { metadata, file: known.file.clone() })
             }
-            _ => Self::of(file::open_anew(path)),
+            _ => Self::of(file::open_anew(path, follow)),
         }
     }
 
@@ -313,7 +329,7 @@ mod tests {
         /// What is read of a file after so many seconds.
         fn read(&mut self, name: &str, after: u64) -> String {
             let now = self.start.after(Duration::from_secs(after));
-            match self.cache.look(&self.folder.path().join(name), &self.bounds, &self.trust, now) {
+            match self.cache.look(&self.folder.path().join(name), Follow::ANY, &self.bounds, &self.trust, now) {
                 Ok(Opened { file: Some(file), metadata }) => {
                     let mut text = vec![0; usize::try_from(metadata.len()).unwrap()];
                     file.read_exact_at(&mut text, 0).unwrap();
@@ -407,5 +423,17 @@ mod tests {
         world.write("a", "two");
         assert_eq!(world.read("a", 0), "two");
         assert_eq!(world.open(), ["a"]);
+    }
+
+    #[test]
+    fn another_rule_for_links_looks_anew() {
+        let mut world = World::new(10);
+        world.write("a", "one");
+        std::os::unix::fs::symlink("a", world.folder.path().join("link")).unwrap();
+        assert_eq!(world.read("link", 0), "one");
+        let path = world.folder.path().join("link");
+        let answer = world.cache.look(&path, Follow::NONE, &world.bounds, &world.trust, world.start);
+        assert_eq!(answer.unwrap_err().errno(), libc::ELOOP);
+        assert_eq!(world.read("link", 0), "one");
     }
 }

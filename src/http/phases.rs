@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -174,8 +175,32 @@ impl Request {
         None
     }
 
-    /// Runs the access phase, under `satisfy`.
+    /// Runs the access phase, and puts a 401 off for `auth_delay`.
     async fn access(&mut self) -> Option<Outcome> {
+        let outcome = self.judge().await?;
+        let delay = *self.settings::<super::access::Satisfy>().auth_delay;
+        if delay.is_zero() || !matches!(outcome, Outcome::Status(401)) {
+            return Some(outcome);
+        }
+        self.log(Level::Info, "delaying unauthorized request");
+        let gone = Box::pin(self.put_off(delay)).await;
+        Some(gone.map_or(outcome, Outcome::Status))
+    }
+
+    /// Lets some time pass; the status for a client that goes away meanwhile.
+    pub async fn put_off(&self, delay: Duration) -> Option<u16> {
+        tokio::select! {
+            biased;
+            () = tokio::time::sleep(delay) => None,
+            () = self.connection.closed(), if self.is_main() => {
+                self.log(Level::Info, "client prematurely closed connection");
+                Some(499)
+            }
+        }
+    }
+
+    /// Asks the handlers of the access phase, under `satisfy`.
+    async fn judge(&mut self) -> Option<Outcome> {
         let any = self.settings::<super::access::Satisfy>().is_any();
         let mut refused = None;
         for handler in self.handlers(Phase::Access) {

@@ -96,6 +96,9 @@ fn redirect(request: &mut Request) -> Next<'_> {
             uri.extend_from_slice(&name);
             return to(request, uri.freeze());
         };
+        if matches!(failure.errno(), libc::ELOOP | libc::EMLINK) {
+            return Next::Status(403);
+        }
         if matches!(failure.errno(), libc::ENOTDIR | libc::ENAMETOOLONG | libc::EACCES) {
             return Next::Status(not_there(request, &path, &failure));
         }

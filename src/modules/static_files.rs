@@ -3,10 +3,11 @@
 use bytes::Bytes;
 
 use super::http_core::content_type;
-use crate::config::{Args, Call, Contexts, Cx, Declarations, Directive, Fault, SectionRow, Status};
+use crate::config::{Declarations, Directive, SectionRow};
 use crate::http::file::{Files, Opened};
 use crate::http::open_files::{self, OpenFiles, Trust};
 use crate::http::settings::Pages;
+use crate::http::symlinks::{self, Symlinks};
 use crate::http::wire::escape::{Escape, escape};
 use crate::http::wire::method::Method;
 use crate::http::{Module, Next, Phase, Request, Response, file, root};
@@ -16,7 +17,7 @@ use crate::server::log::Level;
 pub static MODULE: Module = Module {
     declares: Declarations {
         module: "http_static",
-        sections: &[Files::ROW, SectionRow::of::<OpenFiles>(&[]), Trust::ROW],
+        sections: &[Files::ROW, SectionRow::of::<OpenFiles>(&[]), Trust::ROW, SectionRow::of::<Symlinks>(&[])],
         commands: COMMANDS,
         variables: &[],
     },
@@ -25,38 +26,7 @@ pub static MODULE: Module = Module {
     ..Module::EMPTY
 };
 
-const COMMANDS: &[Directive] = &[
-    open_files::COMMAND,
-    Directive {
-        name: "disable_symlinks",
-        contexts: Contexts::HTTP_ALL,
-        args: Args::between(1, 2),
-        once: true,
-        syntax: "off | on | if_not_owner [from=part]",
-        default: "off",
-        status: Status::Partly("only `off` is supported"),
-        doc: "Whether symbolic links in the path of a file are refused.",
-        file: file!(),
-        apply: disable_symlinks,
-        ..Directive::BASE
-    },
-];
-
-fn disable_symlinks(_: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
-    for (index, word) in call.words().enumerate() {
-        match word {
-            b"off" => {}
-            b"on" | b"if_not_owner" => {
-                // To take it and follow links all the same would open what it is meant to close.
-                let message = format!("\"disable_symlinks {}\" is not supported", call.text(index));
-                return Err(Fault::new(message).word(index).code("unsupported-value"));
-            }
-            _ if word.starts_with(b"from=") => {}
-            _ => return Err(Fault::new(format!("invalid parameter \"{}\"", call.text(index))).word(index)),
-        }
-    }
-    Ok(())
-}
+const COMMANDS: &[Directive] = &[open_files::COMMAND, symlinks::COMMAND];
 
 /// Answers with the file that the path names.
 fn answer(request: &mut Request) -> Next<'_> {
@@ -99,17 +69,4 @@ fn with_slash(request: &Request) -> Bytes {
         location.extend_from_slice(&request.args);
     }
     location.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::config::testing::findings;
-
-    #[test]
-    fn words() {
-        let check = |directive: &str, expected: &[&str]| assert_eq!(findings(directive), expected, "{directive}");
-        check("disable_symlinks off;", &[]);
-        check("disable_symlinks on from=$host;", &["\"disable_symlinks on\" is not supported"]);
-        check("disable_symlinks maybe;", &["invalid parameter \"maybe\""]);
-    }
 }

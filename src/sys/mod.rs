@@ -4,12 +4,14 @@
 
 mod descriptors;
 pub mod nested_poll;
+mod open_at;
 mod process;
 mod send_file;
 mod thread;
 mod time;
 
 pub use descriptors::{hand_on, inherited};
+pub use open_at::open_at;
 pub use process::{
     HeldSignals, Limit, daemonize, die_with_parent, drop_thread_privileges, group_id, host_name, is_root, set_limit,
     signal, thread_id, user_ids,

@@ -274,14 +274,7 @@ fn counted<'l>(request: &Request, limit: &'l Limit) -> Option<Counted<'l>> {
 
 /// Goes on later, unless the client goes away meanwhile.
 async fn put_off(request: &Request, delay: u64) -> Next<'static> {
-    tokio::select! {
-        biased;
-        () = tokio::time::sleep(Duration::from_millis(delay)) => Next::Declined,
-        () = request.connection.closed(), if request.is_main() => {
-            request.log(Level::Info, "client prematurely closed connection");
-            Next::Status(499)
-        }
-    }
+    request.put_off(Duration::from_millis(delay)).await.map_or(Next::Declined, Next::Status)
 }
 
 #[cfg(test)]

@@ -190,7 +190,15 @@ impl Condition {
 impl FileTest {
     fn holds(self, request: &Request, path: &[u8]) -> bool {
         let path = Path::new(std::ffi::OsStr::from_bytes(path));
-        let Ok(found) = file::stat(request, path) else { return false };
+        let found = match file::stat(request, path) {
+            Ok(found) => found,
+            Err(failure) => {
+                if failure.status() != 404 {
+                    failure.log_critical(request, path);
+                }
+                return false;
+            }
+        };
         match self {
             Self::File => found.is_file(),
             Self::Folder => found.is_dir(),
