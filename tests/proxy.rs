@@ -198,7 +198,7 @@ fn a_slow_client_does_not_hold_the_upstream() {
     let mut client = http::connect(server.port());
     client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
     let body = wait(&told);
-    server.until_logged(&["an upstream response is buffered to a temporary file while reading upstream"]);
+    server.until_logged(&["an upstream response is buffered to a temporary file /", " while reading upstream, client"]);
     let mut answer = Vec::new();
     client.read_to_end(&mut answer).unwrap();
     assert!(answer.ends_with(&body), "it is whole and in order");

@@ -27,8 +27,8 @@ pub use call::Call;
 pub use diagnostic::{Diagnostic, Fault, Note, Severity};
 pub use directive::{Apply, Args, Body, Contexts, Directive, Status};
 pub use model::{
-    Keepalive, ListenAddress, ListenDef, ListenOptions, LocationDef, LocationKind, Model, ServerDef, ServerName,
-    UpstreamDef,
+    FolderDef, Keepalive, ListenAddress, ListenDef, ListenOptions, LocationDef, LocationKind, Model, ServerDef,
+    ServerName, UpstreamDef,
 };
 pub use registry::{Declarations, Registry};
 pub use section::{Section, SectionRow, Settings, Slot};

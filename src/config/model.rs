@@ -22,6 +22,19 @@ pub struct Model {
     pub locations: Vec<LocationDef>,
     /// The upstreams, in the order of the file.
     pub upstreams: Vec<UpstreamDef>,
+    /// The folders of temporary files, in the order of the file.
+    pub folders: Vec<FolderDef>,
+}
+
+/// A folder that is made at a start, for the user of the workers.
+#[derive(Clone, Debug)]
+pub struct FolderDef {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How many digits of a file's number name the folders in it.
+    pub levels: Vec<usize>,
+    /// Where it was written.
+    pub at: Position,
 }
 
 impl Model {

@@ -1,14 +1,14 @@
 //! Reading a request's body, when a handler asks for it.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 
 use super::request::Request;
-use super::settings::Bodies;
+use super::settings::{Bodies, InFile};
+use super::temp_file::{Failed, Stay, TempFile};
 use super::wire::body::{BodyStep, Chunked, InvalidChunk};
 use super::wire::header::Known;
 use crate::server::log::Level;
@@ -19,7 +19,7 @@ pub enum Received {
     /// In memory.
     Memory(Bytes),
     /// In a file, with its length.
-    File(Rc<File>, u64),
+    File(Rc<TempFile>, u64),
 }
 
 impl Received {
@@ -32,10 +32,15 @@ impl Received {
     }
 }
 
-fn from_file(file: &File, length: u64) -> io::Result<Bytes> {
-    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-    file.read_exact_at(&mut bytes, 0)?;
-    Ok(bytes.into())
+impl InFile {
+    /// For how long the file of a body stays.
+    fn stay(self) -> Stay {
+        match self {
+            Self::Off => Stay::No,
+            Self::Clean => Stay::WhileHeld,
+            Self::On => Stay::Always,
+        }
+    }
 }
 
 impl Request {
@@ -44,37 +49,57 @@ impl Request {
         if let Some(body) = &self.body {
             return Ok(body.clone());
         }
-        let body = match &self.body_file {
-            Some((file, length)) => from_file(file, *length).map_err(|error| self.file_failed(&error))?,
-            None => self.read_unread_body().await?,
-        };
-        self.body = Some(body.clone());
-        Ok(body)
-    }
-
-    /// The whole body, in a temporary file if it is longer than `client_body_buffer_size`. An error is the status to
-    /// answer with.
-    pub async fn receive_body(&mut self) -> Result<Received, u16> {
-        if self.body.is_none() && self.body_file.is_none() && self.has_unread_body() {
-            let room = *self.settings::<Bodies>().buffer_size;
-            let length = self.head.content_length().filter(|_| !self.head.is_chunked());
-            if length.is_none_or(|length| length > room) {
-                self.send_continue().await?;
-                self.store_body(length, room).await?;
+        if self.settings::<Bodies>().in_file != InFile::Off {
+            Box::pin(self.fill_file()).await?;
+        }
+        match &self.body_file {
+            Some((file, length)) => {
+                let mut bytes = vec![0; usize::try_from(*length).map_err(|_| 413u16)?];
+                file.read(&mut bytes, 0).map_err(|error| self.file_failed(&error))?;
+                Ok(bytes.into())
+            }
+            None => {
+                let body = self.read_unread_body().await?;
+                self.body = Some(body.clone());
+                Ok(body)
             }
         }
+    }
+
+    /// The whole body, in a temporary file if it is longer than `client_body_buffer_size` or `client_body_in_file_only`
+    /// says so. An error is the status to answer with.
+    pub async fn receive_body(&mut self) -> Result<Received, u16> {
+        self.fill_file().await?;
         match &self.body_file {
             Some((file, length)) if self.body.is_none() => Ok(Received::File(Rc::clone(file), *length)),
             _ => self.read_body().await.map(Received::Memory),
         }
     }
 
+    /// Reads a body that belongs into a file.
+    async fn fill_file(&mut self) -> Result<(), u16> {
+        if self.body.is_some() || self.body_file.is_some() {
+            return Ok(());
+        }
+        let settings = self.settings::<Bodies>();
+        let (room, stay) = (*settings.buffer_size, settings.in_file.stay());
+        let length = self.head.content_length().filter(|_| !self.head.is_chunked());
+        if stay != Stay::No && length == Some(0) {
+            // As in nginx, a file of no length stands for a body of which that was said.
+            self.body_file = Some((Rc::new(self.begin_file(stay, &[])?), 0));
+        } else if self.has_unread_body() && (stay != Stay::No || length.is_none_or(|length| length > room)) {
+            self.send_continue().await?;
+            self.store_body(length, room, stay).await?;
+        }
+        Ok(())
+    }
+
     /// Reads the body, and moves it into a file as soon as it is longer than memory has room for.
-    async fn store_body(&mut self, length: Option<u64>, room: u64) -> Result<(), u16> {
+    async fn store_body(&mut self, length: Option<u64>, room: u64, stay: Stay) -> Result<(), u16> {
         let max = self.max_body_size();
         let mut decoder = Chunked::default();
         let mut in_memory = BytesMut::new();
-        let mut file: Option<File> = None;
+        let mut file: Option<TempFile> = None;
         let mut got = 0;
         let is_open_ended = self.head.is_open_ended();
         loop {
@@ -107,17 +132,11 @@ impl Request {
                 return Err(413);
             }
             if file.is_none() && got + piece.len() as u64 > room {
-                let folder = self.settings::<Bodies>().temp_path.as_ref().map(|path| path.0.as_path());
-                let made = super::temp_file::create(folder).and_then(|file| {
-                    file.write_all_at(&in_memory, 0)?;
-                    Ok(file)
-                });
-                file = Some(made.map_err(|error| self.file_failed(&error))?);
-                self.log(Level::Warn, "a client request body is buffered to a temporary file");
+                file = Some(self.begin_file(stay, &in_memory)?);
                 in_memory = BytesMut::new();
             }
             match &file {
-                Some(file) => file.write_all_at(&piece, got).map_err(|error| self.file_failed(&error))?,
+                Some(file) => file.write(&piece, got).map_err(|error| self.file_failed(&error))?,
                 None => in_memory.extend_from_slice(&piece),
             }
             got += piece.len() as u64;
@@ -130,15 +149,31 @@ impl Request {
         }
         match file {
             Some(file) => self.body_file = Some((Rc::new(file), got)),
+            None if stay != Stay::No => self.body_file = Some((Rc::new(self.begin_file(stay, &in_memory)?), got)),
             None => self.body = Some(in_memory.freeze()),
         }
         Ok(())
     }
 
-    fn file_failed(&self, error: &io::Error) -> u16 {
-        let reason = crate::server::sockets::reason(error);
-        self.log(Level::Crit, &format!("a temporary file of a client request body failed ({reason})"));
+    /// Makes the file of a body, which begins with these bytes.
+    fn begin_file(&self, stay: Stay, begun: &[u8]) -> Result<TempFile, u16> {
+        let made = TempFile::create(self.settings::<Bodies>().temp_path.as_ref(), stay);
+        let file = made.map_err(|error| self.file_failed(&error))?;
+        // Where that is what the configuration wants, it is no reason to warn.
+        let level = if stay == Stay::No { Level::Warn } else { Level::Notice };
+        self.log(level, &format!("a client request body is buffered to a temporary file {}", file.path().display()));
+        file.write(begun, 0).map_err(|error| self.file_failed(&error))?;
+        Ok(file)
+    }
+
+    fn file_failed(&self, error: &Failed) -> u16 {
+        self.log(Level::Crit, &error.to_string());
         500
+    }
+
+    /// Where the body's file is, or was made.
+    pub fn body_file(&self) -> Option<&Path> {
+        self.body_file.as_ref().map(|(file, _)| file.path())
     }
 
     /// The body, if it was read.

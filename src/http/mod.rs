@@ -55,4 +55,5 @@ pub use response::{Body, BodyStream, Detached, FileBody, PIECE, Piece, Response,
 pub use sent::sent_header;
 pub use serve::{Site, is_disconnect, serve};
 pub use stream::Stream;
+pub use temp_file::{TempFile, TempPath};
 pub use trailers::sent_trailer;

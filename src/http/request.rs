@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::fs::File;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use bytes::Bytes;
 
 use super::connection::{Connection, Peer};
 use super::gzip::Tested;
+use super::temp_file::TempFile;
 use super::upstream::record::Shared;
 use super::wire::head::RequestHead;
 use super::wire::method::Method;
@@ -63,8 +63,8 @@ pub struct Request {
     /// Whether the path still begins with its location's name: `rewrite ... break` changes that.
     pub is_in_location: bool,
     pub(super) body: Option<Bytes>,
-    /// The body, where it was too long for memory.
-    pub(super) body_file: Option<(Rc<File>, u64)>,
+    /// The body, where it was too long for memory or is to be a file.
+    pub(super) body_file: Option<(Rc<TempFile>, u64)>,
     /// How many bytes of the answer are sent in a second, where that is said for this request alone; 0: all at once.
     pub limit_rate: Option<u64>,
     /// How much of a body was passed on as it came, where not all of it was.

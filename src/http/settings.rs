@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::temp_file::TempPath;
 use crate::config::value::{Flag, Msec, Number, Size, Value, parse_msec, parse_number, parse_size};
 use crate::config::{Args, Builder, Call, Cx, Fault, ScopeId, Status};
 use crate::{choice, settings};
@@ -36,14 +37,16 @@ settings! {
         "client_max_body_size" HTTP_ALL = "1m" => pub max_size: Size,
         /// How much of a body that is passed on is kept in memory; a longer one goes to a temporary file.
         @Status::Partly("bodies that are not passed on to an upstream are kept in memory up to client_max_body_size"); "client_body_buffer_size" HTTP_ALL = "16k" => pub buffer_size: Size,
-        /// Where temporary files of bodies are; the system's own folder if this one is not there.
+        /// Where temporary files of bodies are, and how many digits of a file's number name the folders in it; the
+        /// system's own folder where none is given. The folder is made at a start, for the user of the workers alone.
         "client_body_temp_path" HTTP_ALL = "" => pub temp_path: Option<TempPath>,
         /// How long a client may pause between two pieces of a body; then it is answered with 408.
         "client_body_timeout" HTTP_ALL = "60s" => pub timeout: Msec,
         /// Whether nginx keeps the body in one buffer.
         @Status::Ignored("a body is always in one buffer"); "client_body_in_single_buffer" HTTP_ALL = "off" => pub single_buffer: Flag,
-        /// Whether nginx saves the body to a file.
-        @Status::Ignored("bodies are kept in memory"); "client_body_in_file_only" HTTP_ALL = "off" => pub in_file: InFile,
+        /// Whether every body that a handler reads goes to a file, whose name is `$request_body_file`; `clean` removes
+        /// it after the request, `on` keeps it.
+        "client_body_in_file_only" HTTP_ALL = "off" => pub in_file: InFile,
     }
 }
 
@@ -193,32 +196,6 @@ impl Buffers {
         let count = usize::try_from(parse_number(count)?).ok().filter(|count| *count > 0)?;
         let size = usize::try_from(parse_size(size)?).ok().filter(|size| *size > 0)?;
         Some(Self { count, size })
-    }
-}
-
-/// Where temporary files are. The levels of folders that nginx spreads them over are read and not used.
-#[derive(Clone, Debug)]
-pub struct TempPath(pub std::path::PathBuf);
-
-impl Value for TempPath {
-    const ARGS: Args = Args::between(1, 4);
-    const SYNTAX: &'static str = "path [level1 [level2 [level3]]]";
-
-    fn parse(call: &Call<'_>, cx: &mut Cx<'_>) -> Result<Self, Fault> {
-        let mut length = 0;
-        for index in 1..call.len() {
-            let level = parse_number(call.bytes(index)).filter(|level| (1..=3).contains(level));
-            let level = level.ok_or_else(|| call.fault("invalid value").word(index))?;
-            length += level;
-        }
-        if length > 10 {
-            return Err(Fault::new(format!("invalid path levels in \"{}\"", call.name())));
-        }
-        Ok(Self(cx.options().full_path(&call.text(0))))
-    }
-
-    fn from_default(text: &'static str) -> Self {
-        Self(text.into())
     }
 }
 

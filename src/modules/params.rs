@@ -7,7 +7,7 @@
 use crate::config::value::{Template, Value};
 use crate::config::{Args, Call, Contexts, Cx, Declarations, Directive, Fault, Status};
 use crate::http::Module;
-use crate::http::settings::TempPath;
+use crate::http::TempPath;
 
 /// The module.
 pub static MODULE: Module = Module {

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod counts;
 mod crew;
 pub mod delivery;
+mod folders;
 mod inherited;
 pub mod live;
 pub mod local_time;

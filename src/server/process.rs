@@ -18,7 +18,7 @@ use super::log::{Level, LogSettings, shown};
 use super::sockets::{self, Bound, reason};
 use super::systemd::Systemd;
 use super::upgrade::{Program, Successor};
-use super::{log_buffer, log_file};
+use super::{folders, log_buffer, log_file};
 use crate::compile::Compiled;
 use crate::config::{self, ListenAddress, LoadOptions, Severity};
 use crate::http::error_page::PRODUCT_VERSION;
@@ -88,6 +88,7 @@ fn start(compiled: &Arc<Compiled>) -> Result<(Server, Begun), Failure> {
     if let Some(zone) = main.get::<Environment>().value("TZ") {
         sys::set_zone(zone);
     }
+    folders::make(compiled)?;
     open_logs()?;
     let variable = std::env::var(inherited::VARIABLE).ok();
     let program = Program::new(variable.is_some()).map_err(|error| format!("getcwd() failed ({})", reason(&error)))?;
@@ -260,6 +261,7 @@ impl Server {
     }
 
     fn take_over(&mut self, compiled: Arc<Compiled>) -> Result<(), Failure> {
+        folders::make(&compiled)?;
         open_logs()?;
         let process = compiled.config.main().get::<Process>();
         let workers = process.worker_count();

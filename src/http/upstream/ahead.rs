@@ -3,11 +3,8 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::fs::File;
 use std::future::poll_fn;
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -15,9 +12,8 @@ use bytes::Bytes;
 
 use super::source::Source;
 use crate::http::response::{AlreadyTold, PIECE};
-use crate::http::temp_file;
+use crate::http::temp_file::{Failed, Stay, TempFile, TempPath};
 use crate::server::log::Level;
-use crate::server::sockets::reason;
 
 /// How much is kept where.
 #[derive(Clone, Debug)]
@@ -27,7 +23,7 @@ pub(super) struct Room {
     /// In a temporary file; 0: there is none.
     pub(super) file: u64,
     /// Where that file is.
-    pub(super) folder: Option<PathBuf>,
+    pub(super) folder: Option<TempPath>,
 }
 
 /// A body that is read by a task of its own.
@@ -41,7 +37,7 @@ pub(super) struct Ahead {
 struct Store {
     memory: VecDeque<Bytes>,
     held: usize,
-    file: Option<File>,
+    file: Option<TempFile>,
     read: u64,
     written: u64,
     end: Option<io::Result<()>>,
@@ -88,8 +84,7 @@ async fn read(mut source: Source, store: Rc<RefCell<Store>>, room: Room) {
                     Place::File => write(&source, &store, &piece, &room),
                 };
                 if let Err(error) = kept {
-                    let message = format!("a temporary file of an upstream response failed ({})", reason(&error));
-                    source.log.write(Level::Crit, &message);
+                    source.log.write(Level::Crit, &format!("{error} while reading upstream"));
                     break Err(io::Error::other(AlreadyTold));
                 }
             }
@@ -103,17 +98,17 @@ async fn read(mut source: Source, store: Rc<RefCell<Store>>, room: Room) {
     store.wake_taker();
 }
 
-fn write(source: &Source, store: &RefCell<Store>, piece: &[u8], room: &Room) -> io::Result<()> {
+fn write(source: &Source, store: &RefCell<Store>, piece: &[u8], room: &Room) -> Result<(), Failed> {
     let mut store = store.borrow_mut();
     let at = store.written;
     match &store.file {
-        Some(file) => file.write_all_at(piece, at)?,
+        Some(file) => file.write(piece, at)?,
         None => {
-            let file = temp_file::create(room.folder.as_deref())?;
-            source
-                .log
-                .write(Level::Warn, "an upstream response is buffered to a temporary file while reading upstream");
-            file.write_all_at(piece, at)?;
+            let file = TempFile::create(room.folder.as_ref(), Stay::No)?;
+            let path = file.path().display();
+            let message = format!("an upstream response is buffered to a temporary file {path} while reading upstream");
+            source.log.write(Level::Warn, &message);
+            file.write(piece, at)?;
             store.file = Some(file);
         }
     }
@@ -185,7 +180,7 @@ impl Store {
         let length = usize::try_from(self.written - self.read).map_or(PIECE, |left| left.min(PIECE));
         let mut piece = vec![0; length];
         if let Some(file) = &self.file {
-            file.read_exact_at(&mut piece, self.read)?;
+            file.read(&mut piece, self.read).map_err(io::Error::other)?;
         }
         self.read += length as u64;
         if self.read == self.written {
@@ -223,8 +218,8 @@ mod tests {
         store.keep(Bytes::from_static(b"12345678"));
         assert_eq!(place(&mut store, 2, &room), "memory");
         assert_eq!(place(&mut store, 3, &room), "file");
-        let file = temp_file::create(None).expect("a file");
-        file.write_all_at(b"abc", 0).expect("written");
+        let file = TempFile::create(None, Stay::No).expect("a file");
+        file.write(b"abc", 0).expect("written");
         (store.file, store.written) = (Some(file), 3);
         assert_eq!(place(&mut store, 2, &room), "file", "after what is in the file");
         assert_eq!(place(&mut store, 3, &room), "none");

@@ -164,8 +164,9 @@ shared_settings! {
         "_max_temp_file_size" = "1024m" => max_temp_file: crate::config::value::Size,
         /// How much is written to a temporary file at once.
         @crate::config::Status::Ignored("pieces are written as they come"); "_temp_file_write_size" = "" => temp_write: Option<crate::config::value::Size>,
-        /// Where temporary files are, and the levels of folders in nginx: here they have no names.
-        "_temp_path" = "" => temp_path: Option<crate::http::settings::TempPath>,
+        /// Where temporary files are, and how many digits of a file's number name the folders in it; the system's own
+        /// folder where none is given. The folder is made at a start, for the user of the workers alone.
+        "_temp_path" = "" => temp_path: Option<crate::http::TempPath>,
         /// Whether the request's body is read whole before the upstream is asked; off: it is sent as it comes.
         "_request_buffering" = "on" => request_buffering: crate::config::value::Flag,
         /// How fast an answer is read where it is buffered, in bytes a second; 0: no bound. It may have variables.
@@ -250,7 +251,7 @@ impl Buffering {
         Room {
             memory: self.buffers.count * self.buffers.size,
             file: *self.max_temp_file,
-            folder: self.temp_path.as_ref().map(|path| path.0.clone()),
+            folder: self.temp_path.clone(),
         }
     }
 }

@@ -1,10 +1,8 @@
 //! The request on its way to an upstream.
 
 use std::cell::RefCell;
-use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -13,6 +11,7 @@ use bytes::Bytes;
 use super::Plan;
 use super::stream::Link;
 use crate::http::incoming::{Broken, Incoming};
+use crate::http::temp_file::{Failed, TempFile};
 use crate::http::wire::body::{ChunkStart, LAST_CHUNK};
 use crate::http::{Received, Request};
 
@@ -84,7 +83,7 @@ pub(super) struct Outgoing {
 /// What is not in the pieces yet.
 enum Rest {
     Nothing,
-    File(Rc<File>, Range<u64>),
+    File(Rc<TempFile>, Range<u64>),
     Coming(Rc<RefCell<Incoming>>),
 }
 
@@ -93,7 +92,7 @@ pub(super) enum Failure {
     /// A system call on the connection to the upstream.
     Upstream(&'static str, io::Error),
     /// The file of the body.
-    File(io::Error),
+    File(Failed),
     /// The client.
     Client(Broken),
 }
@@ -175,7 +174,7 @@ impl Outgoing {
             Rest::File(file, left) => {
                 let step = usize::try_from((left.end - left.start).min(FILE_PIECE)).expect("at most FILE_PIECE");
                 let mut piece = vec![0; step];
-                file.read_exact_at(&mut piece, left.start).map_err(Failure::File)?;
+                file.read(&mut piece, left.start).map_err(Failure::File)?;
                 left.start += step as u64;
                 self.data = piece.into();
                 if left.is_empty() {

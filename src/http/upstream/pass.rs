@@ -412,7 +412,7 @@ fn failed(request: &Request, failure: &Failure, is_sent: bool) -> Trouble {
             Trouble::error(doing)
         }
         Failure::File(error) => {
-            request.log(Level::Crit, &format!("a temporary file could not be read ({})", reason(error)));
+            request.log(Level::Crit, &format!("{error} while {SENDING}"));
             Trouble { is_clients: true, ..Trouble::new(NextUpstream::empty(), 500) }
         }
         Failure::Client(broken) => {

@@ -112,7 +112,7 @@ const COMMANDS: &[Directive] = &[
         "aio_write",
         Contexts::HTTP_ALL,
         Args::ONE,
-        "temporary files are not written",
+        "what is written to temporary files is in the page cache",
         "Whether nginx writes files in the background.",
     )
     .flag(),
@@ -143,13 +143,6 @@ const COMMANDS: &[Directive] = &[
         Args::exactly(2),
         "files are sent piece by piece",
         "Nginx's buffers for reading files.",
-    ),
-    Directive::ignored(
-        "client_body_temp_path",
-        Contexts::HTTP_ALL,
-        Args::between(1, 4),
-        "bodies are kept in memory",
-        "Where nginx keeps long bodies.",
     ),
     Directive::ignored(
         "server_names_hash_max_size",
@@ -232,6 +225,27 @@ fn finish(builder: &mut Builder) {
     listen::finish(builder);
     server_name::finish(builder);
     zone::finish(builder);
+    folders(builder);
+}
+
+/// A folder of temporary files has the same levels wherever it is named.
+fn folders(builder: &mut Builder) {
+    let folders = &builder.model.folders;
+    let findings: Vec<_> = folders
+        .iter()
+        .enumerate()
+        .filter_map(|(index, folder)| {
+            let first = folders[..index].iter().find(|first| first.path == folder.path)?;
+            let message = format!(
+                "the same path name \"{}\" in {} has the different levels than in {}",
+                folder.path.display(),
+                builder.sources.label(first.at),
+                builder.sources.label(folder.at),
+            );
+            (first.levels != folder.levels).then(|| Diagnostic::emerg("folder-levels", message).near(Some(folder.at)))
+        })
+        .collect();
+    builder.diagnostics.extend(findings);
 }
 
 /// A larger buffer for heads must hold at least what nginx's first one does.

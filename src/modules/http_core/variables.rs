@@ -122,7 +122,18 @@ pub(super) const VARIABLES: &[VariableRow] = &[
     VariableRow::new("realpath_root", realpath_root, "The same with symbolic links followed.").volatile(),
     VariableRow::new("request_filename", |r, _| Some(path_text(root::map_uri(r))), "The file that the path names.")
         .volatile(),
-    VariableRow::new("request_body", |r, _| r.body().cloned(), "The body, once a handler has read it.").volatile(),
+    VariableRow::new(
+        "request_body",
+        |r, _| r.body().cloned(),
+        "The body, once a handler has read it, unless it is in a file.",
+    )
+    .volatile(),
+    VariableRow::new(
+        "request_body_file",
+        |r, _| r.body_file().map(|path| path_text(path.to_owned())),
+        "The temporary file that the body is in. Others can open it with `client_body_in_file_only` alone.",
+    )
+    .volatile(),
     VariableRow::new(
         "request_length",
         |r, _| Some(r.length().to_string().into()),
