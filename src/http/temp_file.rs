@@ -1,6 +1,7 @@
 //! Temporary files for bodies that are too long for memory, or are to be files. They are named and spread over folders as
 //! nginx's are; one that nobody is to find loses its name at once, and goes with whoever holds it.
 
+use std::cell::Cell;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -88,6 +89,7 @@ pub struct TempFile {
     file: File,
     path: PathBuf,
     stay: Stay,
+    has_moved: Cell<bool>,
 }
 
 /// What could not be done with one: `open() "PATH" failed (13: Permission denied)`.
@@ -125,7 +127,7 @@ impl TempFile {
                     if stay == Stay::No {
                         std::fs::remove_file(&path).map_err(|error| failed("unlink", &path, error))?;
                     }
-                    return Ok(Self { file, path, stay });
+                    return Ok(Self { file, path, stay, has_moved: Cell::new(false) });
                 }
                 // Another program has a file of that number, perhaps the one that this one was before.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => step = FAR,
@@ -148,11 +150,18 @@ impl TempFile {
     pub(super) fn read(&self, bytes: &mut [u8], at: u64) -> Result<(), Failed> {
         self.file.read_exact_at(bytes, at).map_err(|error| failed("pread", &self.path, error))
     }
+
+    /// Gives it a name of its own, under which it stays.
+    pub(super) fn rename(&self, to: &Path) -> io::Result<()> {
+        std::fs::rename(&self.path, to)?;
+        self.has_moved.set(true);
+        Ok(())
+    }
 }
 
 impl Drop for TempFile {
     fn drop(&mut self) {
-        if self.stay == Stay::WhileHeld {
+        if self.stay == Stay::WhileHeld && !self.has_moved.get() {
             // One that somebody else has taken away is gone as well.
             drop(std::fs::remove_file(&self.path));
         }

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use super::source::Source;
+use super::store::Storing;
 use crate::http::response::{AlreadyTold, PIECE};
 use crate::http::temp_file::{Failed, Stay, TempFile, TempPath};
 use crate::server::log::Level;
@@ -30,6 +31,8 @@ pub(super) struct Room {
 pub(super) struct Ahead {
     store: Rc<RefCell<Store>>,
     task: tokio::task::JoinHandle<()>,
+    /// Whether it is read to its end, whoever takes it.
+    goes_on: bool,
 }
 
 /// What was read and not yet taken: what is in memory came before what is in the file.
@@ -37,7 +40,9 @@ pub(super) struct Ahead {
 struct Store {
     memory: VecDeque<Bytes>,
     held: usize,
-    file: Option<TempFile>,
+    file: Option<Rc<TempFile>>,
+    /// Whether all of it is to be in the file.
+    is_stored: bool,
     read: u64,
     written: u64,
     end: Option<io::Result<()>>,
@@ -48,14 +53,22 @@ struct Store {
 }
 
 impl Ahead {
-    /// Begins to read.
-    pub(super) fn start(begun: Bytes, source: Source, room: Room) -> Self {
-        let store = Rc::new(RefCell::new(Store::default()));
-        if !begun.is_empty() {
-            store.borrow_mut().keep(begun);
+    /// Begins to read; what is to be stored goes through the file that it is stored by.
+    pub(super) fn start(begun: Bytes, source: Source, room: Room, storing: Option<Storing>) -> Self {
+        let goes_on = storing.is_some();
+        let mut store = Store { is_stored: goes_on, ..Store::default() };
+        let mut first = None;
+        match &storing {
+            Some(storing) => {
+                store.file = Some(Rc::clone(&storing.file));
+                first = Some(begun);
+            }
+            None if begun.is_empty() => {}
+            None => store.keep(begun),
         }
-        let task = tokio::task::spawn_local(read(source, Rc::clone(&store), room));
-        Self { store, task }
+        let store = Rc::new(RefCell::new(store));
+        let task = tokio::task::spawn_local(read(source, first, Rc::clone(&store), room, storing));
+        Self { store, task, goes_on }
     }
 
     /// The next piece; `None` is the end.
@@ -66,13 +79,25 @@ impl Ahead {
 
 impl Drop for Ahead {
     fn drop(&mut self) {
-        self.task.abort();
+        if !self.goes_on {
+            self.task.abort();
+        }
     }
 }
 
-async fn read(mut source: Source, store: Rc<RefCell<Store>>, room: Room) {
+async fn read(
+    mut source: Source,
+    mut first: Option<Bytes>,
+    store: Rc<RefCell<Store>>,
+    room: Room,
+    storing: Option<Storing>,
+) {
     let end = loop {
-        match source.next().await {
+        let next = match first.take() {
+            Some(first) => Some(Ok(first)),
+            None => source.next().await,
+        };
+        match next {
             Some(Ok(piece)) => {
                 let length = piece.len();
                 let place = poll_fn(|cx| store.borrow_mut().poll_room(cx, length, &room)).await;
@@ -92,6 +117,9 @@ async fn read(mut source: Source, store: Rc<RefCell<Store>>, room: Room) {
             None => break Ok(()),
         }
     };
+    if let (Some(storing), Ok(())) = (storing, &end) {
+        storing.finish(&source.log);
+    }
     drop(source);
     let mut store = store.borrow_mut();
     store.end = Some(end);
@@ -109,7 +137,7 @@ fn write(source: &Source, store: &RefCell<Store>, piece: &[u8], room: &Room) -> 
             let message = format!("an upstream response is buffered to a temporary file {path} while reading upstream");
             source.log.write(Level::Warn, &message);
             file.write(piece, at)?;
-            store.file = Some(file);
+            store.file = Some(Rc::new(file));
         }
     }
     store.written += piece.len() as u64;
@@ -126,6 +154,9 @@ enum Place {
 impl Store {
     /// Where there is room for a piece. While somebody takes what is in memory, there will be room soon.
     fn poll_room(&mut self, cx: &mut Context<'_>, length: usize, room: &Room) -> Poll<Place> {
+        if self.is_stored {
+            return Poll::Ready(Place::File);
+        }
         let is_filed = self.read < self.written;
         if !is_filed && (self.held == 0 || self.held + length <= room.memory) {
             return Poll::Ready(Place::Memory);
@@ -183,7 +214,7 @@ impl Store {
             file.read(&mut piece, self.read).map_err(io::Error::other)?;
         }
         self.read += length as u64;
-        if self.read == self.written {
+        if self.read == self.written && !self.is_stored {
             // All is taken: the file's room can be used again.
             (self.read, self.written) = (0, 0);
         }
@@ -220,7 +251,7 @@ mod tests {
         assert_eq!(place(&mut store, 3, &room), "file");
         let file = TempFile::create(None, Stay::No).expect("a file");
         file.write(b"abc", 0).expect("written");
-        (store.file, store.written) = (Some(file), 3);
+        (store.file, store.written) = (Some(Rc::new(file)), 3);
         assert_eq!(place(&mut store, 2, &room), "file", "after what is in the file");
         assert_eq!(place(&mut store, 3, &room), "none");
         assert_eq!(take(&mut store).as_deref(), Some(&b"12345678"[..]));

@@ -8,6 +8,7 @@ use super::pass::{Arrived, Passing, Protocol};
 use super::pool;
 use super::reading::{Broken, Buffered, Direct};
 use super::source::{Manner, Source, Unread};
+use super::store::Storing;
 use super::stream::Link;
 use crate::config::value::{parse_number, parse_size};
 use crate::http::wire::method::Method;
@@ -173,11 +174,22 @@ impl Passing<'_> {
         Manner { is_buffered, patience: *exchange.read_timeout, piece, rate }
     }
 
+    /// Begins to store the answer, if it is to be stored.
+    fn storing(&self, request: &Request) -> Option<Storing> {
+        let record = self.record.borrow();
+        let head = record.head.as_ref().filter(|_| self.plan.cache.store.is_on())?;
+        Storing::begin(request, head, self.plan.cache, self.plan.buffering).unwrap_or_else(|error| {
+            request.log(Level::Crit, &format!("{error} while reading upstream"));
+            None
+        })
+    }
+
     /// Gives the response its body: in memory if all of it came with the head, else as it comes.
     fn content(self, request: &Request, response: &mut Response, mut unread: Unread) {
         let mut first = Bytes::new();
         let mut more: Option<BytesMut> = None;
         let manner = self.manner(request);
+        let storing = if manner.is_buffered { self.storing(request) } else { None };
         let doing = if manner.is_buffered { "reading upstream" } else { super::pass::READING };
         while unread.has_enough(manner.piece) {
             match unread.decoder.cut(&mut unread.link.buffer) {
@@ -195,6 +207,9 @@ impl Passing<'_> {
                         }
                     } else if unread.decoder.leaves_connection() && !unread.closes {
                         self.keep(&unread.lease, unread.link);
+                    }
+                    if let Some(storing) = storing {
+                        storing.keep(&body, &request.later_log());
                     }
                     response.hides_length = response.content_length.is_none();
                     response.body = if body.is_empty() { Body::Empty } else { Body::Full(body) };
@@ -216,7 +231,7 @@ impl Passing<'_> {
         let room = manner.is_buffered.then(|| self.plan.buffering.room());
         let source = Source::new(self, begun.len(), unread, manner, log);
         response.body = Body::Stream(match room {
-            Some(room) => Box::new(Buffered::new(begun, source, room)),
+            Some(room) => Box::new(Buffered::new(begun, source, room, storing)),
             None => Box::new(Direct::new(begun, source)),
         });
     }

@@ -1,13 +1,10 @@
-//! `proxy_cache...`, `proxy_store` and their like: read and checked, so that a configuration loads; nothing is cached or
-//! stored.
+//! `proxy_cache...` and its like: read and checked, so that a configuration loads; nothing is cached.
 
 use crate::config::value::{Template, Value, parse_number, parse_sec, parse_size};
 use crate::config::{Args, Call, Contexts, Cx, Directive, Fault, Merge, Section, Slot, Status};
 
 /// The status of what a cache would need.
 pub const NOT_CACHED: Status = Status::Ignored("nothing is cached: each request goes to the upstream");
-/// The status of what would store answers.
-pub const NOT_STORED: Status = Status::Ignored("nothing is stored: each request goes to the upstream");
 
 /// The row of `proxy_cache_path` or its like.
 pub const fn path_row(name: &'static str) -> Directive {
@@ -139,32 +136,6 @@ impl Value for Valid {
             let is_status = parse_number(call.bytes(index)).is_some_and(|status| (100..=599).contains(&status));
             if !is_status && call.bytes(index) != b"any" {
                 return Err(Fault::new(format!("invalid status \"{}\"", call.text(index))).word(index));
-            }
-        }
-        Ok(Self)
-    }
-
-    fn from_default(_: &'static str) -> Self {
-        Self
-    }
-}
-
-/// Who may read and write a file.
-#[derive(Clone, Debug, Default)]
-pub struct Access;
-
-impl Value for Access {
-    const ARGS: Args = Args::between(1, 3);
-    const SYNTAX: &'static str = "users:permissions ...";
-
-    fn parse(call: &Call<'_>, _: &mut Cx<'_>) -> Result<Self, Fault> {
-        for index in 0..call.len() {
-            let word = call.text(index);
-            let is_valid = word
-                .split_once(':')
-                .is_some_and(|(who, rights)| matches!(who, "user" | "group" | "all") && matches!(rights, "rw" | "r"));
-            if !is_valid {
-                return Err(Fault::new(format!("invalid value \"{word}\"")).word(index));
             }
         }
         Ok(Self)

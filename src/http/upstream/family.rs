@@ -238,10 +238,14 @@ shared_settings! {
         @crate::http::upstream::cache::NOT_CACHED; "_cache_valid" = "" => valid: crate::http::upstream::cache::Valid,
         /// When an answer is not kept in nginx.
         @crate::http::upstream::cache::NOT_CACHED; "_no_cache" = "" => no_cache: crate::http::upstream::cache::Texts,
-        /// The file that an answer is written to in nginx.
-        @crate::http::upstream::cache::NOT_STORED; "_store" = "off" => store: crate::config::value::Template,
-        /// The rights of such files in nginx.
-        @crate::http::upstream::cache::NOT_STORED; "_store_access" = "user:rw" => store_access: crate::http::upstream::cache::Access,
+        /// The file that an answer becomes, if its status is 200 and it is buffered: `on` is the one that `root` or `alias`
+        /// has for the path, else it is a name with variables. It appears once it is whole, in folders that are made as
+        /// needed, with the time of `Last-Modified`, whether or not its client is still there.\n\nExample:
+        /// `location /images/ { root /data; error_page 404 = @fetch; }` and `location @fetch { internal; root /data;
+        /// proxy_store on; proxy_pass http://app; }`
+        "_store" = "off" => store: crate::http::upstream::store::Store,
+        /// Who may read and write such files: `user`, `group` and `all`, with `r` or `rw`. Who may read may enter folders.
+        "_store_access" = "user:rw" => store_access: crate::http::upstream::store::Access,
     }
 }
 

@@ -16,6 +16,7 @@ pub mod pool;
 mod reading;
 pub mod record;
 mod source;
+pub mod store;
 pub mod stream;
 pub mod tls;
 mod trailed;

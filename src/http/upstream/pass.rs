@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::body::Decoder;
-use super::family::{Bind, Buffering, Exchange, NextUpstream, bind_address};
+use super::family::{Bind, Buffering, Cache, Exchange, NextUpstream, bind_address};
 use super::outgoing::{Failure, Framing, Outgoing, Payload};
 use super::peers::{Selection, Target, Verdict};
 use super::record::{Place, Shared, Try};
@@ -36,6 +36,8 @@ pub struct Plan<'p> {
     pub exchange: &'p Exchange,
     /// How bodies are buffered.
     pub buffering: &'p Buffering,
+    /// Whether answers are stored.
+    pub cache: &'p Cache,
     /// `http://` and its like, for the error log.
     pub schema: &'static str,
     /// The URI that is asked for, for the error log.
@@ -121,7 +123,9 @@ pub async fn pass(request: &mut Request, plan: Plan<'_>, protocol: &mut dyn Prot
     }
     let mut passing = Passing { plan, record, selection, left: None, started: clock::now() };
     let connection = request.connection.clone();
-    let is_watched = request.is_main() && !*passing.plan.exchange.ignore_client_abort;
+    // An answer is stored though its client has gone.
+    let goes_on = *passing.plan.exchange.ignore_client_abort || passing.plan.cache.store.is_on();
+    let is_watched = request.is_main() && !goes_on;
     let passing_body = passing.plan.body.clone();
     let begun = clock::now();
     loop {

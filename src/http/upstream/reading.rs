@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::ahead::{Ahead, Room};
 use super::source::Source;
+use super::store::Storing;
 use crate::http::BodyStream;
 
 type Next<'n> = Pin<Box<dyn Future<Output = Option<io::Result<Bytes>>> + 'n>>;
@@ -42,9 +43,9 @@ impl BodyStream for Direct {
 pub(super) struct Buffered(Ahead);
 
 impl Buffered {
-    /// A body of which this came with the head.
-    pub(super) fn new(begun: Bytes, source: Source, room: Room) -> Self {
-        Self(Ahead::start(begun, source, room))
+    /// A body of which this came with the head; it may be stored as well.
+    pub(super) fn new(begun: Bytes, source: Source, room: Room, storing: Option<Storing>) -> Self {
+        Self(Ahead::start(begun, source, room, storing))
     }
 }
 

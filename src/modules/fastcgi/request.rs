@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::answer::FastCgi;
 use super::params::Params;
-use super::{Buffering, Exchange, Settings, pass};
+use super::{Buffering, Cache, Exchange, Settings, pass};
 use crate::http::upstream::{Framing, Payload, Plan, pass as pass_on};
 use crate::http::wire::method::Method;
 use crate::http::wire::records::{padding, put_begin, put_params, stdin_header};
@@ -61,6 +61,7 @@ async fn run(request: &mut Request) -> Next<'static> {
         upstream,
         exchange,
         buffering,
+        cache: &settings.get::<Cache>().0,
         schema: "fastcgi://",
         uri: Bytes::new(),
         head: head.into(),

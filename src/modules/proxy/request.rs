@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::answer::Http;
 use super::headers::{Headers, Length, length};
-use super::{Buffering, Exchange, HttpVersion, Settings, Tls, pass, uri};
+use super::{Buffering, Cache, Exchange, HttpVersion, Settings, Tls, pass, uri};
 use crate::http::upstream::family;
 use crate::http::upstream::tls::Securing;
 use crate::http::upstream::{Framing, Payload, Plan, pass as pass_on};
@@ -94,6 +94,7 @@ async fn run(request: &mut Request) -> Next<'static> {
         upstream,
         exchange,
         buffering,
+        cache: &settings.get::<Cache>().0,
         schema: if place.is_tls { "https://" } else { "http://" },
         uri,
         head: head.into(),

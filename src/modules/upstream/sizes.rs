@@ -7,6 +7,7 @@ use crate::config::value::Template;
 use crate::config::{Builder, Diagnostic, Section};
 use crate::http::upstream::cache::Zones;
 use crate::http::upstream::family::{Buffering, Exchange, RawBuffering, RawCache, RawExchange, check_sizes};
+use crate::http::upstream::store::Store;
 
 /// Looks at the settings of every block; `prefix` is `proxy` and its like.
 pub fn check<E, B>(builder: &mut Builder, prefix: &str)
@@ -42,11 +43,11 @@ where
     let Some(end) = builder.model.http_end else { return };
     let (cache, store) = (format!("{prefix}_cache"), format!("{prefix}_store"));
     let zones = builder.model.http.and_then(|http| builder.peek::<Zones>(http));
-    let is_on = |said: &Option<Template>| said.as_ref().is_some_and(|text| text.constant() != Some(b"off"));
     let mut findings = Vec::new();
     for (number, scope) in builder.scopes.iter().enumerate() {
         let Some(raw) = builder.peek_number::<C>(number) else { continue };
-        if is_on(&raw.zone) && is_on(&raw.store) {
+        let is_cached = raw.zone.as_ref().is_some_and(|zone| zone.constant() != Some(b"off"));
+        if is_cached && raw.store.as_ref().is_some_and(Store::is_on) {
             let is_either = |name: &str| name == cache || name == store;
             let said: Vec<_> = scope.applied.iter().filter(|applied| is_either(applied.row.name)).collect();
             if let [first, .., last] = said[..] {
