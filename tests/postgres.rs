@@ -10,53 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use support::postgres::{Mode, Postgres};
 use support::pushgate::{self, Pushgate};
+use support::site_of_postgres::{OLD_AND_NEW, check, config, get, start};
 use support::{http, recipe, wait};
-
-/// A server with some locations, on an upstream in the grammar of 2018 and one in today's.
-#[track_caller]
-fn start(postgres: &Postgres, locations: &str) -> Pushgate {
-    Pushgate::start(&config(locations), &[("PG_PORT", &postgres.port().to_string())])
-}
-
-fn config(locations: &str) -> String {
-    format!(
-        r#"
-daemon off;
-error_log logs/error.log info;
-pid logs/nginx.pid;
-worker_processes 1;
-events {{ worker_connections 1024; }}
-http {{
-    access_log off;
-    upstream old {{ postgres_server 127.0.0.1:%%PG_PORT%% dbname=test user=test password=test; }}
-    upstream new {{
-        postgres_server host=127.0.0.1 port=%%PG_PORT%% dbname=test user=test password=test;
-        postgres_keepalive 4;
-    }}
-    server {{
-        listen 127.0.0.1:%%PORT%%;
-        {locations}
-    }}
-}}
-"#
-    )
-}
-
-/// The status and body of a GET by HTTP/1.0, whose body is not cut into chunks.
-#[track_caller]
-fn get(server: &Pushgate, target: &str) -> (u16, String) {
-    let answer = http::raw(server.port(), format!("GET {target} HTTP/1.0\r\n\r\n").as_bytes());
-    let text = String::from_utf8_lossy(&answer).into_owned();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer to {target}: {text:?}"));
-    (head[9..12].parse().unwrap(), body.to_owned())
-}
-
-#[track_caller]
-fn check(server: &Pushgate, target: &str, status: u16, body: &str) {
-    let (got, text) = get(server, target);
-    let text = if status == 200 { text.as_str() } else { "" };
-    assert_eq!((got, text), (status, body), "{target}\n{}", server.log());
-}
 
 // LISTEN.
 
@@ -146,7 +101,11 @@ fn a_reload_that_changes_the_upstream_keeps_the_channels() {
     check(&server, "/listen?c=kept", 200, "");
     let listens = || postgres.log().matches("LISTEN \"kept\"").count();
     assert_eq!(listens(), 1, "{}", postgres.log());
-    server.configure(&config(locations).replacen("host=127.0.0.1", "host=127.0.0.1 application_name=changed", 1));
+    server.configure(&config(OLD_AND_NEW, locations).replacen(
+        "host=127.0.0.1",
+        "host=127.0.0.1 application_name=changed",
+        1,
+    ));
     server.signal("HUP");
     wait::until("the new one listens", || listens() == 2);
     let session = postgres.superuser_session();
@@ -158,6 +117,7 @@ fn a_reload_that_changes_the_upstream_keeps_the_channels() {
 fn check_asks_the_servers() {
     let postgres = Postgres::shared();
     let config = config(
+        OLD_AND_NEW,
         r#"location = /good { postgres_pass new; postgres_query "select $arg_a::int4 + 1, $arg_b::text"; }
            location = /bad { postgres_pass new;
                postgres_query "select nosuch from pg_class"; }
@@ -185,7 +145,7 @@ fn check_asks_the_servers() {
         "prepares, with parameters {bigint}",
         "upstream \"gone\"",
         "column \"nosuch\" does not exist",
-        "nginx.conf:24",
+        "nginx.conf:25",
     ] {
         assert!(said.contains(expected), "{expected:?} is not in\n{said}");
     }

@@ -6,54 +6,8 @@ mod support;
 use std::io::{Read, Write};
 
 use support::postgres::Postgres;
-use support::pushgate::Pushgate;
+use support::site_of_postgres::{check, get, start};
 use support::{http, wait};
-
-/// A server with some locations, on an upstream in the grammar of 2018 and one in today's.
-#[track_caller]
-fn start(postgres: &Postgres, locations: &str) -> Pushgate {
-    Pushgate::start(&config(locations), &[("PG_PORT", &postgres.port().to_string())])
-}
-
-fn config(locations: &str) -> String {
-    format!(
-        r#"
-daemon off;
-error_log logs/error.log info;
-pid logs/nginx.pid;
-worker_processes 1;
-events {{ worker_connections 1024; }}
-http {{
-    access_log off;
-    upstream old {{ postgres_server 127.0.0.1:%%PG_PORT%% dbname=test user=test password=test; }}
-    upstream new {{
-        postgres_server host=127.0.0.1 port=%%PG_PORT%% dbname=test user=test password=test;
-        postgres_keepalive 4;
-    }}
-    server {{
-        listen 127.0.0.1:%%PORT%%;
-        {locations}
-    }}
-}}
-"#
-    )
-}
-
-/// The status and body of a GET by HTTP/1.0, whose body is not cut into chunks.
-#[track_caller]
-fn get(server: &Pushgate, target: &str) -> (u16, String) {
-    let answer = http::raw(server.port(), format!("GET {target} HTTP/1.0\r\n\r\n").as_bytes());
-    let text = String::from_utf8_lossy(&answer).into_owned();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer to {target}: {text:?}"));
-    (head[9..12].parse().unwrap(), body.to_owned())
-}
-
-#[track_caller]
-fn check(server: &Pushgate, target: &str, status: u16, body: &str) {
-    let (got, text) = get(server, target);
-    let text = if status == 200 { text.as_str() } else { "" };
-    assert_eq!((got, text), (status, body), "{target}\n{}", server.log());
-}
 
 #[test]
 fn a_backend_that_ends_in_the_middle_breaks_the_answer_off() {

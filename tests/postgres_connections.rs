@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use support::http;
 use support::postgres::{Pooler, Postgres};
 use support::pushgate::Pushgate;
+use support::site_of_postgres::{config, get};
 use support::wait;
 use support::websocket::Client;
 
@@ -16,24 +17,7 @@ const NEW: &str = "host=127.0.0.1 port=%%PG_PORT%% dbname=test user=test passwor
 /// A server with upstreams and locations; each location's query is sent as it stands.
 #[track_caller]
 fn start(postgres: &Postgres, upstreams: &str, locations: &str) -> Pushgate {
-    let config = format!(
-        r#"
-daemon off;
-error_log logs/error.log info;
-pid logs/nginx.pid;
-worker_processes 1;
-events {{ worker_connections 1024; }}
-http {{
-    access_log off;
-    {upstreams}
-    server {{
-        listen 127.0.0.1:%%PORT%%;
-        location = /ready {{ return 204; }}
-        {locations}
-    }}
-}}
-"#
-    );
+    let config = config(upstreams, &format!("location = /ready {{ return 204; }} {locations}"));
     Pushgate::start(&config.replace("%%NEW%%", NEW), &[("PG_PORT", &postgres.port().to_string())])
 }
 
@@ -43,13 +27,6 @@ fn body(server: &Pushgate, target: &str) -> String {
     let (status, body) = get(server, target);
     assert_eq!(status, 200, "{target}\n{}", server.log());
     body
-}
-
-fn get(server: &Pushgate, target: &str) -> (u16, String) {
-    let answer = http::raw(server.port(), format!("GET {target} HTTP/1.0\r\n\r\n").as_bytes());
-    let text = String::from_utf8_lossy(&answer).into_owned();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer to {target}: {text:?}"));
-    (head[9..12].parse().unwrap(), body.to_owned())
 }
 
 // What is written.

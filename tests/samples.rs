@@ -6,6 +6,7 @@ mod support;
 use support::http::{self, Response};
 use support::postgres::Postgres;
 use support::pushgate::Pushgate;
+use support::site_of_postgres::config;
 
 /// A server on a database of its own, which `sql` has filled.
 #[track_caller]
@@ -14,24 +15,8 @@ fn start(sql: &str, http: &str, locations: &str) -> Pushgate {
     let database = postgres.new_database();
     let port = postgres.port().to_string();
     postgres.session_of(&database).rows(sql);
-    let config = format!(
-        r#"
-daemon off;
-error_log logs/error.log info;
-pid logs/nginx.pid;
-worker_processes 1;
-events {{ worker_connections 1024; }}
-http {{
-    access_log off;
-    upstream database {{ postgres_server 127.0.0.1:%%PG_PORT%% dbname=%%DB%% user=test password=test; }}
-    {http}
-    server {{
-        listen 127.0.0.1:%%PORT%%;
-        {locations}
-    }}
-}}
-"#
-    );
+    let upstream = "upstream database { postgres_server 127.0.0.1:%%PG_PORT%% dbname=%%DB%% user=test password=test; }";
+    let config = config(&format!("{upstream} {http}"), locations);
     Pushgate::start(&config, &[("PG_PORT", &port), ("DB", &database)])
 }
 

@@ -17,6 +17,7 @@ pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod pushgate;
 pub(crate) mod recipe;
+pub(crate) mod site_of_postgres;
 pub(crate) mod tls;
 pub(crate) mod wait;
 pub(crate) mod websocket;

@@ -9,8 +9,10 @@ pub fn validate(host: &[u8]) -> Option<usize> {
     let mut last_dot = None;
     let mut state = State::Usual;
     for (at, &ch) in host.iter().enumerate() {
+        if IS_PLAIN[usize::from(ch)] {
+            continue;
+        }
         match ch {
-            b'a'..=b'z' | b'0'..=b'9' => {}
             b'.' => {
                 if at > 0 && last_dot == Some(at - 1) {
                     return None;
@@ -35,6 +37,17 @@ pub fn validate(host: &[u8]) -> Option<usize> {
     }
     (end > 0).then_some(end)
 }
+
+/// Letters and digits, which mean nothing but themselves.
+const IS_PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut ch = 0;
+    while ch < 128 {
+        table[ch] = (ch as u8).is_ascii_alphanumeric();
+        ch += 1;
+    }
+    table
+};
 
 #[derive(PartialEq)]
 enum State {

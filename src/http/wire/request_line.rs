@@ -232,6 +232,14 @@ impl Cursor<'_> {
             self.at += 1;
         }
         let start = self.at;
+        // What nearly all send.
+        if self.input[start..].starts_with(b"HTTP/1.1\r\n") && !self.is_http2 {
+            line.version = 1001;
+            line.line = Span::new(0, start + 8);
+            line.protocol = Span::new(start, start + 8);
+            self.at += 10;
+            return Ok(Some(()));
+        }
         match peek!(self) {
             b'H' => {
                 for expected in b"HTTP/" {

@@ -196,6 +196,7 @@ impl HeadParser {
     fn accept_line(&mut self, input: &[u8], line: RequestLine, options: &HeadOptions) -> Result<(), Fault> {
         let start = self.start;
         let uri = line.uri.shifted(start);
+        // First, so that the log has it whatever is wrong.
         self.head().line = RequestLine {
             method_name: line.method_name.shifted(start),
             line: line.line.shifted(start),
@@ -205,23 +206,24 @@ impl HeadParser {
             ..line
         };
         let text = uri.of(input);
+        let (mut path, mut args) = (uri, Span::default());
         if line.complex || line.empty_path {
             let found =
                 uri::normalize(text, options.merge_slashes).map_err(|_| Fault::bad("client sent invalid request"))?;
-            let path = self.derive(&found.path);
-            self.head().path = path;
+            path = self.derive(&found.path);
             if let Some(question) = line.question
                 && !found.args.is_empty()
             {
-                let args = start + question + 1;
-                self.head().args = Span::new(args, args + found.args.len());
+                let begin = start + question + 1;
+                args = Span::new(begin, begin + found.args.len());
             }
         } else if let Some(question) = line.question {
-            self.head().path = Span::new(uri.start(), start + question);
-            self.head().args = Span::new(start + question + 1, uri.end());
-        } else {
-            self.head().path = uri;
+            path = Span::new(uri.start(), start + question);
+            args = Span::new(start + question + 1, uri.end());
         }
+        let head = self.head();
+        head.path = path;
+        head.args = args;
         if let Some(span) = line.host {
             self.accept_host(input, span.shifted(start))
                 .ok_or_else(|| Fault::bad("client sent invalid host in request line"))?;
@@ -271,8 +273,8 @@ impl HeadParser {
 
     fn add(&mut self, input: &[u8], name: Span, value: Span) -> Result<(), Fault> {
         let known = Known::from_name(name.of(input));
+        let head = self.head();
         if let Some(known) = known {
-            let head = self.head();
             let place = &mut head.known[known as usize];
             if *place == 0 {
                 *place = u32::try_from(head.headers.len() + 1).unwrap_or(u32::MAX);
@@ -281,7 +283,7 @@ impl HeadParser {
                 return Err(duplicate(input, known, Header { name, value }, previous));
             }
         }
-        self.head().headers.push(Header { name, value });
+        head.headers.push(Header { name, value });
         known.map_or(Ok(()), |known| self.interpret(input, known, value))
     }
 
