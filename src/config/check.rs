@@ -11,7 +11,7 @@ use super::call::Call;
 use super::diagnostic::{Diagnostic, Fault, Severity};
 use super::directive::{Body, Contexts, Directive};
 use super::source::{Position, SourceId};
-use super::value::{Flag, Msec, Number, Sec, Size, Value, parse_number, parse_size};
+use super::value::{Flag, Msec, Number, Offset, Sec, Size, Value, parse_number, parse_size};
 use super::{catalogue, suggest};
 
 /// nginx has no limit of its own; a file that includes itself would end by the open-file limit there.
@@ -130,7 +130,8 @@ fn unused(cx: &mut Cx<'_>, call: &Call<'_>, row: &'static Directive) -> Result<(
     let check = match kind {
         "on|off" => |cx: &mut Cx<'_>, call: &Call<'_>| Flag::parse(call, cx).map(drop),
         "number" => |cx: &mut Cx<'_>, call: &Call<'_>| Number::parse(call, cx).map(drop),
-        "size" | "size (64-bit)" => |cx: &mut Cx<'_>, call: &Call<'_>| Size::parse(call, cx).map(drop),
+        "size" => |cx: &mut Cx<'_>, call: &Call<'_>| Size::parse(call, cx).map(drop),
+        "size (64-bit)" => |cx: &mut Cx<'_>, call: &Call<'_>| Offset::parse(call, cx).map(drop),
         "time (ms precision)" => |cx: &mut Cx<'_>, call: &Call<'_>| Msec::parse(call, cx).map(drop),
         "time (s precision)" => |cx: &mut Cx<'_>, call: &Call<'_>| Sec::parse(call, cx).map(drop),
         "number size" => |_: &mut Cx<'_>, call: &Call<'_>| {

@@ -144,8 +144,23 @@ impl Connection {
         let stream = self.stream()?;
         self.waits_until.set(Some(clock::now().after(time)));
         let read = poll_fn(|cx| self.poll_fill_from(&stream, cx)).await;
-        self.waits_until.set(None);
+        if matches!(read, Ok(1..)) {
+            self.waits_until.set(None);
+        }
         read
+    }
+
+    /// Whether the wait that has come to nothing took all of its time.
+    pub(super) fn has_waited_enough(&self) -> bool {
+        self.waits_until.get().is_some_and(|until| until <= clock::now())
+    }
+
+    /// Has the socket be reset when it is closed: nothing of what waits in it is sent.
+    pub(super) fn reset_at_end(&self) {
+        if let Ok(stream) = self.stream() {
+            // One that is gone already needs no reset.
+            drop(socket2::SockRef::from(&*stream.borrow()).set_linger(Some(Duration::ZERO)));
+        }
     }
 
     /// Ends the waiting: what reads finds the end.

@@ -103,7 +103,7 @@ impl Request {
     /// Gives a subrequest a line of its own in the access log.
     fn log_subrequest(&mut self, response: &Response) {
         let length = response.length().unwrap_or_default();
-        self.sent = Sent { status: response.status, body_bytes: length, bytes: length };
+        self.sent = Sent { status: response.status, body_bytes: length, bytes: length, is_cut: false };
         self.write_logs();
     }
 

@@ -77,6 +77,10 @@ pub fn set(request: &mut Request, value: Bytes) {
 pub(super) struct Pace {
     rate: u64,
     after: u64,
+    /// How many bytes had left before the last piece did, if the next one is to wait for as long as that takes.
+    owed: Option<u64>,
+    /// Whether what a second allows leaves at its beginning instead.
+    pub(super) is_jerky: bool,
 }
 
 impl Pace {
@@ -92,15 +96,18 @@ impl Pace {
         }
         let after = rates.after.of(request);
         request.limit_rate = Some(rate);
-        Some(Self { rate, after })
+        Some(Self { rate, after, owed: None, is_jerky: false })
     }
 
-    /// How many bytes may leave now that so many have left in so many seconds, or the time until some may.
-    fn allowance(self, seconds: u64, sent: u64) -> Result<u64, Duration> {
-        let due = self.rate.saturating_mul(seconds.saturating_add(1)).saturating_add(self.after);
+    /// How many bytes may leave now that so many have left in so much time, or the time until some may.
+    fn allowance(self, passed: Duration, sent: u64) -> Result<u64, Duration> {
+        let due = self.rate.saturating_mul(passed.as_secs().saturating_add(1)).saturating_add(self.after);
         match due.checked_sub(sent) {
             Some(left @ 1..) => Ok(left),
-            _ => Err(Duration::from_millis((sent - due).saturating_mul(1000) / self.rate + 1)),
+            _ => {
+                let next_second = Duration::from_secs(passed.as_secs() + 1) - passed;
+                Err(next_second.max(Duration::from_millis((sent - due).saturating_mul(1000) / self.rate + 1)))
+            }
         }
     }
 
@@ -110,30 +117,30 @@ impl Pace {
         Duration::from_millis(slow.saturating_mul(1000) / self.rate)
     }
 
-    /// Waits until bytes of an answer may leave, and says how many.
-    pub(super) async fn leave(self, request: &Request) -> usize {
+    /// Waits until bytes of an answer may leave, and says how many. An error is that the client has gone meanwhile.
+    pub(super) async fn leave(&mut self, request: &Request) -> io::Result<usize> {
+        let sent = request.sent.bytes;
+        let pause = self.owed.replace(sent).map_or(Duration::ZERO, |before| self.time(before, sent));
+        if !pause.is_zero() && !self.is_jerky {
+            rest(request, pause).await?;
+        }
         loop {
-            match self.allowance(clock::now().since(request.started).as_secs(), request.sent.bytes) {
-                Ok(left) => return usize::try_from(left).unwrap_or(usize::MAX),
-                Err(pause) => tokio::time::sleep(pause).await,
+            match self.allowance(clock::now().since(request.started), sent) {
+                Ok(left) => return Ok(usize::try_from(left).unwrap_or(usize::MAX)),
+                Err(pause) => rest(request, pause).await?,
             }
         }
     }
 
-    /// Rests after so many bytes have left.
-    pub(super) async fn rest(self, before: u64, request: &Request) {
-        let pause = self.time(before, request.sent.bytes);
-        if !pause.is_zero() {
-            tokio::time::sleep(pause).await;
-        }
-    }
-
     /// Writes pieces no faster than that.
-    pub(super) async fn write(self, request: &mut Request, pieces: &mut [Bytes], timeout: Duration) -> io::Result<()> {
-        let is_left = |pieces: &[Bytes]| pieces.iter().any(|piece| !piece.is_empty());
-        while is_left(pieces) {
-            let before = request.sent.bytes;
-            let mut left = self.leave(request).await;
+    pub(super) async fn write(
+        &mut self,
+        request: &mut Request,
+        pieces: &mut [Bytes],
+        timeout: Duration,
+    ) -> io::Result<()> {
+        while pieces.iter().any(|piece| !piece.is_empty()) {
+            let mut left = self.leave(request).await?;
             let mut now = Vec::with_capacity(pieces.len());
             for piece in pieces.iter_mut() {
                 let part = piece.split_to(piece.len().min(left));
@@ -142,11 +149,16 @@ impl Pace {
                 now.push(part);
             }
             request.connection.write(&mut now, timeout).await?;
-            if is_left(pieces) {
-                self.rest(before, request).await;
-            }
         }
         Ok(())
+    }
+}
+
+async fn rest(request: &Request, pause: Duration) -> io::Result<()> {
+    tokio::select! {
+        biased;
+        () = tokio::time::sleep(pause) => Ok(()),
+        () = request.connection.closed() => Err(io::ErrorKind::BrokenPipe.into()),
     }
 }
 
@@ -157,12 +169,13 @@ mod tests {
 
     #[test]
     fn so_much_a_second() {
-        let pace = Pace { rate: 1000, after: 500 };
-        assert_eq!(pace.allowance(0, 0), Ok(1500));
-        assert_eq!(pace.allowance(0, 1499), Ok(1));
-        assert_eq!(pace.allowance(0, 1500), Err(Duration::from_millis(1)));
-        assert_eq!(pace.allowance(0, 1750), Err(Duration::from_millis(251)));
-        assert_eq!(pace.allowance(2, 1750), Ok(1750));
+        let pace = Pace { rate: 1000, after: 500, owed: None, is_jerky: false };
+        let allowance = |passed, sent| pace.allowance(Duration::from_millis(passed), sent);
+        assert_eq!(allowance(0, 0), Ok(1500));
+        assert_eq!(allowance(999, 1499), Ok(1));
+        assert_eq!(allowance(300, 1500), Err(Duration::from_millis(700)));
+        assert_eq!(allowance(300, 2750), Err(Duration::from_millis(1251)));
+        assert_eq!(allowance(2000, 1750), Ok(1750));
         assert_eq!(pace.time(0, 1500), Duration::from_secs(1));
         assert_eq!(pace.time(1500, 1600), Duration::from_millis(100));
         assert_eq!(pace.time(0, 500), Duration::ZERO);

@@ -106,6 +106,8 @@ pub struct Sent {
     pub body_bytes: u64,
     /// All bytes.
     pub bytes: u64,
+    /// Whether there was no answer, or it did not come to its end.
+    pub is_cut: bool,
 }
 
 /// The values that a request and its subrequests share, by number.

@@ -117,6 +117,9 @@ pub(super) async fn response(
 /// A body that is copied behind its head rather than sent from where it lies.
 const SMALL_BODY: usize = 4096;
 
+/// How much of a file leaves at a time where a rate holds it back: one of nginx's `output_buffers`.
+const PACED_PIECE: usize = 32 * 1024;
+
 fn put_small(out: &mut Vec<u8>, body: &[u8], chunked: bool) {
     if !chunked {
         out.extend_from_slice(body);
@@ -313,7 +316,7 @@ impl Writer<'_> {
     }
 
     async fn write(&mut self, pieces: &mut [Bytes]) -> io::Result<()> {
-        if let Some(pace) = self.pace {
+        if let Some(pace) = &mut self.pace {
             return Box::pin(pace.write(self.request, pieces, self.timeout)).await;
         }
         self.request.sent.bytes += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
@@ -349,7 +352,8 @@ impl Writer<'_> {
     /// A part of a file: sent by the kernel where it may and can be, or else read piece by piece from the page cache.
     async fn file(&mut self, head: &mut Bytes, file: &File, range: Range<u64>) -> io::Result<()> {
         let settings = self.request.settings::<Sending>();
-        if *settings.sendfile && !self.chunked && self.pace.is_none() && self.request.connection.takes_files() {
+        let by_kernel = *settings.sendfile && !self.chunked && self.request.connection.takes_files();
+        if by_kernel && self.pace.is_none() {
             let turn = match *settings.sendfile_max_chunk {
                 0 => usize::MAX,
                 most => usize::try_from(most).unwrap_or(usize::MAX),
@@ -367,9 +371,13 @@ impl Writer<'_> {
             self.request.sent.bytes += length;
             return self.request.connection.send_file(file, range, turn, self.timeout).await;
         }
+        let most = if self.pace.is_some() { PACED_PIECE } else { PIECE };
+        if let Some(pace) = &mut self.pace {
+            pace.is_jerky = by_kernel;
+        }
         let mut at = range.start;
         while at < range.end {
-            let length = usize::try_from((range.end - at).min(PIECE as u64)).expect("at most PIECE");
+            let length = usize::try_from((range.end - at).min(most as u64)).expect("at most PIECE");
             let mut piece = vec![0; length];
             file.read_exact_at(&mut piece, at)?;
             at += length as u64;

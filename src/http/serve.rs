@@ -28,7 +28,7 @@ use crate::compile::{Compiled, Listener, ServerId};
 use crate::config::ListenAddress;
 use crate::server::clock::{self, Moment};
 use crate::server::counts;
-use crate::server::log::{Level, shown};
+use crate::server::log::{Level, LogSettings, shown};
 use bytes::Bytes;
 
 /// What a worker's connections share.
@@ -75,8 +75,8 @@ enum After {
     Next(Duration),
     /// The connection ends; what the client still sends may be read for a while.
     Close {
-        linger: bool,
-        /// How much of the request's body is not read yet: once it is, there is nothing to wait for.
+        linger: Lingering,
+        /// How much of the request's body is not read yet.
         left: Option<u64>,
     },
     /// The connection belongs to somebody else.
@@ -85,7 +85,7 @@ enum After {
 
 impl After {
     /// The connection ends at once.
-    const CLOSE: Self = Self::Close { linger: false, left: None };
+    const CLOSE: Self = Self::Close { linger: Lingering::Off, left: None };
 }
 
 /// Serves a connection to its end. `accepted` is the configuration that took it in.
@@ -111,6 +111,10 @@ pub async fn serve(site: Rc<Site>, connection: Rc<Connection>, address: Arc<List
     loop {
         let is_pipelined = !connection.buffered().is_empty() && connection.requests.get() > 0;
         if connection.buffered().is_empty() && !wait(&site, &connection, patience, accepted.is_some()).await {
+            let compiled = accepted.unwrap_or_else(|| (site.compiled)());
+            if let Some(listener) = listener(&compiled, &connection, &address) {
+                left(&connection, &compiled, listener);
+            }
             return;
         }
         // Not before the wait, in which a reload may come. What it no longer listens on is served once more as before.
@@ -142,10 +146,7 @@ pub async fn serve(site: Rc<Site>, connection: Rc<Connection>, address: Arc<List
             After::Next(time) => patience = time,
             After::Gone => return,
             After::Close { linger, left } => {
-                if linger {
-                    discard(&connection, &compiled, listener.default_server, left).await;
-                }
-                return;
+                return discard(&connection, &compiled, listener.default_server, linger, left).await;
             }
         }
     }
@@ -250,6 +251,10 @@ async fn next_request(
         let mut request = begin(connection, compiled, listener, head, started);
         request.is_pipelined = is_pipelined;
         request.sent.status = status;
+        request.sent.is_cut = true;
+        if status == 408 {
+            reset_timed_out(&request);
+        }
         request.log(Level::Info, &format!("{reason} while {}", action(parser.action(), is_pipelined)));
         request.write_logs();
         return None;
@@ -286,6 +291,24 @@ async fn wait(site: &Site, connection: &Connection, timeout: Duration, is_first:
     }
     let _waiting = counts::WAITING.enter();
     matches!(connection.wait(timeout).await, Ok(1..))
+}
+
+/// Logs that a connection ended while it waited for a request.
+fn left(connection: &Connection, compiled: &Compiled, listener: &Listener) {
+    let settings = compiled.settings(compiled.server_location(listener.default_server)).get::<LogSettings>();
+    let is_over = connection.has_waited_enough();
+    let is_first = connection.requests.get() == 0;
+    if !settings.wants(Level::Info) || (is_over && !is_first) {
+        return;
+    }
+    let client = connection.peer.text();
+    let message = if is_first {
+        let what = if is_over { "client timed out (110: Connection timed out)" } else { "client closed connection" };
+        format!("{what} while waiting for request, client: {client}, server: {}", listener.address)
+    } else {
+        format!("client {client} closed keepalive connection")
+    };
+    settings.write(Level::Info, connection.number, &message);
 }
 
 /// Makes the request of a head.
@@ -399,6 +422,10 @@ async fn send(site: &Site, request: &mut Request, response: &mut Response, keepa
     }
     if response.silent {
         request.sent.status = response.status;
+        request.sent.is_cut = true;
+        if matches!(response.status, 408 | 444) {
+            reset_timed_out(request);
+        }
         return After::CLOSE;
     }
     // A body that nobody read stands before the next request.
@@ -416,11 +443,35 @@ async fn send(site: &Site, request: &mut Request, response: &mut Response, keepa
             After::Close { linger: lingers(request, has_unread), left: length }
         }
         Err(error) => {
-            if error.get_ref().is_none_or(|inner| !inner.is::<super::response::AlreadyTold>()) {
-                request.log(Level::Info, &format!("client closed connection while sending the answer: {error}"));
-            }
+            lost(request, &error);
             After::CLOSE
         }
+    }
+}
+
+/// Notes that an answer did not reach its client.
+pub(super) fn lost(request: &mut Request, error: &io::Error) {
+    request.sent.is_cut = true;
+    if error.get_ref().is_some_and(|inner| inner.is::<super::response::AlreadyTold>()) {
+        return;
+    }
+    let told = match error.kind() {
+        io::ErrorKind::TimedOut => {
+            reset_timed_out(request);
+            "client timed out (110: Connection timed out)".to_owned()
+        }
+        // So the kernel calls a client that had said that it sends no more.
+        io::ErrorKind::BrokenPipe => "client prematurely closed connection".to_owned(),
+        _ => format!("client prematurely closed connection ({})", crate::server::sockets::reason(error)),
+    };
+    let doing = if request.upstream_record().is_some() { "sending to client" } else { "sending response to client" };
+    request.log(Level::Info, &format!("{told} while {doing}"));
+}
+
+/// Has the connection of a client that is too slow, or is to get nothing, end in a reset where the settings say so.
+fn reset_timed_out(request: &Request) {
+    if *request.settings::<Sending>().reset_timed_out {
+        request.connection.reset_at_end();
     }
 }
 
@@ -453,11 +504,11 @@ pub(super) async fn through_tunnel(request: &mut Request, tunnel: Tunnel) {
     }
 }
 
-fn lingers(request: &Request, has_unread: bool) -> bool {
+/// How the connection ends: without waiting where the client is known to send nothing.
+fn lingers(request: &Request, has_unread: bool) -> Lingering {
     match request.settings::<Sending>().lingering_close {
-        Lingering::Off => false,
-        Lingering::On => has_unread || !request.connection.buffered().is_empty(),
-        Lingering::Always => true,
+        Lingering::On if !has_unread && request.connection.buffered().is_empty() => Lingering::Off,
+        lingering => lingering,
     }
 }
 
@@ -494,20 +545,46 @@ async fn take_over(
     }
 }
 
-/// Reads what the client still sends, for a while, so that it gets the answer before the connection is reset.
-pub(super) async fn discard(connection: &Connection, compiled: &Compiled, server: ServerId, mut left: Option<u64>) {
+/// Reads what the client still sends, for a while, so that it gets the answer before the connection is reset: in any case
+/// the rest of a body, and then what comes behind it.
+pub(super) async fn discard(
+    connection: &Connection,
+    compiled: &Compiled,
+    server: ServerId,
+    linger: Lingering,
+    body: Option<u64>,
+) {
     let settings = compiled.settings(compiled.server_location(server)).get::<Sending>();
     let until = clock::now().after(*settings.lingering_time);
+    let more = async || {
+        let time = until.since(clock::now()).min(*settings.lingering_timeout);
+        time != Duration::ZERO && matches!(connection.fill(time).await, Ok(1..))
+    };
     // One that still has to send a body is left in peace, as by nginx; any other is told at once that this is the end.
-    if left.is_none() && connection.shutdown_write().is_err() {
+    if let Some(mut left) = body {
+        loop {
+            let buffered = connection.buffered().len();
+            let length = usize::try_from(left).map_or(buffered, |left| left.min(buffered));
+            connection.consume(length);
+            left -= length as u64;
+            if left == 0 {
+                break;
+            }
+            if !more().await {
+                return;
+            }
+        }
+        if linger == Lingering::On && connection.buffered().is_empty() {
+            return;
+        }
+    }
+    if linger == Lingering::Off || connection.shutdown_write().is_err() {
         return;
     }
     loop {
         let length = connection.buffered().len();
         connection.consume(length);
-        left = left.map(|left| left.saturating_sub(length as u64));
-        let time = until.since(clock::now()).min(*settings.lingering_timeout);
-        if left == Some(0) || time == Duration::ZERO || !matches!(connection.fill(time).await, Ok(1..)) {
+        if !more().await {
             return;
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::temp_file::TempPath;
-use crate::config::value::{Flag, Msec, Number, Size, Value, parse_msec, parse_number, parse_size};
+use crate::config::value::{Flag, Msec, Number, Offset, Size, Value, parse_msec, parse_number, parse_size};
 use crate::config::{Args, Builder, Call, Cx, Fault, ScopeId, Status};
 use crate::{choice, settings};
 
@@ -34,7 +34,7 @@ settings! {
     /// Reading a request's body.
     pub struct Bodies {
         /// The longest body that is read; a longer one is answered with 413. 0: no bound.
-        "client_max_body_size" HTTP_ALL = "1m" => pub max_size: Size,
+        "client_max_body_size" HTTP_ALL = "1m" => pub max_size: Offset,
         /// How much of a body that is passed on is kept in memory; a longer one goes to a temporary file.
         @Status::Partly("bodies that are not passed on to an upstream are kept in memory up to client_max_body_size"); "client_body_buffer_size" HTTP_ALL = "16k" => pub buffer_size: Size,
         /// Where temporary files of bodies are, and how many digits of a file's number name the folders in it; the

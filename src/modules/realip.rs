@@ -1,10 +1,10 @@
 //! ngx_http_realip_module: believes a trusted proxy who the client is.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
-use crate::config::value::{Flag, Value, parse_network};
+use crate::config::value::{Flag, Value, parse_ip, parse_network, parse_number};
 use crate::config::{
     Call, Contexts, Cx, Declarations, Directive, Fault, Merge, Section, SectionRow, Slot, VariableRow,
 };
@@ -143,13 +143,12 @@ fn believe(request: &mut Request) -> Next<'_> {
         return Next::Declined;
     }
     let settings = request.settings::<RealIp>();
+    let named = |list: &[u8]| client(&request.peer, list, trusted, *settings.recursive).0;
     let found = match &settings.header {
-        Header::Named(name) => {
-            let values: Vec<&[u8]> = request.head.all(name).collect();
-            client(&values.join(&b','), trusted, *settings.recursive)
-        }
+        Header::Named(name) if is_list(name) => forwarded(request, name, trusted, *settings.recursive),
+        Header::Named(name) => request.head.all(name).next().and_then(named),
         Header::ProxyProtocol => request.connection.proxied().and_then(|proxied| {
-            let client = client(proxied.source.address.as_bytes(), trusted, *settings.recursive)?;
+            let client = named(proxied.source.address.as_bytes())?;
             Some(SocketAddr::new(client.ip(), proxied.source.port))
         }),
     };
@@ -159,25 +158,68 @@ fn believe(request: &mut Request) -> Next<'_> {
     Next::Declined
 }
 
-/// The client that a list of addresses names, each added by the proxy that the one after it stands for.
-fn client(list: &[u8], trusted: &Trusted, recursive: bool) -> Option<SocketAddr> {
-    let mut client = None;
-    for word in list.rsplit(|byte| matches!(byte, b',' | b' ')).filter(|word| !word.is_empty()) {
-        let Some(address) = parse(word) else { break };
-        client = Some(address);
-        if !recursive || !trusted.trusts(&Peer::Ip(address)) {
+/// Whether a header that comes several times is one list. Of any other header the first one counts.
+fn is_list(name: &[u8]) -> bool {
+    matches!(name, b"x-forwarded-for" | b"x-real-ip")
+}
+
+/// The client that headers name, from the last of them on.
+fn forwarded(request: &Request, name: &[u8], trusted: &Trusted, recursive: bool) -> Option<SocketAddr> {
+    let values: Vec<&[u8]> = request.head.all(name).collect();
+    let mut found = None;
+    for value in values.iter().rev() {
+        let peer = found.map_or_else(|| request.peer.clone(), Peer::Ip);
+        let (client, is_whole) = client(&peer, value, trusted, recursive);
+        found = client.or(found);
+        if !recursive || !is_whole {
             break;
         }
     }
-    client
+    found
+}
+
+/// The client that a list of addresses names, each added by the proxy that the one after it stands for; and whether
+/// those that were to be read all are addresses.
+fn client(peer: &Peer, list: &[u8], trusted: &Trusted, recursive: bool) -> (Option<SocketAddr>, bool) {
+    let mut client = None;
+    let mut list = list;
+    while trusted.trusts(&client.map_or_else(|| peer.clone(), Peer::Ip)) {
+        let is_blank = |byte: &u8| matches!(byte, b' ' | b',');
+        // What stands first belongs to the word there, as in nginx.
+        let end = list.iter().rposition(|byte| !is_blank(byte)).map_or(1, |last| last + 1).min(list.len());
+        let start = list[..end].iter().skip(1).rposition(is_blank).map_or(0, |blank| blank + 2);
+        let Some(address) = parse(&list[start..end]) else { return (client, false) };
+        client = Some(address);
+        if !recursive || start == 0 {
+            return (client, true);
+        }
+        list = &list[..start - 1];
+    }
+    (client, false)
 }
 
 /// An address with or without a port, in brackets or not.
 fn parse(word: &[u8]) -> Option<SocketAddr> {
-    let text = std::str::from_utf8(word).ok()?;
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    let with_port = || text.parse().ok();
-    bare.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, 0)).or_else(with_port)
+    let alone = |word: &[u8]| parse_ip(word).map(|address| SocketAddr::new(address, 0));
+    if let Some(address) = alone(word) {
+        return Some(address);
+    }
+    let (address, port) = match word.strip_prefix(b"[") {
+        Some(rest) => {
+            let end = rest.iter().position(|byte| *byte == b']')?;
+            match rest[end + 1..].split_first() {
+                None => return alone(&rest[..end]),
+                Some((b':', port)) => (&rest[..end], port),
+                Some(_) => return None,
+            }
+        }
+        None => {
+            let colon = word.iter().position(|byte| *byte == b':')?;
+            (&word[..colon], &word[colon + 1..])
+        }
+    };
+    let port = parse_number(port).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0)?;
+    Some(SocketAddr::new(parse_ip(address)?, port))
 }
 
 fn remote_port(request: &Request, _: &str) -> crate::config::Value {
@@ -195,7 +237,8 @@ mod tests {
     fn check(list: &str, recursive: bool, expected: &str) {
         let network = "10.0.0.0/8".parse().expect("a network");
         let trusted = Trusted { networks: vec![network], unix: false };
-        let client = client(list.as_bytes(), &trusted, recursive);
+        let peer = Peer::Ip(([10, 0, 0, 9], 1).into());
+        let (client, _) = client(&peer, list.as_bytes(), &trusted, recursive);
         assert_eq!(client.map(|client| client.to_string()).unwrap_or_default(), expected, "{list} {recursive}");
     }
 
@@ -209,6 +252,10 @@ mod tests {
         check("10.0.0.2, 10.0.0.1", true, "10.0.0.2:0");
         check("unknown, 10.0.0.1", true, "10.0.0.1:0");
         check("unknown", true, "");
+        check(",1.2.3.4", false, "");
+        check(",1.2.3.4, 10.0.0.1", true, "10.0.0.1:0");
+        check(" , ", true, "");
+        check("x", true, "");
         check("", true, "");
     }
 
@@ -234,6 +281,9 @@ mod tests {
         check("::1", "[::1]:0");
         check("[::1]", "[::1]:0");
         check("[::1]:80", "[::1]:80");
-        check("1.2.3", "");
+        check("[1.2.3.4]:80", "1.2.3.4:80");
+        for wrong in ["1.2.3", "1.2.3.4:0", "1.2.3.4:", "1.2.3.4:65536", "[::1]:", "[::1]80", "[::1"] {
+            check(wrong, "");
+        }
     }
 }

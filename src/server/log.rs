@@ -12,8 +12,8 @@ use super::syslog::Syslog;
 use crate::config::value::parse_size;
 use crate::config::{Args, Call, Contexts, Cx, Directive, Fault, Merge, Section, Slot, Status};
 
-/// nginx wants room for its longest message in a log in memory.
-const MIN_MEMORY: u64 = 2048;
+/// How long a line may be, with its end: what is more is cut off. A log in memory must have room for one.
+const MAX_LINE: usize = 2048;
 
 /// How important a message is; nginx's levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -143,7 +143,7 @@ impl Target {
             To::Syslog(Arc::new(Syslog::parse(parameters)?))
         } else if let Some(size) = word.strip_prefix("memory:") {
             parse_size(size.as_bytes())
-                .filter(|size| *size >= MIN_MEMORY)
+                .filter(|size| *size >= MAX_LINE as u64)
                 .ok_or_else(|| Fault::new(format!("invalid buffer size \"{size}\"")).word(0))?;
             To::Memory
         } else {
@@ -241,6 +241,21 @@ fn line(level: Level, connection: u64, message: &str) -> String {
         line.push_str(&format!("*{connection} "));
     }
     line.push_str(message);
+    line.truncate(line.floor_char_boundary(MAX_LINE - 1));
     line.push('\n');
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_cut_where_nginx_cuts_it() {
+        let cut = |message: &str| line(Level::Error, 1, message).len();
+        let head = cut("");
+        assert_eq!(cut(&"x".repeat(2048 - head)), 2048);
+        assert_eq!(cut(&"x".repeat(5000)), 2048);
+        assert!(line(Level::Error, 1, &"\u{e4}".repeat(5000)).ends_with("\u{e4}\n"));
+    }
 }

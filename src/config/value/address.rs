@@ -83,13 +83,31 @@ fn parse_port(text: &str) -> Result<u16, AddressError> {
     }
 }
 
+/// An address without a port. As nginx reads it, each number of an IPv4 address may have zeros before it, or be missing
+/// for zero.
+pub fn parse_ip(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?;
+    if text.contains(':') {
+        return text.parse().ok().map(IpAddr::V6);
+    }
+    let mut octets = [0; 4];
+    let mut words = text.split('.');
+    for octet in &mut octets {
+        *octet = words.next()?.bytes().try_fold(0_u8, |number, digit| {
+            let digit = digit.is_ascii_digit().then_some(digit & 0x0f)?;
+            number.checked_mul(10)?.checked_add(digit)
+        })?;
+    }
+    words.next().is_none().then_some(octets.into())
+}
+
 /// A network in CIDR form, or a lone address; and whether it was written with bits that its mask leaves out.
 pub fn parse_network(text: &str) -> Option<(IpNet, bool)> {
     let (address, length) = match text.split_once('/') {
         None => (text, None),
         Some((address, length)) => (address, Some(parse_number(length.as_bytes())?)),
     };
-    let address: IpAddr = address.parse().ok()?;
+    let address = parse_ip(address.as_bytes())?;
     let bits = if address.is_ipv4() { 32 } else { 128 };
     let length = u8::try_from(length.unwrap_or(bits)).ok()?;
     let network = match address {
@@ -118,7 +136,21 @@ mod tests {
         check("127.0.0.1", Some(("127.0.0.1/32", false)));
         check("2001:db8::1/32", Some(("2001:db8::/32", true)));
         check("::/0", Some(("::/0", false)));
-        for wrong in ["10.0.0.0/33", "300.1.1.1", "/8", "10.0.0.0/", "10.0.0.0/+8", "::/129", "none", ""] {
+        check("010.0.00.1/8", Some(("10.0.0.0/8", true)));
+        check("1...", Some(("1.0.0.0/32", false)));
+        for wrong in [
+            "10.0.0.0/33",
+            "1.2.3",
+            "1.2.3.4.5",
+            "1.2.3.0x4",
+            "300.1.1.1",
+            "/8",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "::/129",
+            "none",
+            "",
+        ] {
             check(wrong, None);
         }
     }

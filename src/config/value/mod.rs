@@ -8,9 +8,11 @@ mod regex;
 mod template;
 mod text;
 
-pub use address::{AddressError, parse_address, parse_listen, parse_network};
+pub use address::{AddressError, parse_address, parse_ip, parse_listen, parse_network};
 pub use mime::MimeTypes;
-pub use number::{Flag, Msec, Number, Sec, Size, parse_msec, parse_number, parse_sec, parse_size};
+pub use number::{
+    Flag, Msec, Number, Offset, Sec, Size, parse_msec, parse_number, parse_offset, parse_sec, parse_size,
+};
 pub use regex::{Captures, Regex};
 pub use template::{Part, Template};
 pub use text::{ConfPath, Path, Text};

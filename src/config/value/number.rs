@@ -62,7 +62,7 @@ impl Value for Number {
     }
 }
 
-/// A size in bytes: `512`, `8k`, `1m`, `2g`.
+/// A size in bytes: `512`, `8k`, `1m`. nginx knows gigabytes only of an [`Offset`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(pub u64);
 
@@ -83,6 +83,30 @@ impl Value for Size {
 
     fn from_default(text: &'static str) -> Self {
         Self(parse_size(text.as_bytes()).unwrap_or_default())
+    }
+}
+
+/// A size of what lies on disks or passes through: as [`Size`], and in gigabytes too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offset(pub u64);
+
+impl Deref for Offset {
+    type Target = u64;
+
+    fn deref(&self) -> &u64 {
+        &self.0
+    }
+}
+
+impl Value for Offset {
+    const SYNTAX: &'static str = "size";
+
+    fn parse(call: &Call<'_>, _: &mut Cx<'_>) -> Result<Self, Fault> {
+        parse_offset(call.bytes(0)).map(Self).ok_or_else(|| call.invalid_value())
+    }
+
+    fn from_default(text: &'static str) -> Self {
+        Self(parse_offset(text.as_bytes()).unwrap_or_default())
     }
 }
 
@@ -145,15 +169,22 @@ pub fn parse_number(text: &[u8]) -> Option<u64> {
     })
 }
 
-/// Digits and `k`, `m` or `g`, in either case.
+/// Digits and `k` or `m`, in either case.
 pub fn parse_size(text: &[u8]) -> Option<u64> {
     let (digits, scale) = match text.split_last()? {
         (b'k' | b'K', digits) => (digits, 1 << 10),
         (b'm' | b'M', digits) => (digits, 1 << 20),
-        (b'g' | b'G', digits) => (digits, 1 << 30),
         _ => (text, 1),
     };
     parse_number(digits)?.checked_mul(scale).filter(|size| *size <= i64::MAX as u64)
+}
+
+/// A size that may be in gigabytes: `g`.
+pub fn parse_offset(text: &[u8]) -> Option<u64> {
+    match text.split_last()? {
+        (b'g' | b'G', digits) => parse_number(digits)?.checked_mul(1 << 30).filter(|size| *size <= i64::MAX as u64),
+        _ => parse_size(text),
+    }
 }
 
 /// A time to the millisecond.
@@ -244,10 +275,13 @@ mod tests {
         check("1k", Some(1024));
         check("1K", Some(1024));
         check("2m", Some(2 << 20));
-        check("1g", Some(1 << 30));
+        check("1g", None);
         check("k", None);
         check("1x", None);
         check("-1", None);
         check("99999999999999999999", None);
+        assert_eq!(parse_offset(b"1g"), Some(1 << 30));
+        assert_eq!(parse_offset(b"5m"), Some(5 << 20));
+        assert_eq!(parse_offset(b"99999999999g"), None);
     }
 }

@@ -1,6 +1,6 @@
 //! `proxy_cache...` and its like: read and checked, so that a configuration loads; nothing is cached.
 
-use crate::config::value::{Template, Value, parse_number, parse_sec, parse_size};
+use crate::config::value::{Template, Value, parse_number, parse_offset, parse_sec, parse_size};
 use crate::config::{Args, Call, Contexts, Cx, Directive, Fault, Merge, Section, Slot, Status};
 
 /// The status of what a cache would need.
@@ -58,7 +58,7 @@ fn path(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
             }
             Some(("levels", levels)) => levels.split(':').all(|level| matches!(level, "1" | "2")),
             Some(("inactive", time)) => parse_sec(time.as_bytes()).is_some(),
-            Some(("max_size" | "min_free", size)) => parse_size(size.as_bytes()).is_some(),
+            Some(("max_size" | "min_free", size)) => parse_offset(size.as_bytes()).is_some(),
             Some(("use_temp_path" | "purger", flag)) => matches!(flag, "on" | "off"),
             Some((name, _)) => {
                 name.starts_with("manager_") || name.starts_with("loader_") || name.starts_with("purger_")

@@ -50,12 +50,14 @@ async fn send(site: &Site, request: &mut Request, response: &mut Response) -> Op
     let exchange = connection.exchange()?;
     if response.silent {
         request.sent.status = response.status;
+        request.sent.is_cut = true;
         exchange.reset(Reason::INTERNAL_ERROR);
         return None;
     }
     match try_send(site, request, response, exchange).await {
         Ok(pump) => pump,
         Err(error) => {
+            request.sent.is_cut = true;
             if error.kind() == io::ErrorKind::TimedOut {
                 request.log(Level::Info, "client timed out (110: Connection timed out) while sending to client");
             } else if error.get_ref().is_none_or(|inner| !inner.is::<crate::http::response::AlreadyTold>()) {
@@ -147,7 +149,7 @@ async fn send_long(
 async fn send_pieces(
     request: &mut Request,
     exchange: &Exchange,
-    pace: Option<Pace>,
+    mut pace: Option<Pace>,
     mut body: Body,
     trailers: &[(Bytes, Template)],
 ) -> io::Result<()> {
@@ -165,18 +167,14 @@ async fn send_pieces(
         left = left.map(|left| left.saturating_sub(piece.len() as u64));
         let is_last = left == Some(0);
         while !piece.is_empty() {
-            let before = request.sent.bytes;
-            let most = match pace {
-                Some(pace) => most.min(pace.leave(request).await),
+            let most = match &mut pace {
+                Some(pace) => most.min(pace.leave(request).await?),
                 None => most,
             };
             let sending = poll_fn(|cx| exchange.poll_send(cx, &mut piece, most, is_last));
             let sent = clock::timeout(timeout, sending).await;
             let length = sent.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
             count(request, length);
-            if let Some(pace) = pace.filter(|_| !piece.is_empty()) {
-                pace.rest(before, request).await;
-            }
         }
         if is_last {
             return Ok(());

@@ -33,7 +33,7 @@ use super::connection::Connection;
 
 use super::request::Request;
 use super::serve::{self, Refused, Site};
-use super::settings::{Heads, Keepalive, Sending};
+use super::settings::{Heads, Keepalive, Lingering, Sending};
 use super::wire::head::parser::HeadOptions;
 use crate::compile::{Compiled, Listener};
 use crate::config::ListenAddress;
@@ -121,7 +121,7 @@ pub(super) async fn serve(
     // What the client still sends would have its connection reset, and the reason lost.
     let Driver { lingers: true, connection, accepted, address, .. } = &driver else { return };
     if let Some(listener) = serve::listener(accepted, connection, address) {
-        serve::discard(connection, accepted, listener.default_server, None).await;
+        serve::discard(connection, accepted, listener.default_server, Lingering::On, None).await;
     }
 }
 

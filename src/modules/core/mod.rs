@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use affinity::Affinity;
 use environment::Environment;
 
-use crate::config::value::{Flag, Msec, Number, Path, Size, Text, Value, parse_number};
+use crate::config::value::{Flag, Msec, Number, Offset, Path, Text, Value, parse_number};
 use crate::config::{
     Args, Body, Builder, Call, Config, Contexts, Cx, Declarations, Directive, Fault, Merge, Section, SectionRow, Slot,
     Status,
@@ -50,7 +50,7 @@ settings! {
         /// How many files and sockets the process may have open.
         "worker_rlimit_nofile" MAIN = "0" => pub open_files: Number,
         /// The largest core file that a crash may leave.
-        "worker_rlimit_core" MAIN = "" => pub core_size: Option<Size>,
+        "worker_rlimit_core" MAIN = "" => pub core_size: Option<Offset>,
         /// The folder that core files of workers go to; their user must be able to write there.
         "working_directory" MAIN = "" => pub working_directory: Option<Path>,
         /// The nice value of the worker threads, -20 to 20: less is more urgent.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::config::{Value, VariableRow};
+use crate::config::{ListenAddress, Value, VariableRow};
 use crate::http::wire::authorization::Basic;
 use crate::http::wire::header::Known;
 use crate::http::wire::lookup;
@@ -44,14 +44,10 @@ pub(super) const VARIABLES: &[VariableRow] = &[
     VariableRow::new("host", host, "The host of the request line, or of `Host`, or else the server's name."),
     VariableRow::new("hostname", |_, _| Some(crate::sys::host_name().into()), "The machine's name."),
     VariableRow::new("server_name", |r, _| Some(r.server().name.clone()), "The first name of the server."),
-    VariableRow::new(
-        "server_addr",
-        |r, _| Some(r.connection.local?.ip().to_string().into()),
-        "The address that the client connected to.",
-    ),
+    VariableRow::new("server_addr", server_addr, "The address that the client connected to."),
     VariableRow::new(
         "server_port",
-        |r, _| Some(r.connection.local?.port().to_string().into()),
+        |r, _| Some(r.connection.local.map_or_else(Bytes::new, |local| local.port().to_string().into())),
         "The port that the client connected to.",
     ),
     VariableRow::new(
@@ -148,7 +144,7 @@ pub(super) const VARIABLES: &[VariableRow] = &[
     .volatile(),
     VariableRow::new(
         "request_completion",
-        |r, _| Some(Bytes::from_static(if r.sent.status > 0 { b"OK" } else { b"" })),
+        |r, _| Some(Bytes::from_static(if r.sent.status > 0 && !r.sent.is_cut { b"OK" } else { b"" })),
         "`OK` if the request was answered whole.",
     )
     .volatile(),
@@ -205,10 +201,20 @@ fn remote_user(request: &Request, _: &str) -> Value {
     Basic::parse(request.head.known(Known::Authorization)?).map(|basic| basic.user.into())
 }
 
+fn server_addr(request: &Request, _: &str) -> Value {
+    Some(match request.connection.local {
+        Some(local) => local.ip().to_string().into(),
+        None => {
+            let listener = request.compiled.listeners.get(request.connection.listener)?;
+            matches!(listener.address, ListenAddress::Unix(_)).then(|| listener.address.to_string().into())?
+        }
+    })
+}
+
 fn remote_port(request: &Request, _: &str) -> Value {
     match &request.peer {
-        Peer::Ip(address) => Some(address.port().to_string().into()),
-        Peer::Unix(_) => Some(Bytes::new()),
+        Peer::Ip(address) if address.port() > 0 => Some(address.port().to_string().into()),
+        Peer::Ip(_) | Peer::Unix(_) => Some(Bytes::new()),
     }
 }
 

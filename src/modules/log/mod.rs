@@ -315,7 +315,8 @@ fn flush_later(log: &Arc<BufferedLog>, time: Duration, round: u64) {
 fn write_at(request: &Request, path: &Bytes, line: &[u8]) {
     let folder = root::document_root(request);
     if let Err(error) = std::fs::metadata(Path::new(std::ffi::OsStr::from_bytes(&folder))) {
-        let message = format!("testing \"{}\" existence failed ({})", shown(&folder), reason(&error));
+        let message =
+            format!("testing \"{}\" existence failed ({}) while logging request", shown(&folder), reason(&error));
         request.log(Level::Error, &message);
         return;
     }
@@ -325,7 +326,10 @@ fn write_at(request: &Request, path: &Bytes, line: &[u8]) {
     };
     match file {
         Ok(file) => file.write(line),
-        Err(error) => request.log(Level::Crit, &format!("open() \"{}\" failed ({})", shown(path), reason(&error))),
+        Err(error) => {
+            let message = format!("open() \"{}\" failed ({}) while logging request", shown(path), reason(&error));
+            request.log(Level::Crit, &message);
+        }
     }
 }
 

@@ -120,11 +120,8 @@ impl HeadParser {
         if self.in_headers { "reading client request headers" } else { "reading client request line" }
     }
 
-    /// What is known of a head that never comes to its end. Of a first line without an end that is nothing.
+    /// What is known of a head that never comes to its end.
     pub fn give_up(&mut self, input: &[u8]) -> Rc<RequestHead> {
-        if !self.has_line {
-            return Rc::default();
-        }
         self.take(input)
     }
 
