@@ -52,7 +52,7 @@ impl Value for Amount {
 
 impl Amount {
     /// The size for a request; what can't be read is none, and logged.
-    fn of(&self, request: &Request) -> u64 {
+    pub(super) fn of(&self, request: &Request) -> u64 {
         let text = match self {
             Self::Known(size) => return *size,
             Self::Template(template) => request.eval(template),

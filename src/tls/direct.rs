@@ -1,15 +1,12 @@
-//! Clients' certificates that webpki takes for none: those of the first version of X.509, as `openssl x509 -req` makes
+//! Certificates that webpki takes for none: those of the first version of X.509, as `openssl x509 -req` makes
 //! them, and those that could sign others, as `openssl req -x509` makes them. They are good if somebody who is trusted has
 //! signed them directly, or if they are trusted themselves.
 
 use rustls_pki_types::CertificateDer;
 use webpki::CertRevocationList;
 
-use super::clients::Refusal;
+use super::trust::{Refusal, Role};
 use super::x509::{Certificate, EXTENDED_KEY_USAGE};
-
-/// The purpose of a client's key.
-const CLIENT_AUTHENTICATION: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 2];
 
 /// Extensions that are heeded here or by who uses the certificate, or that limit what it may sign: keyUsage,
 /// subjectAltName, basicConstraints, extKeyUsage.
@@ -21,13 +18,14 @@ pub(super) fn judge(
     trusted: &[CertificateDer<'static>],
     revoked: &[CertRevocationList<'static>],
     now: i64,
+    role: Role,
 ) -> Option<Result<(), Refusal>> {
     let signed = |issuer: Certificate<'_>| issuer.subject == leaf.issuer && leaf.signed.is_by(&issuer.key);
     trusted.iter().filter_map(|issuer| Certificate::new(issuer)).find_map(|issuer| signed(issuer).then_some(()))?;
-    Some(hold(leaf, revoked, now))
+    Some(hold(leaf, revoked, now, role))
 }
 
-fn hold(leaf: &Certificate<'_>, revoked: &[CertRevocationList<'static>], now: i64) -> Result<(), Refusal> {
+fn hold(leaf: &Certificate<'_>, revoked: &[CertRevocationList<'static>], now: i64, role: Role) -> Result<(), Refusal> {
     if now < leaf.begins {
         return Err(Refusal::new(9, "certificate is not yet valid"));
     }
@@ -37,7 +35,7 @@ fn hold(leaf: &Certificate<'_>, revoked: &[CertRevocationList<'static>], now: i6
     if leaf.extensions().any(|extension| extension.is_critical && !KNOWN.contains(&extension.oid)) {
         return Err(Refusal::new(34, "unhandled critical extension"));
     }
-    if leaf.purposes().is_some_and(|purposes| !purposes.contains(&CLIENT_AUTHENTICATION)) {
+    if leaf.purposes().is_some_and(|purposes| !purposes.contains(&role.purpose())) {
         return Err(Refusal::new(26, "unsuitable certificate purpose"));
     }
     if revoked.is_empty() {

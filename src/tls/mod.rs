@@ -1,5 +1,5 @@
-//! TLS by rustls, for whoever talks to clients: certificates and keys from files, what OpenSSL's words mean for rustls, who
-//! a client is by its certificate, sessions that are taken up again, and a connection's state without its socket.
+//! TLS by rustls: certificates and keys from files, what OpenSSL's words mean for rustls, who a client or a server is by
+//! its certificate, sessions that are taken up again, and a connection's state without its socket.
 //!
 //! It knows neither HTTP nor the configuration: it takes and gives plain values. Faults are worded as nginx words those of
 //! OpenSSL, as far as the causes are the same.
@@ -13,10 +13,12 @@ pub mod files;
 mod locked;
 mod names;
 pub mod ocsp;
+pub mod servers;
 pub mod sessions;
 mod signed;
 pub mod stapling;
 pub mod suites;
+pub mod trust;
 pub mod x509;
 
 use std::sync::{Arc, LazyLock};

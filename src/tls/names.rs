@@ -25,6 +25,15 @@ fn parts(name: &[u8]) -> Vec<Vec<Part<'_>>> {
     groups
 }
 
+/// The common names in it.
+pub(super) fn common(name: &[u8]) -> Vec<Vec<u8>> {
+    let parts = parts(name).into_iter().flatten();
+    parts.filter(|part| part.oid == COMMON_NAME).map(|part| utf8(part.tag, part.value)).collect()
+}
+
+/// commonName
+const COMMON_NAME: &[u8] = &[0x55, 4, 3];
+
 /// `CN=client,O=Example`: the last part first, as RFC 2253 has it.
 pub(super) fn rfc2253(name: &[u8]) -> String {
     let mut text = String::new();

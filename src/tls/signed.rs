@@ -1,7 +1,13 @@
-//! What somebody's key has signed, in certificates and in OCSP's answers.
+//! What somebody's key has signed, in certificates, in OCSP's answers and in handshakes.
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::verify_tls13_signature_with_raw_key;
+use rustls::{CertificateError, DigitallySignedStruct};
+use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
 
 use super::der::{BIT_STRING, Reader, SEQUENCE, element};
 use super::provider;
+use super::x509::Certificate;
 
 /// A message with its signature.
 #[derive(Clone, Copy, Debug)]
@@ -61,4 +67,34 @@ impl<'d> PublicKey<'d> {
 /// A string of whole bytes.
 fn bits<'d>(reader: &mut Reader<'d>) -> Option<&'d [u8]> {
     reader.tagged(BIT_STRING)?.strip_prefix(&[0])
+}
+
+/// Looks whether who shows a certificate has its key, in a handshake of TLS 1.2. rustls's own way refuses certificates of
+/// the first version.
+pub(super) fn in_tls12(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signed: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, rustls::Error> {
+    let mapping = provider().signature_verification_algorithms.mapping.iter();
+    let algorithms = mapping.filter(|(scheme, _)| *scheme == signed.scheme).flat_map(|(_, algorithms)| *algorithms);
+    let key = Certificate::new(certificate).ok_or(CertificateError::BadEncoding)?.key;
+    let is_good = algorithms
+        .filter(|algorithm| algorithm.public_key_alg_id().as_ref() == key.algorithm)
+        .any(|algorithm| algorithm.verify_signature(key.bits, message, signed.signature()).is_ok());
+    match is_good {
+        true => Ok(HandshakeSignatureValid::assertion()),
+        false => Err(CertificateError::BadSignature.into()),
+    }
+}
+
+/// The same in one of TLS 1.3.
+pub(super) fn in_tls13(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signed: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, rustls::Error> {
+    let key = Certificate::new(certificate).ok_or(CertificateError::BadEncoding)?.key.der();
+    let algorithms = &provider().signature_verification_algorithms;
+    verify_tls13_signature_with_raw_key(message, &SubjectPublicKeyInfoDer::from(key), signed, algorithms)
 }

@@ -40,6 +40,23 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem, key: key_pem }
     }
 
+    /// Somebody whom this one lets vouch for others. Its certificate goes behind those that it signs.
+    pub(crate) fn deputy(&self, name: &str) -> Self {
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.signed_by(&key, &self.issuer).unwrap().pem();
+        let key_pem = key.serialize_pem();
+        Self { issuer: Issuer::new(params, key), pem, key: key_pem }
+    }
+
+    /// A certificate whose time is over.
+    pub(crate) fn expired(&self, name: &str) -> Identity {
+        self.identity_with(name, 1, |params| params.not_after = date_time_ymd(2021, 1, 1))
+    }
+
     /// A certificate for a name, which is both a server's and a client's.
     pub(crate) fn identity(&self, name: &str, serial: u64) -> Identity {
         self.identity_with(name, serial, |_| {})

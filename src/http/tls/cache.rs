@@ -1,10 +1,9 @@
-//! `ssl_certificate_cache`: certificates whose names have variables are kept for the next handshake.
+//! `ssl_certificate_cache` and `proxy_ssl_certificate_cache`: certificates whose names have variables are kept for the next handshake.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-use rustls::server::ServerConfig;
 
 use crate::server::clock::{self, Moment};
 
@@ -19,34 +18,32 @@ pub struct Bounds {
     pub valid: Duration,
 }
 
-/// Names of certificates and keys.
-pub(super) type Names = Vec<(Vec<u8>, Vec<u8>)>;
-
-/// What is kept; all workers share it.
+/// What is kept, by the names of certificates and keys; all workers share it.
 #[derive(Debug)]
-pub(super) struct Cache {
+pub(in crate::http) struct Cache<N, C> {
     bounds: Bounds,
-    kept: Mutex<HashMap<Names, Kept>>,
+    kept: Mutex<HashMap<N, Kept<C>>>,
 }
 
 #[derive(Debug)]
-struct Kept {
-    config: Arc<ServerConfig>,
+struct Kept<C> {
+    config: Arc<C>,
     read: Moment,
     used: Moment,
 }
 
-impl Cache {
-    pub(super) fn new(bounds: Bounds) -> Self {
-        Self { bounds, kept: Mutex::default() }
+impl<N: Eq + Hash + Clone, C> Cache<N, C> {
+    /// An empty one.
+    pub(in crate::http) fn new(bounds: Bounds) -> Self {
+        Self { bounds, kept: Mutex::new(HashMap::new()) }
     }
 
     /// What is kept for some names, or else is loaded now. A failure is not kept.
-    pub(super) fn get(
+    pub(in crate::http) fn get(
         &self,
-        names: Names,
-        load: impl FnOnce(&Names) -> Result<Arc<ServerConfig>, String>,
-    ) -> Result<Arc<ServerConfig>, String> {
+        names: N,
+        load: impl FnOnce(&N) -> Result<Arc<C>, String>,
+    ) -> Result<Arc<C>, String> {
         let now = clock::now();
         let known = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&names).and_then(|kept| {
             kept.used = now;

@@ -22,7 +22,7 @@ use super::connection::Connection;
 use super::request::Request;
 use crate::compile::Compiled;
 use crate::server::log::Level;
-use crate::tls::clients::Refusal;
+use crate::tls::trust::Refusal;
 
 /// HTTP/2, as a handshake names it.
 const HTTP2: &[u8] = b"h2";

@@ -9,9 +9,9 @@ use crate::http::resolver::Resolving;
 use crate::server::clock;
 use crate::server::live::log;
 use crate::server::log::Level;
-use crate::tls::clients::{Link, Refusal};
 use crate::tls::ocsp::{Answer, Status};
 use crate::tls::sessions::Zone;
+use crate::tls::trust::{Link, Refusal};
 
 /// Who is asked, and where answers are kept.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use rustls::server::ServerConfig;
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 
-use super::cache::{Cache, Names as Named};
+use super::cache::Cache;
 use super::ocsp::Revocation;
 use super::responder::Responder;
 use super::settings::{Ocsp, Protocols, Tls, VerifyClient};
@@ -18,11 +18,12 @@ use crate::config::value::Template;
 use crate::config::{Config, Diagnostic, Position, ScopeId, Severity};
 use crate::http::resolver::Resolving;
 use crate::http::v2::settings::Http2;
-use crate::tls::clients::{Asking, Trust};
+use crate::tls::clients::Asking;
 use crate::tls::config::{self, Offer, Shown};
 use crate::tls::files::{self, Identity, Source};
 use crate::tls::sessions::{TicketKey, Zone};
 use crate::tls::suites;
+use crate::tls::trust::{Role, Trust};
 
 /// What is spoken inside of TLS, the best first; HTTP/2 stands before them where it is on.
 const PROTOCOLS: &[&[u8]] = &[b"http/1.1", b"http/1.0", b"http/0.9"];
@@ -44,9 +45,12 @@ pub struct ServerSide {
     /// How it is found out whether clients' certificates are revoked.
     pub(super) revocation: Option<Revocation>,
     passwords: Arc<Vec<Vec<u8>>>,
-    cache: Option<Cache>,
+    cache: Option<Cache<Named, ServerConfig>>,
     conf: PathBuf,
 }
+
+/// Names of certificates and keys.
+type Named = Vec<(Vec<u8>, Vec<u8>)>;
 
 impl std::fmt::Debug for ServerSide {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -333,7 +337,8 @@ impl Build<'_> {
         offer.asking = Some(Asking::new(&hinted));
         trusted.extend(hinted);
         let depth = usize::try_from(*settings.verify_depth).unwrap_or(usize::MAX);
-        let trust = Trust::new(&trusted, &revoked, depth).map_err(|error| Wrong::of("ssl_crl")(error.to_string()))?;
+        let trust = Trust::new(&trusted, &revoked, depth, Role::Client)
+            .map_err(|error| Wrong::of("ssl_crl")(error.to_string()))?;
         Ok((trust, trusted))
     }
 

@@ -333,7 +333,7 @@ impl Value for CertificateCache {
         }
         match (is_off, bounds.max) {
             (true, _) => Ok(Self(None)),
-            (false, 0) => Err(Fault::new("\"ssl_certificate_cache\" must have the \"max\" parameter")),
+            (false, 0) => Err(Fault::new(format!("\"{}\" must have the \"max\" parameter", call.name()))),
             _ => Ok(Self(Some(bounds))),
         }
     }

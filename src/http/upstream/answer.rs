@@ -10,7 +10,7 @@ use super::reading::{Broken, Buffered, Direct};
 use super::source::{Manner, Source, Unread};
 use super::store::Storing;
 use super::stream::Link;
-use crate::config::value::{parse_number, parse_size};
+use crate::config::value::parse_number;
 use crate::http::wire::method::Method;
 use crate::http::wire::upstream_head::{Field, UpstreamHead};
 use crate::http::wire::uri::parse_unsafe;
@@ -162,15 +162,8 @@ impl Passing<'_> {
             Some(word) if word.eq_ignore_ascii_case(b"no") => false,
             _ => *buffering.buffering,
         };
-        let rate = || {
-            let text = request.eval(&buffering.limit_rate);
-            let rate = parse_size(&text);
-            if rate.is_none() && !text.is_empty() {
-                request.log(Level::Error, &format!("invalid size \"{}\"", shown(&text)));
-            }
-            rate.unwrap_or_default()
-        };
-        let (piece, rate) = if is_buffered { (buffering.buffers.size, rate()) } else { (0, 0) };
+        let (piece, rate) =
+            if is_buffered { (buffering.buffers.size, buffering.limit_rate.of(request)) } else { (0, 0) };
         Manner { is_buffered, patience: *exchange.read_timeout, piece, rate }
     }
 

@@ -170,7 +170,7 @@ shared_settings! {
         /// Whether the request's body is read whole before the upstream is asked; off: it is sent as it comes.
         "_request_buffering" = "on" => request_buffering: crate::config::value::Flag,
         /// How fast an answer is read where it is buffered, in bytes a second; 0: no bound. It may have variables.
-        "_limit_rate" = "0" => limit_rate: crate::config::value::Template,
+        "_limit_rate" = "0" => limit_rate: crate::http::rate::Amount,
         /// Whether ranges are served of answers that do not offer them: one at a time.
         "_force_ranges" = "off" => force_ranges: crate::config::value::Flag,
     }
@@ -187,16 +187,19 @@ shared_settings! {
         "_ssl_server_name" = "off" => server_name: crate::config::value::Flag,
         /// Whether the upstream's certificate is checked.
         "_ssl_verify" = "off" => verify: crate::config::value::Flag,
-        /// How many certificates may stand between the upstream's and a trusted one in nginx.
-        @crate::config::Status::Ignored("a chain may have any reasonable length"); "_ssl_verify_depth" = "1" => verify_depth: crate::config::value::Number,
+        /// How many certificates may stand between the upstream's and a trusted one.
+        "_ssl_verify_depth" = "1" => verify_depth: crate::config::value::Number,
         /// The certificates that are trusted, in a file.
         "_ssl_trusted_certificate" = "" => trusted: Option<crate::config::value::ConfPath>,
         /// Certificates that are not good any more, in a file.
         "_ssl_crl" = "" => crl: Option<crate::config::value::ConfPath>,
-        /// The certificate that we show to the upstream, in a file.
-        "_ssl_certificate" = "" => certificate: Option<crate::config::value::ConfPath>,
-        /// The key of that certificate, in a file.
-        "_ssl_certificate_key" = "" => key: Option<crate::config::value::ConfPath>,
+        /// The certificate that we show to the upstream, in a file. It may have variables; the file is read for each
+        /// connection then, by the worker. An empty text: none.
+        "_ssl_certificate" = "" => certificate: Option<crate::http::upstream::tls::Written>,
+        /// The key of that certificate, in a file. It may have variables.
+        "_ssl_certificate_key" = "" => key: Option<crate::http::upstream::tls::Written>,
+        /// How many certificates and keys whose names have variables are kept, and for how long.
+        "_ssl_certificate_cache" = "off" => certificate_cache: crate::http::tls::settings::CertificateCache,
         /// A file with the passwords of locked keys, one in each line; they are tried in turn.
         "_ssl_password_file" = "" => passwords: Option<crate::config::value::ConfPath>,
         /// The versions of TLS that may be spoken. Those before 1.2 are not to be had.

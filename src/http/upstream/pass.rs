@@ -15,7 +15,7 @@ use super::outgoing::{Failure, Framing, Outgoing, Payload};
 use super::peers::{Selection, Target, Verdict};
 use super::record::{Place, Shared, Try};
 use super::stream::{Link, Opening, Plain, Stream};
-use super::tls::Securing;
+use super::tls::{Securing, Terms};
 use super::{Lease, Upstream, pool};
 use crate::config::ListenAddress;
 use crate::http::connection::Connection;
@@ -26,6 +26,7 @@ use crate::http::{Next, Request};
 use crate::server::clock::{self, Moment};
 use crate::server::log::Level;
 use crate::server::sockets::reason;
+use crate::tls::servers::Judge;
 
 /// What a handler wants done.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ pub struct Plan<'p> {
     /// What stands around the pieces of the body; `None`: it goes as it is.
     pub framing: Option<&'static Framing>,
     /// How the connection is made safe; `None`: it is not.
-    pub tls: Option<Securing>,
+    pub tls: Option<Securing<'p>>,
 }
 
 /// What a handler knows of the protocol.
@@ -247,7 +248,8 @@ impl Passing<'_> {
             let condition = NextUpstream::empty();
             return Err(Trouble::new(condition, 502));
         };
-        let tls = self.plan.tls.as_ref().map_or(0, Securing::number);
+        let plain = Terms::default();
+        let tls = self.plan.tls.as_ref().map_or(&plain, Securing::terms);
         let keeps = self.plan.upstream.keepalive.is_some();
         let target = &lease.chosen.target;
         let kept = if keeps { pool::take(&self.plan.upstream.name, &target.address, tls) } else { None };
@@ -307,23 +309,26 @@ impl Passing<'_> {
     async fn secure(&self, request: &Request, plain: Plain) -> Result<Box<Link>, Trouble> {
         const SHAKING: &str = "SSL handshaking to upstream";
         let Some(tls) = &self.plan.tls else { return Ok(Link::new(Stream::Plain(plain), clock::now())) };
-        let connector = tokio_rustls::TlsConnector::from(Arc::clone(&tls.config));
-        let shaking = Box::pin(connector.connect(tls.name.clone(), plain));
+        let config = tls.config().map_err(|message| {
+            request.log(Level::Error, &format!("{message} while {CONNECTING}"));
+            Trouble { is_clients: true, ..Trouble::new(NextUpstream::empty(), 500) }
+        })?;
+        let shaking = Box::pin(tokio_rustls::TlsConnector::from(config).connect(tls.name.clone(), plain));
         match clock::timeout(*self.plan.exchange.connect_timeout, shaking).await {
             None => Err(Trouble::timed_out(SHAKING)),
             Some(Err(error)) => {
-                let message = match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-                    Some(rustls::Error::InvalidCertificate(why)) => {
-                        format!("upstream SSL certificate verify error: ({why}) while {SHAKING}")
-                    }
-                    _ => format!("SSL_do_handshake() failed ({}) while {SHAKING}", reason(&error)),
+                let judged = error.get_ref().and_then(|inner| inner.downcast_ref()).and_then(Judge::reason);
+                let message = match judged {
+                    Some(Some(refusal)) => format!("upstream SSL certificate verify error: {refusal}"),
+                    Some(None) => format!("upstream SSL certificate does not match \"{}\"", tls.host),
+                    None => format!("SSL_do_handshake() failed ({})", reason(&error)),
                 };
-                request.log(Level::Error, &message);
+                request.log(Level::Error, &format!("{message} while {SHAKING}"));
                 Err(Trouble::error(SHAKING))
             }
             Some(Ok(stream)) => {
                 let mut link = Link::new(Stream::Tls(Box::new(stream)), clock::now());
-                link.tls = tls.number();
+                link.tls = tls.terms().clone();
                 Ok(link)
             }
         }

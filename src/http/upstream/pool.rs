@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::stream::Link;
+use super::tls::Terms;
 use crate::config::ListenAddress;
 use crate::server::clock::{self, Moment};
 
@@ -39,10 +40,10 @@ thread_local! {
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// Takes the connection to a server that was used last.
-pub(super) fn take(upstream: &str, address: &ListenAddress, tls: usize) -> Option<Box<Link>> {
+pub(super) fn take(upstream: &str, address: &ListenAddress, tls: &Terms) -> Option<Box<Link>> {
     IDLE.with_borrow_mut(|idle| {
         let idle = idle.get_mut(upstream)?;
-        while let Some(at) = idle.iter().rposition(|one| one.address == *address && one.link.tls == tls) {
+        while let Some(at) = idle.iter().rposition(|one| one.address == *address && one.link.tls == *tls) {
             let mut one = idle.remove(at);
             if !one.link.is_stale() {
                 return Some(one.link);

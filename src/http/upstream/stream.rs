@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio_util::io::poll_read_buf;
 
+use super::tls::Terms;
 use crate::config::ListenAddress;
 use crate::server::clock::Moment;
 
@@ -38,8 +39,8 @@ pub struct Link {
     pub stream: Stream,
     /// What was read and not yet used.
     pub buffer: BytesMut,
-    /// The number of the TLS settings that it was made with; 0: none.
-    pub tls: usize,
+    /// The terms of TLS that it was made with.
+    pub tls: Terms,
     /// How many requests it has carried.
     pub requests: u64,
     /// When it was opened.
@@ -87,7 +88,15 @@ impl Opening {
 impl Link {
     /// A connection that was just opened.
     pub fn new(stream: Stream, opened: Moment) -> Box<Self> {
-        Box::new(Self { stream, buffer: BytesMut::new(), tls: 0, requests: 0, opened, sent: 0, received: 0 })
+        Box::new(Self {
+            stream,
+            buffer: BytesMut::new(),
+            tls: Terms::default(),
+            requests: 0,
+            opened,
+            sent: 0,
+            received: 0,
+        })
     }
 
     /// Whether an idle connection has been closed by its other end, or has got what nobody asked for. It costs no system

@@ -1,22 +1,77 @@
 //! TLS to upstreams, by rustls.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName};
+use rustls::client::Resumption;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, SupportedProtocolVersion};
+use rustls_pki_types::ServerName;
 
 use super::family::Tls;
-use crate::config::value::Value;
+use crate::config::value::{Template, Value};
 use crate::config::{Args, Call, Cx, Fault};
-use crate::pg::stream::Verifier;
+use crate::http::Request;
+use crate::http::tls::cache::Cache;
+use crate::server::log::Level;
 use crate::tls;
 use crate::tls::files::{self, Source};
+use crate::tls::servers::Judge;
+use crate::tls::trust::{Role, Trust};
 
-/// What rustls needs, made once for a block.
+/// What rustls needs, made once for a block. It tells blocks apart, too.
 #[derive(Clone, Debug, Default)]
-pub struct Ready(Arc<OnceLock<Result<Arc<ClientConfig>, String>>>);
+pub struct Ready(Arc<OnceLock<Result<Base, String>>>);
+
+/// What all connections of a block have in common.
+#[derive(Debug)]
+struct Base {
+    /// How one is made with the certificate that has a fixed name, or without any.
+    fixed: Arc<ClientConfig>,
+    judge: Arc<Judge>,
+    passwords: Vec<Vec<u8>>,
+    cache: Option<Cache<Pair, ClientConfig>>,
+}
+
+/// A certificate and its key.
+type Pair = (Source, Source);
+
+/// A certificate, or a key: a file, or the text itself behind `data:`. It may have variables.
+#[derive(Clone, Debug)]
+pub struct Written {
+    text: Template,
+    /// As it stands in the configuration.
+    word: String,
+    /// The folder of the configuration.
+    folder: PathBuf,
+}
+
+impl Value for Written {
+    const SYNTAX: &'static str = "file | data:text";
+
+    fn parse(call: &Call<'_>, cx: &mut Cx<'_>) -> Result<Self, Fault> {
+        let text = Template::word(call, 0, cx)?;
+        Ok(Self { text, word: call.text(0).into_owned(), folder: cx.options().conf_path("") })
+    }
+
+    fn from_default(text: &'static str) -> Self {
+        Self { text: Template::literal(text), word: text.into(), folder: PathBuf::new() }
+    }
+}
+
+impl Written {
+    fn is_fixed(&self) -> bool {
+        self.text.constant().is_some()
+    }
+
+    fn source(&self, text: &[u8]) -> Source {
+        Source::new(text, |path| self.folder.join(path))
+    }
+
+    fn fixed(&self) -> Option<Source> {
+        Some(self.source(self.text.constant()?))
+    }
+}
 
 /// The versions of TLS.
 #[derive(Clone, Copy, Debug)]
@@ -49,36 +104,87 @@ impl Value for Protocols {
 
 /// How one request's connection is made safe.
 #[derive(Clone, Debug)]
-pub struct Securing {
-    /// What rustls needs.
-    pub config: Arc<ClientConfig>,
+pub struct Securing<'p> {
+    tls: &'p Tls,
+    terms: Terms,
     /// Whom the certificate must name.
-    pub name: ServerName<'static>,
+    pub(super) name: ServerName<'static>,
+    /// The same, as it was given.
+    pub(super) host: String,
 }
 
-impl Securing {
-    /// A number for the settings: a kept connection that was made with others is not used.
-    pub(super) fn number(&self) -> usize {
-        Arc::as_ptr(&self.config).addr()
+/// What a connection was made with: one that was made with others is not used.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    block: Option<Ready>,
+    /// The certificate that variables named.
+    pair: Option<Pair>,
+}
+
+impl PartialEq for Terms {
+    fn eq(&self, other: &Self) -> bool {
+        let is_same_block = match (&self.block, &other.block) {
+            (Some(own), Some(other)) => Arc::ptr_eq(&own.0, &other.0),
+            (own, other) => own.is_none() && other.is_none(),
+        };
+        is_same_block && self.pair == other.pair
+    }
+}
+
+impl Securing<'_> {
+    /// What the connection is made with.
+    pub(super) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// What rustls needs for it. Files whose names have variables are read now, unless they are kept.
+    pub(super) fn config(&self) -> Result<Arc<ClientConfig>, String> {
+        let base = self.tls.base()?;
+        let Some(pair) = &self.terms.pair else { return Ok(Arc::clone(&base.fixed)) };
+        let load = |(certificate, key): &Pair| {
+            let shown = files::certified(certificate, key, &base.passwords)?;
+            self.tls.client(&base.judge, Some(shown)).map(Arc::new)
+        };
+        match &base.cache {
+            Some(cache) => cache.get(pair.clone(), load),
+            None => load(pair),
+        }
     }
 }
 
 impl Tls {
-    /// What rustls needs, made when it is asked for the first time: on the process's own thread, which can read keys. An
-    /// error is why it can't be made.
-    pub fn config(&self) -> Result<Arc<ClientConfig>, String> {
-        self.ready.0.get_or_init(|| self.make().map(Arc::new)).clone()
+    /// Makes ready what needs no request: on the process's own thread, which can read keys. An error is why that can't be
+    /// done, in nginx's words.
+    pub fn prepare(&self) -> Result<(), String> {
+        self.base().map(drop)
+    }
+
+    fn base(&self) -> Result<&Base, String> {
+        self.ready.0.get_or_init(|| self.make()).as_ref().map_err(Clone::clone)
+    }
+
+    /// How a request's connection is made safe, to a host that may have a port with it. An error is the status for the
+    /// client.
+    pub fn securing(&self, request: &Request, host: &[u8]) -> Result<Securing<'_>, u16> {
+        let text = self.name.as_ref().map(|name| request.eval(name));
+        let host = bare(&String::from_utf8_lossy(text.as_deref().unwrap_or(host))).to_owned();
+        let name = self.name(&host).map_err(|message| {
+            request.log(Level::Error, &format!("{message} while SSL handshaking to upstream"));
+            502u16
+        })?;
+        let pair = match (&self.certificate, &self.key) {
+            (Some(certificate), Some(key)) if !(certificate.is_fixed() && key.is_fixed()) => {
+                let shown = request.eval(&certificate.text);
+                // As in nginx, an empty one is none.
+                (!shown.is_empty()).then(|| (certificate.source(&shown), key.source(&request.eval(&key.text))))
+            }
+            _ => None,
+        };
+        Ok(Securing { tls: self, terms: Terms { block: Some(self.ready.clone()), pair }, name, host })
     }
 
     /// Whom the certificate must name; a name that is none is as good as any where nobody looks at it.
-    pub fn name(&self, name: &[u8]) -> Result<ServerName<'static>, String> {
-        let text = String::from_utf8_lossy(name);
-        // A port is no part of the name.
-        let host = match text.rsplit_once(':') {
-            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !host.contains(':') => host,
-            _ => &text,
-        };
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    fn name(&self, bare: &str) -> Result<ServerName<'static>, String> {
         match ServerName::try_from(bare.to_owned()) {
             Ok(name) => Ok(name),
             Err(_) if !*self.verify => ServerName::try_from("upstream.invalid").map_err(|error| error.to_string()),
@@ -86,47 +192,59 @@ impl Tls {
         }
     }
 
-    fn make(&self) -> Result<ClientConfig, String> {
-        let provider = Arc::clone(tls::provider());
+    /// Looks at what needs no file.
+    pub fn check_words(&self) -> Result<(), String> {
+        self.pair()?;
+        if *self.verify { self.trusted_file().map(drop) } else { Ok(()) }
+    }
+
+    /// The certificate and key that are shown, where there are any.
+    fn pair(&self) -> Result<Option<(&Written, &Written)>, String> {
+        match (self.certificate.as_ref().filter(|certificate| !certificate.word.is_empty()), &self.key) {
+            (None, _) => Ok(None),
+            (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
+            (Some(certificate), None) => {
+                let word = &certificate.word;
+                Err(format!("no \"proxy_ssl_certificate_key\" is defined for certificate \"{word}\""))
+            }
+        }
+    }
+
+    fn trusted_file(&self) -> Result<&Path, String> {
+        let file = self.trusted.as_deref();
+        file.ok_or_else(|| "no proxy_ssl_trusted_certificate for proxy_ssl_verify".to_owned())
+    }
+
+    /// In the order in which nginx finds faults.
+    fn make(&self) -> Result<Base, String> {
+        let pair = self.pair()?.and_then(|(certificate, key)| certificate.fixed().zip(key.fixed()));
+        let passwords = self.passwords.as_ref().map_or(Ok(Vec::new()), |file| passwords(file))?;
+        let shown = pair.map(|(certificate, key)| files::certified(&certificate, &key, &passwords)).transpose()?;
+        let trust = if *self.verify { Some(self.trust()?) } else { None };
+        let judge = Arc::new(Judge { trust });
+        let fixed = Arc::new(self.client(&judge, shown)?);
+        Ok(Base { fixed, judge, passwords, cache: self.certificate_cache.0.map(Cache::new) })
+    }
+
+    fn trust(&self) -> Result<Trust, String> {
+        let trusted = files::trusted(self.trusted_file()?)?;
+        let revoked = self.crl.as_ref().map_or(Ok(Vec::new()), |file| files::revoked(file))?;
+        let depth = usize::try_from(*self.verify_depth).unwrap_or(usize::MAX);
+        Trust::new(&trusted, &revoked, depth, Role::Server).map_err(|error| error.to_string())
+    }
+
+    fn client(&self, judge: &Arc<Judge>, shown: Option<CertifiedKey>) -> Result<ClientConfig, String> {
         let mut versions: Vec<&'static SupportedProtocolVersion> = Vec::new();
         versions.extend(self.protocols.v12.then_some(&rustls::version::TLS12));
         versions.extend(self.protocols.v13.then_some(&rustls::version::TLS13));
-        let pinned = match &self.trusted {
-            Some(file) if *self.verify => certificates(file)?,
-            _ => Vec::new(),
-        };
-        let chain = match *self.verify {
-            false => None,
-            true => {
-                let builder =
-                    WebPkiServerVerifier::builder_with_provider(Arc::new(self.roots(&pinned)?), Arc::clone(&provider));
-                let builder = match &self.crl {
-                    None => builder,
-                    Some(file) => builder.with_crls(lists(file)?).only_check_end_entity_revocation(),
-                };
-                Some(builder.build().map_err(|error| error.to_string())?)
-            }
-        };
-        let verifier = Verifier { chain, check_name: true, pinned, provider: Arc::clone(&provider) };
-        let builder = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(Arc::clone(tls::provider()))
             .with_protocol_versions(&versions)
             .map_err(|error| error.to_string())?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier));
-        let mut config = match (&self.certificate, &self.key) {
-            (Some(certificate), Some(key)) => {
-                let passwords = self.passwords.as_ref().map_or(Ok(Vec::new()), |file| {
-                    let failed = |error| {
-                        format!("open() \"{}\" failed ({})", file.display(), crate::server::sockets::reason(&error))
-                    };
-                    files::passwords(file).map_err(failed)
-                })?;
-                let parsed = files::key(&Source::File(key.to_path_buf()), &passwords)?;
-                builder
-                    .with_client_auth_cert(certificates(certificate)?, parsed)
-                    .map_err(|error| format!("cannot use certificate \"{}\": {error}", certificate.display()))?
-            }
-            _ => builder.with_no_client_auth(),
+            .with_custom_certificate_verifier(Arc::<Judge>::clone(judge));
+        let mut config = match shown {
+            None => builder.with_no_client_auth(),
+            Some(shown) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown))),
         };
         config.enable_sni = *self.server_name;
         if !*self.session_reuse {
@@ -134,33 +252,34 @@ impl Tls {
         }
         Ok(config)
     }
+}
 
-    fn roots(&self, trusted: &[CertificateDer<'static>]) -> Result<RootCertStore, String> {
-        let mut roots = RootCertStore::empty();
-        let Some(file) = &self.trusted else { return Err("no ssl_trusted_certificate for ssl_verify".to_owned()) };
-        for certificate in trusted.iter().cloned() {
-            roots
-                .add(certificate)
-                .map_err(|error| format!("cannot load certificate \"{}\": {error}", file.display()))?;
+/// The passwords in a file, or nginx's words for why it can't be opened.
+pub fn passwords(file: &Path) -> Result<Vec<Vec<u8>>, String> {
+    let failed = |error| format!("open() \"{}\" failed ({})", file.display(), crate::server::sockets::reason(&error));
+    files::passwords(file).map_err(failed)
+}
+
+/// A host without its port, and an IPv6 address without its brackets.
+fn bare(text: &str) -> &str {
+    let host = match text.rsplit_once(':') {
+        Some((host, port))
+            if port.bytes().all(|byte| byte.is_ascii_digit()) && (!host.contains(':') || host.ends_with(']')) =>
+        {
+            host
         }
-        Ok(roots)
+        _ => text,
+    };
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts() {
+        let all = [("a.b:443", "a.b"), ("a.b", "a.b"), ("[::1]:443", "::1"), ("::1", "::1"), ("[::1]", "::1")];
+        assert_eq!(all.map(|(written, _)| bare(written)), all.map(|(_, expected)| expected));
     }
-}
-
-fn certificates(file: &std::path::Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    CertificateDer::pem_slice_iter(&read(file, "certificate")?)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| format!("cannot load certificate \"{}\": {error}", file.display()))
-}
-
-fn lists(file: &std::path::Path) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
-    CertificateRevocationListDer::pem_slice_iter(&read(file, "certificate revocation list")?)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| format!("cannot load \"{}\": {error}", file.display()))
-}
-
-fn read(file: &std::path::Path, what: &str) -> Result<Vec<u8>, String> {
-    std::fs::read(file).map_err(|error| {
-        format!("cannot load {what} \"{}\": {}", file.display(), crate::server::sockets::reason(&error))
-    })
 }

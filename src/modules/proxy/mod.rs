@@ -46,7 +46,6 @@ pub static MODULE: Module = Module {
             cookie::COMMANDS[2],
             cache::path_row("proxy_cache_path"),
             ssl::COMMANDS[0],
-            ssl::COMMANDS[1],
         ],
         variables: VARIABLES,
     },

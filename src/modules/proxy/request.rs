@@ -7,8 +7,6 @@ use bytes::Bytes;
 use super::answer::Http;
 use super::headers::{Headers, Length, length};
 use super::{Buffering, Cache, Exchange, HttpVersion, Settings, Tls, pass, uri};
-use crate::http::upstream::family;
-use crate::http::upstream::tls::Securing;
 use crate::http::upstream::{Framing, Payload, Plan, pass as pass_on};
 use crate::http::{Next, Received, Request};
 use crate::server::log::Level;
@@ -27,12 +25,9 @@ async fn run(request: &mut Request) -> Next<'static> {
         Err(status) => return Next::Status(status),
     };
     let place = own_words(request, place);
-    let tls = match place.is_tls.then(|| securing(request, &settings.get::<Tls>().0, &place.host)).transpose() {
+    let tls = match place.is_tls.then(|| settings.get::<Tls>().0.securing(request, &place.host)).transpose() {
         Ok(tls) => tls,
-        Err(message) => {
-            request.log(Level::Error, &format!("{message} while SSL handshaking to upstream"));
-            return Next::Status(502);
-        }
+        Err(status) => return Next::Status(status),
     };
     let buffering = &settings.get::<Buffering>().0;
     let comes = !*buffering.request_buffering
@@ -120,10 +115,4 @@ fn own_words(request: &Request, place: Arc<pass::Place>) -> Arc<pass::Place> {
         own.port = port.clone();
     }
     Arc::new(own)
-}
-
-/// How a connection to a URL with `https` is made safe.
-fn securing(request: &Request, tls: &family::Tls, host: &Bytes) -> Result<Securing, String> {
-    let name = tls.name.as_ref().map_or_else(|| host.clone(), |name| request.eval(name));
-    Ok(Securing { config: tls.config()?, name: tls.name(&name)? })
 }
