@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::io::{Read, Write};
+
 use support::pushgate::Pushgate;
 use support::{http, wait};
 
@@ -32,6 +34,14 @@ const CONFIG: &str = "daemon off;
             location = /chunks { sub_filter page PAGE; sub_filter_types *; alias page; }
             location = /up { proxy_pass http://127.0.0.1:%%PORT%%/status; }
             location = /cycle/ { index /cycle/; }
+            location = /unmet { error_page 412 416 /status; add_header X-A a always; add_header X-B b; alias page; }
+            location = /always { add_header X-A a always; alias page; }
+            location = /elsewhere { error_page 302 =203 @page; return 302 http://there/; }
+            location @page { return 200 somewhere; }
+            location = /silent { try_files /none =200; }
+            location = /zero { try_files /none =0; }
+            location = /unchanged { try_files /none =304; }
+            location = /length { return 200 [$content_length]; }
         }
     }";
 
@@ -51,6 +61,23 @@ const EXCHANGES: &[(&str, &[&str])] = &[
         &["+ETag: ", "+Last-Modified: Mon, 28 Sep 1970 06:00:00 GMT\r\nAccept-Ranges: "],
     ),
     ("GET /not-modified HTTP/1.1\nHost: a\n\n", &["+Content-Length: 0\r\n", "+Content-Type: "]),
+    ("GET /unmet HTTP/1.1\nHost: a\nIf-Match: \"x\"\n\n", &["+ 412 ", "+is 412", "-X-"]),
+    (
+        "GET /unmet HTTP/1.1\nHost: a\nRange: bytes=9-\n\n",
+        &["+ 416 ", "+is 416", "+X-A: a\r\nX-B: b\r\nContent-Range: bytes */8\r\n"],
+    ),
+    (
+        "GET /always HTTP/1.1\nHost: a\nRange: bytes=9-\n\n",
+        &["+<h1>416 ", "+X-A: a\r\nContent-Range: bytes */8\r\nX-A: a\r\n", "-ETag"],
+    ),
+    ("GET /elsewhere HTTP/1.1\nHost: a\n\n", &["+ 203 ", "+somewhere", "+Location: http://there/\r\n"]),
+    ("GET /silent HTTP/1.1\nHost: a\n\n", &["-HTTP/"]),
+    ("GET /zero HTTP/1.1\nHost: a\n\n", &["+ 404 "]),
+    ("GET /unchanged HTTP/1.1\nHost: a\n\n", &["+ 304 ", "+Content-Length: 0\r\n"]),
+    ("POST /length HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\n1\nx\n0\n\n", &["+[0]"]),
+    // A chunk is refused for its size alone, where its body is read.
+    ("POST /up HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\n1000000000000000\nx", &["+ 400 "]),
+    ("POST /up HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\n200000\nx", &["+ 413 "]),
     ("GET / HTTP/1.1\n\n", &["+HTTP/1.1 400 ", "+bad 400"]),
     ("GET /%00 HTTP/1.1\nHost: a\n\n", &["+HTTP/1.1 400 ", "+bad 400"]),
     // A client that waits for it is told to go on wherever its body is read or passed over, but not with an error.
@@ -94,6 +121,44 @@ fn answers() {
 }
 
 #[test]
+fn a_body_that_nobody_wants_does_not_keep_the_answer_back() {
+    let server = start();
+    let mut client = http::connect(server.port());
+    let mut read = |request: &str, end: &str| {
+        client.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(end.as_bytes()) {
+            let mut byte = [0];
+            client.read_exact(&mut byte).unwrap();
+            answer.push(byte[0]);
+        }
+        String::from_utf8(answer).unwrap()
+    };
+    let answer = read("POST /status HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc", "is 200");
+    assert!(answer.contains("Connection: keep-alive\r\n"), "{answer}");
+    read("defghijPOST /status HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", "is 200");
+    read("cde\r\n0\r\n\r\nGET /length HTTP/1.1\r\nHost: a\r\n\r\n", "[]");
+}
+
+#[test]
+fn who_goes_in_the_middle_of_a_body_gets_no_answer() {
+    let server = start();
+    for (request, line) in [
+        ("POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc", "POST /up HTTP/1.1|400|0|52|"),
+        ("POST /up HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nabc", "POST /up HTTP/1.1|400|0|64|"),
+    ] {
+        let mut client = http::connect(server.port());
+        client.write_all(request.as_bytes()).unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+        assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+        wait::until("it is logged", || server.read("logs/access.log").lines().any(|logged| logged.starts_with(line)));
+    }
+    assert_eq!(server.logged(&["[info]", "client prematurely closed connection, client: ", "POST /up"]), 2);
+}
+
+#[test]
 fn log_lines() {
     let server = start();
     let close = "Host: a\r\nConnection: close\r\n";
@@ -123,10 +188,7 @@ fn log_lines() {
         server.until_logged(&[message]);
     }
     // One that goes in the middle of its head has a line too.
-    {
-        use std::io::Write;
-        http::connect(server.port()).write_all(b"GET /cut HTTP/1.1\r\nHo").unwrap();
-    }
+    http::connect(server.port()).write_all(b"GET /cut HTTP/1.1\r\nHo").unwrap();
     server.until_logged(&["client prematurely closed connection while reading client request headers"]);
     let lines = [
         "GET /chunks HTTP/1.1|200|18|52|.|-",

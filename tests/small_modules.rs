@@ -21,6 +21,7 @@ const CONFIG: &str = "daemon off;
         server {
             listen 127.0.0.1:%%PORT%%;
             location /status { stub_status; }
+            location /tcp { return 200 $tcpinfo_rtt/$tcpinfo_rttvar/$tcpinfo_snd_cwnd/$tcpinfo_rcv_space/$arg_$http_; }
             location /numbers { return 200 $connections_active/$connections_writing; }
             location /sub { push_stream_subscriber; push_stream_channels_path $arg_id; }
             location /user {
@@ -30,6 +31,7 @@ const CONFIG: &str = "daemon off;
                 userid_flags httponly;
                 userid_mark m;
                 userid_p3p 'CP=\"x\"';
+                set $uid_reset $arg_reset;
                 return 200 [$uid_got][$uid_set];
             }
             location /random/ { alias %%ROOT%%/; random_index on; }
@@ -191,6 +193,17 @@ fn a_client_is_known_again_by_its_cookie() {
     let bad = again("uid=short");
     assert!(bad.body.starts_with("[][uid="), "{}", bad.body);
     server.until_logged(&["[error]", "client sent too short userid cookie \"a=b; uid=short\""]);
+    assert_eq!(server.logged(&["client sent too short userid cookie"]), 1, "once for a request");
+    let header = format!("Cookie: uid={id}m=\r\n");
+    let reset = |how: &str| http::request(server.port(), "GET", &format!("/user?reset={how}"), &header, "");
+    assert_eq!(reset("0").header("Set-Cookie"), None);
+    for how in ["1", "log"] {
+        let answer = reset(how);
+        assert!(answer.header("Set-Cookie").is_some_and(|other| other != cookie), "another number");
+        assert!(answer.body.starts_with(&format!("[{shown}][uid=")), "{}", answer.body);
+    }
+    server.until_logged(&["[notice]", &format!("userid cookie \"{shown}\" was reset, client: ")]);
+    assert_eq!(server.logged(&["was reset"]), 1);
 }
 
 #[test]
@@ -214,4 +227,12 @@ fn who_gave_no_password_waits_for_the_401() {
     wait::until("it waits", || server.logged(&["delaying unauthorized request", "/private/slower"]) == 1);
     drop(client);
     server.until_logged(&["[info]", "client prematurely closed connection", "/private/slower"]);
+}
+
+#[test]
+fn what_the_kernel_knows_of_a_connection_can_be_read() {
+    let (server, _root) = start();
+    let body = http::get(server.port(), "/tcp?=x").body;
+    let numbers: Vec<_> = body.strip_suffix('/').unwrap().split('/').map(|number| number.parse::<u32>()).collect();
+    assert!(numbers.len() == 4 && numbers.iter().all(|number| matches!(number, Ok(1..))), "{body}");
 }

@@ -220,8 +220,11 @@ impl VariableTable {
         let name = name.to_ascii_lowercase();
         let families = self.registry.variables().filter(|row| row.name.ends_with('_'));
         let row = families.filter(|row| name.starts_with(row.name)).max_by_key(|row| row.name.len())?;
-        let suffix = &name[row.name.len()..];
-        (!suffix.is_empty()).then(|| Source::BuiltIn { row, suffix: suffix.into() })
+        Some(match &name[row.name.len()..] {
+            // The bare name of a family is known, and names nothing.
+            "" => Source::Computed(Arc::new(|_| None)),
+            suffix => Source::BuiltIn { row, suffix: suffix.into() },
+        })
     }
 
     /// Gives every variable its source; what has none is reported.

@@ -7,10 +7,11 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 
 use super::request::Request;
-use super::settings::{Bodies, InFile};
+use super::settings::{Bodies, InFile, Sending};
 use super::temp_file::{Failed, Stay, TempFile};
 use super::wire::body::{BodyStep, Chunked, InvalidChunk};
 use super::wire::header::Known;
+use crate::server::clock;
 use crate::server::log::Level;
 
 /// A body that was read.
@@ -118,18 +119,10 @@ impl Request {
                     self.body_read += buffered as u64;
                     false
                 }
-                None => {
-                    let decoded =
-                        decode(&mut decoder, &self.connection.buffered(), |data| piece.extend_from_slice(data));
-                    let (consumed, is_done) = decoded.map_err(|error| self.bad_chunk(&error))?;
-                    self.connection.consume(consumed);
-                    self.body_read += consumed as u64;
-                    is_done
-                }
+                None => self.take_chunks(&mut decoder, &mut piece, got)?,
             };
-            if max.is_some_and(|max| got + piece.len() as u64 > max) {
-                self.log(Level::Error, "client intended to send too large chunked body");
-                return Err(413);
+            if is_open_ended && max.is_some_and(|max| got + piece.len() as u64 > max) {
+                return Err(self.too_long(got, piece.len() as u64));
             }
             if file.is_none() && got + piece.len() as u64 > room {
                 file = Some(self.begin_file(stay, &in_memory)?);
@@ -181,8 +174,16 @@ impl Request {
         self.body.as_ref()
     }
 
-    /// How long a body in chunks is, once it was read.
+    /// Reads past a body in chunks that has come as a whole, and that nobody has read: an answer is made now.
+    pub fn pass_body(&mut self) {
+        self.is_body_passed |= self.has_all_chunks();
+    }
+
+    /// How long a body in chunks is, once it was read; 0 if it was passed.
     pub fn body_length(&self) -> Option<u64> {
+        if self.is_body_passed {
+            return Some(0);
+        }
         let length = self.body_file.as_ref().map(|(_, length)| *length);
         length.or_else(|| self.body.as_ref().map(|body| body.len() as u64)).filter(|_| self.head.is_chunked())
     }
@@ -213,7 +214,7 @@ impl Request {
 
     fn chunks_so_far(&self) -> Option<Result<(usize, bool), InvalidChunk>> {
         let is_unread = self.is_main() && self.body.is_none() && self.body_file.is_none() && self.head.is_chunked();
-        is_unread.then(|| decode(&mut Chunked::default(), &self.connection.buffered(), |_| {}))
+        is_unread.then(|| decode(&mut Chunked::default(), &self.connection.buffered(), |_, _| {}))
     }
 
     /// Whether an unread body in chunks goes on after what has come of it.
@@ -266,16 +267,47 @@ impl Request {
             self.is_told_to_continue = true;
             self.sent.body_bytes += CONTINUE.len() as u64;
             self.sent.bytes += CONTINUE.len() as u64;
-            let timeout = *self.settings::<super::settings::Sending>().timeout;
+            let timeout = *self.settings::<Sending>().timeout;
             self.connection.write(&mut [Bytes::from_static(CONTINUE)], timeout).await.map_err(|_| 400u16)?;
         }
         Ok(())
     }
 
+    /// Takes what has come of a body in chunks, of which so much came before; says whether that was all.
+    fn take_chunks(&mut self, decoder: &mut Chunked, body: &mut BytesMut, before: u64) -> Result<bool, u16> {
+        let max = self.max_body_size().unwrap_or(u64::MAX);
+        let mut excess = None;
+        let decoded = decode(decoder, &self.connection.buffered(), |data, left| {
+            let got = before + body.len() as u64;
+            let coming = left.saturating_add(data.len() as u64);
+            if max.saturating_sub(got) < coming {
+                excess.get_or_insert((got, coming));
+            } else {
+                body.extend_from_slice(data);
+            }
+        });
+        if let Some((got, coming)) = excess {
+            return Err(self.too_long(got, coming));
+        }
+        let (consumed, is_done) = decoded.map_err(|error| self.bad_chunk(&error))?;
+        self.connection.consume(consumed);
+        self.body_read += consumed as u64;
+        Ok(is_done)
+    }
+
+    /// Refuses a body of which so much has come, and so much more is announced.
+    fn too_long(&self, got: u64, coming: u64) -> u16 {
+        self.log(Level::Error, &format!("client intended to send too large chunked body: {got}+{coming} bytes"));
+        413
+    }
+
     async fn read_counted(&mut self, length: u64) -> Result<Bytes, u16> {
         let length = usize::try_from(length).map_err(|_| 413u16)?;
         while self.connection.buffered().len() < length {
-            self.fill_body().await?;
+            if let Err(status) = self.fill_body().await {
+                self.body_read += self.connection.buffered().len() as u64;
+                return Err(status);
+            }
         }
         self.body_read += length as u64;
         Ok(self.connection.take(length))
@@ -287,8 +319,7 @@ impl Request {
         loop {
             let length = self.connection.buffered().len();
             if max.is_some_and(|max| length as u64 > max) {
-                self.log(Level::Error, "client intended to send too large chunked body");
-                return Err(413);
+                return Err(self.too_long(0, length as u64));
             }
             if self.fill().await? == 0 {
                 self.body_read += length as u64;
@@ -298,18 +329,12 @@ impl Request {
     }
 
     async fn read_chunked(&mut self) -> Result<Bytes, u16> {
-        let max = self.max_body_size();
         let mut decoder = Chunked::default();
         let mut body = BytesMut::new();
         loop {
-            let decoded = decode(&mut decoder, &self.connection.buffered(), |data| body.extend_from_slice(data));
-            let (consumed, is_done) = decoded.map_err(|error| self.bad_chunk(&error))?;
-            self.connection.consume(consumed);
-            self.body_read += consumed as u64;
-            if max.is_some_and(|max| body.len() as u64 > max) {
-                self.log(Level::Error, "client intended to send too large chunked body");
-                return Err(413);
-            }
+            let mut piece = BytesMut::new();
+            let is_done = self.take_chunks(&mut decoder, &mut piece, body.len() as u64)?;
+            body.unsplit(piece);
             if is_done {
                 return Ok(body.freeze());
             }
@@ -322,37 +347,37 @@ impl Request {
         400
     }
 
-    /// Reads past a body that nobody wanted, however long it is: nothing of it is kept.
-    pub(super) async fn discard_body(&self) -> Result<(), u16> {
-        match self.head.content_length() {
-            Some(length) if !self.head.is_chunked() => self.discard_counted(length).await,
-            _ => self.discard_chunked().await,
-        }
-    }
-
-    async fn discard_counted(&self, mut left: u64) -> Result<(), u16> {
-        loop {
-            let buffered = self.connection.buffered().len();
-            let step = usize::try_from(left).map_or(buffered, |left| left.min(buffered));
-            self.connection.consume(step);
-            left -= step as u64;
-            if left == 0 {
-                return Ok(());
-            }
-            self.fill_body().await?;
-        }
-    }
-
-    async fn discard_chunked(&self) -> Result<(), u16> {
+    /// Reads past a body that nobody wanted, however long it is: nothing of it is kept. `false`: it does not come to its
+    /// end, as the client has gone, is too slow, or sends rubbish.
+    pub(super) async fn discard_body(&self) -> bool {
+        let settings = self.settings::<Sending>();
+        let until = clock::now().after(*settings.lingering_time);
+        let mut left = self.head.content_length().filter(|_| !self.head.is_chunked());
         let mut decoder = Chunked::default();
         loop {
-            let decoded = decode(&mut decoder, &self.connection.buffered(), |_| {});
-            let (consumed, is_done) = decoded.map_err(|error| self.bad_chunk(&error))?;
-            self.connection.consume(consumed);
+            let buffered = self.connection.buffered().len();
+            let (step, is_done) = match &mut left {
+                Some(left) => {
+                    let step = usize::try_from(*left).map_or(buffered, |left| left.min(buffered));
+                    *left -= step as u64;
+                    (step, *left == 0)
+                }
+                None => match decode(&mut decoder, &self.connection.buffered(), |_, _| {}) {
+                    Ok(decoded) => decoded,
+                    Err(error) => {
+                        self.bad_chunk(&error);
+                        return false;
+                    }
+                },
+            };
+            self.connection.consume(step);
             if is_done {
-                return Ok(());
+                return true;
             }
-            self.fill_body().await?;
+            let time = until.since(clock::now()).min(*settings.lingering_timeout);
+            if time.is_zero() || !matches!(self.connection.fill(time).await, Ok(1..)) {
+                return false;
+            }
         }
     }
 
@@ -361,6 +386,7 @@ impl Request {
             return Ok(());
         }
         self.log(Level::Info, "client prematurely closed connection");
+        self.connection.is_lost.set(true);
         Err(400)
     }
 
@@ -372,19 +398,27 @@ impl Request {
                 self.log(Level::Info, "client timed out (110: Connection timed out) while reading client request body");
                 Err(408)
             }
-            Err(_) => Err(400),
+            Err(_) => {
+                self.connection.is_lost.set(true);
+                Err(400)
+            }
         }
     }
 }
 
 /// Decodes what is there; says how much of it was used, and whether the body is whole.
-fn decode(decoder: &mut Chunked, input: &[u8], mut keep: impl FnMut(&[u8])) -> Result<(usize, bool), InvalidChunk> {
+/// The data is kept, with how much more its chunk is to have.
+fn decode(
+    decoder: &mut Chunked,
+    input: &[u8],
+    mut keep: impl FnMut(&[u8], u64),
+) -> Result<(usize, bool), InvalidChunk> {
     let mut at = 0;
     loop {
         match decoder.step(input, at)? {
             BodyStep::Data(range) => {
                 at = range.end;
-                keep(&input[range]);
+                keep(&input[range], decoder.left());
             }
             BodyStep::More => return Ok((input.len(), false)),
             BodyStep::End(end) => return Ok((end, true)),

@@ -20,6 +20,7 @@ use super::tls::Security;
 use super::v2::Exchange;
 use super::wire::proxy_protocol::Proxied;
 use crate::server::clock::{self, Moment};
+use crate::sys;
 use crate::tls::channel::Channel;
 
 /// How much is read at once.
@@ -51,6 +52,8 @@ pub struct Connection {
     pub accepted: Moment,
     /// How many requests it has carried, the present one included.
     pub requests: Cell<u64>,
+    /// Whether the client has gone in the middle of a request: nothing is answered.
+    pub is_lost: Cell<bool>,
     /// Until when it waits for a request, while it does.
     pub(super) waits_until: Cell<Option<Moment>>,
     /// How it is secured, once that is known; empty where TLS is not spoken.
@@ -123,6 +126,7 @@ impl Connection {
             listener,
             accepted: clock::now(),
             requests: Cell::new(1),
+            is_lost: Cell::new(false),
             waits_until: Cell::new(None),
             security: OnceCell::new(),
             proxied: OnceCell::new(),
@@ -137,6 +141,11 @@ impl Connection {
     /// The socket; an error after it was taken over.
     pub(super) fn stream(&self) -> io::Result<Rc<RefCell<Stream>>> {
         self.stream.borrow().clone().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// What the kernel knows of it as a TCP connection; `None` where there is no socket of its own, or another kind.
+    pub fn tcp_info(&self) -> Option<libc::tcp_info> {
+        sys::tcp_info(&*self.stream().ok()?.borrow()).ok()
     }
 
     /// Reads the first bytes of a request; 0 is the end of the connection, or of the time that it waits.

@@ -113,16 +113,6 @@ pub(super) enum Special {
     Jump(Jump),
 }
 
-impl Special {
-    /// The same, sending the client elsewhere unless `error_page` does so.
-    pub(super) fn at(mut self, location: Bytes) -> Self {
-        if let Self::Page(response) = &mut self {
-            response.location.get_or_insert(location);
-        }
-        self
-    }
-}
-
 impl Request {
     /// Whether `error_page` says something of a status.
     pub(super) fn has_error_page(&self, status: u16) -> bool {
@@ -132,7 +122,7 @@ impl Request {
     /// Turns a status into its page.
     pub(super) fn special(&mut self, status: u16) -> Special {
         self.is_told_to_continue = true;
-        if SILENT.contains(&status) {
+        if SILENT.contains(&status) || self.connection.is_lost.get() {
             return Special::Page(Box::new(Response { silent: true, ..Response::new(status) }));
         }
         self.error_status = Some(pages::visible_status(status));
@@ -188,7 +178,10 @@ pub(super) fn built_in(request: &Request, status: u16) -> Response {
     let visible = pages::visible_status(status);
     match pages::error_page(status, &PageStyle { signature, padded }) {
         Some(page) => Response::with(visible, Bytes::from_static(b"text/html"), page),
-        None => Response::new(visible),
+        None => {
+            let is_304 = status == 304;
+            Response { content_length: is_304.then_some(0), disable_not_modified: is_304, ..Response::new(visible) }
+        }
     }
 }
 

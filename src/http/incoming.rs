@@ -41,15 +41,15 @@ pub(in crate::http) enum Broken {
     Lost(io::Error),
     #[error(transparent)]
     Chunks(#[from] InvalidChunk),
-    #[error("client intended to send too large chunked body")]
-    TooLong,
+    #[error("client intended to send too large chunked body: {0}+{1} bytes")]
+    TooLong(u64, u64),
 }
 
 impl Broken {
     /// What the client is answered.
     pub(in crate::http) fn status(&self) -> u16 {
         match self {
-            Self::TooLong => 413,
+            Self::TooLong(..) => 413,
             Self::Closed | Self::Lost(_) | Self::Chunks(_) => 400,
         }
     }
@@ -72,11 +72,16 @@ impl Incoming {
                 BodyStep::Data(range) => {
                     self.connection.consume(range.start);
                     let piece = self.connection.take(range.end - range.start);
+                    let left = match &self.framing {
+                        Framing::Chunked(chunked) => chunked.left(),
+                        Framing::Counted(_) | Framing::OpenEnded => 0,
+                    };
+                    let coming = left.saturating_add(piece.len() as u64);
+                    if self.max.is_some_and(|max| max.saturating_sub(self.taken) < coming) {
+                        return Poll::Ready(Err(Broken::TooLong(self.taken, coming)));
+                    }
                     self.taken += piece.len() as u64;
                     self.read += range.end as u64;
-                    if self.max.is_some_and(|max| self.taken > max) {
-                        return Poll::Ready(Err(Broken::TooLong));
-                    }
                     return Poll::Ready(Ok(Some(piece)));
                 }
                 BodyStep::More => {
@@ -85,9 +90,11 @@ impl Incoming {
                     self.read += used as u64;
                     match ready!(self.connection.poll_more(cx)) {
                         Ok(0) if matches!(self.framing, Framing::OpenEnded) => self.is_done = true,
-                        Ok(0) => return Poll::Ready(Err(Broken::Closed)),
-                        Ok(_) => {}
-                        Err(error) => return Poll::Ready(Err(Broken::Lost(error))),
+                        Ok(1..) => {}
+                        ended => {
+                            self.connection.is_lost.set(true);
+                            return Poll::Ready(Err(ended.map_or_else(Broken::Lost, |_| Broken::Closed)));
+                        }
                     }
                 }
                 BodyStep::End(end) => {

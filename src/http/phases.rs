@@ -24,6 +24,33 @@ enum Stage {
     Rewrite,
 }
 
+/// What stays of an answer when another place makes the next one.
+#[derive(Default)]
+struct Left {
+    location: Option<Bytes>,
+    etag: Option<Bytes>,
+    headers: Vec<(Bytes, Bytes)>,
+}
+
+impl Left {
+    fn take(&mut self, refused: &mut Response) {
+        self.location = refused.location.take();
+        self.etag = refused.etag.take();
+        self.headers = std::mem::take(&mut refused.headers);
+    }
+
+    /// The server's own pages have no tag.
+    fn give(&mut self, response: &mut Response, is_page: bool) {
+        response.location = response.location.take().or_else(|| self.location.take());
+        if self.headers.is_empty() && self.etag.is_none() {
+            return;
+        }
+        let etag = self.etag.take().filter(|_| !is_page).map(|etag| (Bytes::from_static(b"ETag"), etag));
+        let headers = etag.into_iter().chain(self.headers.drain(..)).chain(response.headers.drain(..));
+        response.headers = headers.collect();
+    }
+}
+
 /// What a stretch of phases ended with.
 enum Outcome {
     Answer(Box<Response>),
@@ -50,6 +77,28 @@ impl Request {
     }
 
     async fn run_from(&mut self, mut first: Option<Outcome>) -> Box<Response> {
+        let mut left = Left::default();
+        let mut response = loop {
+            let mut response = self.make(first.take(), &mut left).await;
+            self.filter(&mut response);
+            let Some(status) = response.refused else { break response };
+            left.take(&mut response);
+            first = Some(Outcome::Status(status));
+        };
+        response.clean_headers();
+        if self.is_head() && !matches!(response.body, Body::Empty | Body::Tunnel(_) | Body::Takeover(_)) {
+            response.content_length = response.length();
+            response.hides_length = response.content_length.is_none();
+            response.body = Body::Empty;
+        }
+        if !self.is_main() && *self.settings::<Pages>().log_subrequest {
+            self.log_subrequest(&response);
+        }
+        response
+    }
+
+    /// Makes an answer that no filter has seen yet.
+    async fn make(&mut self, mut first: Option<Outcome>, left: &mut Left) -> Box<Response> {
         let mut stage = Stage::Start;
         let mut is_page = true;
         let mut response = loop {
@@ -64,7 +113,10 @@ impl Request {
                 }
                 Outcome::Jump(jump) => Special::Jump(jump),
                 Outcome::Status(status) => self.special(status),
-                Outcome::Redirect(status, location) => self.special(status).at(location),
+                Outcome::Redirect(status, location) => {
+                    left.location = Some(location);
+                    self.special(status)
+                }
             };
             match special {
                 Special::Page(response) => break response,
@@ -84,20 +136,19 @@ impl Request {
         for challenge in self.challenges.drain(..) {
             response.header("WWW-Authenticate", challenge);
         }
-        super::sent::before_filters(self, &response);
-        for filter in Phases::get().filters(self.location().acting) {
-            filter(self, &mut response);
-        }
-        response.clean_headers();
-        if self.is_head() && !matches!(response.body, Body::Empty | Body::Tunnel(_) | Body::Takeover(_)) {
-            response.content_length = response.length();
-            response.hides_length = response.content_length.is_none();
-            response.body = Body::Empty;
-        }
-        if !self.is_main() && *self.settings::<Pages>().log_subrequest {
-            self.log_subrequest(&response);
-        }
+        left.give(&mut response, is_page);
         response
+    }
+
+    fn filter(&mut self, response: &mut Response) {
+        self.pass_body();
+        super::sent::before_filters(self, response);
+        for filter in Phases::get().filters(self.location().acting) {
+            filter(self, response);
+            if response.refused.is_some() {
+                return;
+            }
+        }
     }
 
     /// Gives a subrequest a line of its own in the access log.

@@ -54,6 +54,9 @@ pub struct Response {
     pub close: bool,
     /// Nothing is sent at all: the connection is closed.
     pub silent: bool,
+    /// A filter will not have it: the status that `error_page` and the server's own pages are asked for in its place. The
+    /// listed headers stay.
+    pub refused: Option<u16>,
     /// The head is the status and the listed headers, and nothing else, as nginx's module for websockets sends it.
     pub bare_head: bool,
     /// The handler has seen to the request's conditions itself: a 200 stays one, and a 304 keeps its `Content-Type` and

@@ -231,6 +231,11 @@ async fn next_request(
                 return Some((request, refusal.map(Refused::Whole)));
             }
             Progress::Bad(refusal) => {
+                if refusal.head.content_length().is_some() {
+                    // It was read as a whole, so what comes next is its body.
+                    let came = connection.buffered().len();
+                    connection.consume(refusal.head.end().min(came));
+                }
                 let mut request = begin(connection, compiled, listener, refusal.head, started);
                 request.is_pipelined = is_pipelined;
                 let reason = String::from_utf8_lossy(&refusal.reason).into_owned();
@@ -346,9 +351,9 @@ async fn answer(site: &Site, mut request: Box<Request>, refused: Option<Refused>
     // What came with the head is looked at before the answer leaves, as in nginx; the rest of a body nobody read is not.
     if request.has_bad_chunks() {
         request.log(Level::Error, "client sent invalid chunked body");
-        match request.error_status {
-            None => response = refuse(&mut request, 400),
-            Some(_) => request.must_close = true,
+        request.must_close = true;
+        if request.error_status.is_none() {
+            response = request.run_refused(400).await;
         }
     }
     if request.send_continue().await.is_err() {
@@ -376,15 +381,6 @@ async fn run(request: &mut Request) -> Box<Response> {
         answer
     })
     .await
-}
-
-/// The page for a request that is not carried out; the connection ends with it.
-fn refuse(request: &mut Request, status: u16) -> Box<Response> {
-    request.must_close = true;
-    match request.special(status) {
-        super::error_page::Special::Page(response) => response,
-        super::error_page::Special::Jump(_) => Box::new(request.plain_page(status)),
-    }
 }
 
 /// Whether both sides want another request on the connection.
@@ -428,16 +424,18 @@ async fn send(site: &Site, request: &mut Request, response: &mut Response, keepa
         }
         return After::CLOSE;
     }
-    // A body that nobody read stands before the next request.
-    let is_past = !request.has_unread_body() || (keepalive && Box::pin(skip_body(request)).await);
-    let keepalive = keepalive && is_past;
-    let has_unread = !is_past || request.must_close;
+    let is_unread = request.has_unread_body();
+    let keepalive = keepalive && (!is_unread || may_pass_body(request));
+    let has_unread = is_unread || request.must_close;
     match send::response(site, request, response, keepalive).await {
+        // A body that nobody read stands before the next request.
+        Ok(true) if is_unread && !Box::pin(request.discard_body()).await => After::CLOSE,
         Ok(true) => After::Next(request.settings::<Keepalive>().timeout.wait),
         Ok(false) => {
             let left = match request.head.content_length() {
                 Some(length) => Some(length.saturating_sub(request.body_taken)),
-                None => request.has_chunks_to_come().then_some(u64::MAX),
+                // Of one that grew too long while it was read, nothing more is waited for.
+                None => (request.has_chunks_to_come() && request.sent.status != 413).then_some(u64::MAX),
             };
             let length = left.filter(|left| *left > 0 && has_unread);
             After::Close { linger: lingers(request, has_unread), left: length }
@@ -512,11 +510,11 @@ fn lingers(request: &Request, has_unread: bool) -> Lingering {
     }
 }
 
-/// Reads past a body that nobody wanted; `false`: the connection is of no more use.
-async fn skip_body(request: &Request) -> bool {
-    let is_waiting = request.waits_for_continue();
-    let too_long = request.head.content_length().zip(request.max_body_size()).is_some_and(|(length, max)| length > max);
-    !is_waiting && !too_long && request.discard_body().await.is_ok()
+/// Whether a body that nobody read can be read past.
+fn may_pass_body(request: &Request) -> bool {
+    let length = request.head.content_length();
+    let is_too_long = length.zip(request.max_body_size()).is_some_and(|(length, max)| length > max);
+    !request.waits_for_continue() && !is_too_long
 }
 
 /// Sends the head and gives the socket away.

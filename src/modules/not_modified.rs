@@ -71,7 +71,7 @@ fn filter(request: &mut Request, response: &mut Response) {
             response.ranges = false;
             response.body = Body::Empty;
         }
-        Verdict::PreconditionFailed => *response = request.plain_page(412),
+        Verdict::PreconditionFailed => *response = Response { refused: Some(412), ..Response::default() },
     }
 }
 

@@ -48,7 +48,10 @@ fn filter(request: &mut Request, response: &mut Response) {
     let max = if response.one_range { 1 } else { usize::try_from(max).unwrap_or(usize::MAX) };
     match wanted(request, response, length, max) {
         Ranges::Whole => response.header("Accept-Ranges", &b"bytes"[..]),
-        Ranges::Unsatisfiable => refuse(request, response, length),
+        Ranges::Unsatisfiable => {
+            response.header("Content-Range", unsatisfied_range(length));
+            response.refused = Some(416);
+        }
         Ranges::Parts(ranges) => match ranges.as_slice() {
             [range] => {
                 response.header("Content-Range", range.content_range(length));
@@ -78,13 +81,6 @@ fn wanted(request: &Request, response: &Response, length: u64, max: usize) -> Ra
         }
     }
     parse(range, length, Some(max))
-}
-
-/// The page for what can't be given, with the headers that other modules have added.
-fn refuse(request: &mut Request, response: &mut Response, length: u64) {
-    let headers = std::mem::take(&mut response.headers);
-    *response = Response { headers, ..request.plain_page(416) };
-    response.header("Content-Range", unsatisfied_range(length));
 }
 
 /// One part of a body.

@@ -6,7 +6,7 @@ use crate::config::value::{Template, parse_number};
 use crate::config::{Args, Call, Contexts, Cx, Declarations, Directive, Fault, Merge, Section, SectionRow, Slot};
 use crate::http::error_page::split_args;
 use crate::http::root::{self, Alias};
-use crate::http::{Jump, Module, Next, Phase, Request, file};
+use crate::http::{Jump, Module, Next, Phase, Request, Response, file};
 
 /// The module.
 pub static MODULE: Module = Module {
@@ -80,13 +80,17 @@ fn directive(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
         let name = Template::compile(word, cx, at).map_err(|fault| fault.word(number))?;
         files.push(Candidate { name, is_folder });
     }
-    let fallback = match call.bytes(last).strip_prefix(b"=") {
-        None => Fallback::Uri(Template::word(call, last, cx)?),
+    let code = match call.bytes(last).strip_prefix(b"=") {
+        None => 0,
         Some(code) => {
             let code = parse_number(code).filter(|code| *code <= 999).and_then(|code| u16::try_from(code).ok());
-            let invalid = || Fault::new(format!("invalid code \"{}\"", call.text(last))).word(last);
-            Fallback::Status(code.ok_or_else(invalid)?)
+            code.ok_or_else(|| Fault::new(format!("invalid code \"{}\"", call.text(last))).word(last))?
         }
+    };
+    let fallback = match code {
+        // So it is in nginx for `=0`, too.
+        0 => Fallback::Uri(Template::word(call, last, cx)?),
+        code => Fallback::Status(code),
     };
     *cx.edit::<TryFiles>() = Some(TryFiles { files, fallback });
     Ok(())
@@ -115,7 +119,9 @@ fn try_files(request: &mut Request) -> Next<'_> {
     }
     match &settings.fallback {
         Fallback::None => Next::Declined,
-        Fallback::Status(status) => Next::Status(*status),
+        Fallback::Status(status @ (201 | 204 | 300..)) => Next::Status(*status),
+        // nginx takes it that somebody has answered.
+        Fallback::Status(_) => Next::answer(Response { silent: true, ..Response::default() }),
         Fallback::Uri(uri) => {
             let uri = request.eval(uri);
             if uri.first() == Some(&b'@') {

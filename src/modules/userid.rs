@@ -1,6 +1,6 @@
 //! ngx_http_userid_filter_module: a cookie by which a client is known again.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use base64::Engine;
@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use crate::config::value::{Number, Text, Value, parse_sec};
-use crate::config::{Args, Call, Cx, Declarations, Fault, Value as Read, VariableRow};
+use crate::config::{Args, Call, Cx, Declarations, Fault, Value as Read, VarId, VariableRow};
 use crate::http::wire::authorization::decode_base64;
 use crate::http::wire::date::http_date;
 use crate::http::wire::lookup;
@@ -26,7 +26,7 @@ pub static MODULE: Module = Module {
         variables: VARIABLES,
     },
     filter: Some(filter),
-    acts: Some(|settings| matches!(settings.get::<UserId>().mode, Mode::On | Mode::V1)),
+    acts: Some(|settings| matches!(settings.get::<UserId>().cookies.mode, Mode::On | Mode::V1)),
     ..Module::EMPTY
 };
 
@@ -35,7 +35,7 @@ settings! {
     pub struct UserId {
         /// Whether clients get a cookie: of the second version (`on`), of the first (`v1`), or none, and a cookie that comes is
         /// read for the log (`log`) or not (`off`).
-        "userid" HTTP_ALL = "off" => mode: Mode,
+        "userid" HTTP_ALL = "off" => cookies: Cookies,
         /// The cookie's name.
         "userid_name" HTTP_ALL = "uid" => name: Text,
         /// The domain that it is for.
@@ -66,6 +66,25 @@ choice! {
         "v1" => V1,
         /// Clients without get one.
         "on" => On,
+    }
+}
+
+/// `userid`, and the variable by which a configuration has numbers renewed.
+#[derive(Clone, Copy, Debug)]
+pub struct Cookies {
+    mode: Mode,
+    reset: Option<VarId>,
+}
+
+impl Value for Cookies {
+    const SYNTAX: &'static str = Mode::SYNTAX;
+
+    fn parse(call: &Call<'_>, cx: &mut Cx<'_>) -> Result<Self, Fault> {
+        Ok(Self { mode: Mode::parse(call, cx)?, reset: Some(cx.variables().wanted("uid_reset")) })
+    }
+
+    fn from_default(text: &'static str) -> Self {
+        Self { mode: Mode::from_default(text), reset: None }
     }
 }
 
@@ -164,57 +183,77 @@ impl Value for Mark {
 const VARIABLES: &[VariableRow] = &[
     VariableRow::new(
         "uid_got",
-        |request, _| shown_id(request, known(request).got?),
+        |request, _| shown_id(request, came(request)?.id),
         "The cookie's name and the client's number that came, in hexadecimal.",
     )
     .volatile(),
     VariableRow::new("uid_set", |request, _| shown_id(request, given(request)?), "The same of a cookie that is sent.")
         .volatile(),
+    VariableRow::new(
+        "uid_reset",
+        |request, _| Some(request.kept::<Client>().map(|client| client.reset.borrow().clone()).unwrap_or_default()),
+        "Set to anything but 0, it has a client that has a number get another one; `log` has that logged too.",
+    )
+    .writable(|request, value| *request.keep::<Client>().reset.borrow_mut() = value),
 ];
 
 /// A client's number: four numbers, as they lie in memory.
 type Id = [u8; 16];
 
 /// What is known of a request's client.
-#[derive(Clone, Copy, Debug, Default)]
-struct Known {
-    got: Option<Id>,
-    /// Whether the cookie that came must be sent anew, with the mark.
-    lacks_mark: bool,
+#[derive(Debug, Default)]
+struct Client {
+    came: OnceCell<Option<Came>>,
+    /// The number that it was given.
+    given: Cell<Option<Id>>,
+    /// `$uid_reset`
+    reset: RefCell<Bytes>,
 }
 
-/// The number that a request's client was given.
-#[derive(Debug, Default)]
-struct Given(Cell<Option<Id>>);
+/// A cookie that came.
+#[derive(Clone, Copy, Debug)]
+struct Came {
+    id: Id,
+    /// What follows the number: the mark and `=`.
+    end: Option<[u8; 2]>,
+}
 
 fn shown_id(request: &Request, id: Id) -> Read {
-    let name = shown(&request.settings::<UserId>().name).to_string();
-    let numbers = id.chunks_exact(4).map(|part| u32::from_ne_bytes([part[0], part[1], part[2], part[3]]));
-    let hex: String = numbers.map(|number| format!("{number:08X}")).collect();
-    Some(format!("{name}={hex}").into())
+    Some(id_text(&request.settings::<UserId>().name, id).into())
 }
 
-/// Reads the cookie that came.
-fn known(request: &Request) -> Known {
+fn id_text(name: &[u8], id: Id) -> String {
+    let numbers = id.chunks_exact(4).map(|part| u32::from_ne_bytes([part[0], part[1], part[2], part[3]]));
+    let hex: String = numbers.map(|number| format!("{number:08X}")).collect();
+    format!("{}={hex}", shown(name))
+}
+
+/// The cookie that came.
+fn came(request: &Request) -> Option<Came> {
     let settings = request.settings::<UserId>();
-    if settings.mode == Mode::Off {
-        return Known::default();
+    if settings.cookies.mode == Mode::Off {
+        return None;
     }
-    let Some(cookie) = lookup::cookie(request.head.all(b"cookie"), &settings.name) else { return Known::default() };
-    let Some(encoded) = cookie.get(..ENCODED) else {
-        let is_in = |line: &&[u8]| lookup::cookie(std::iter::once(*line), &settings.name).is_some();
+    *request.keep::<Client>().came.get_or_init(|| read(request, &settings.name))
+}
+
+fn read(request: &Request, name: &[u8]) -> Option<Came> {
+    let cookie = lookup::cookie(request.head.all(b"cookie"), name)?;
+    let refuse = |how: &str| {
+        let is_in = |line: &&[u8]| lookup::cookie(std::iter::once(*line), name).is_some();
         let line = request.head.all(b"cookie").find(is_in).unwrap_or_default();
-        request.log(Level::Error, &format!("client sent too short userid cookie \"{}\"", shown(line)));
-        return Known::default();
+        request.log(Level::Error, &format!("client sent {how} userid cookie \"{}\"", shown(line)));
+    };
+    let Some((encoded, end)) = cookie.split_at_checked(ENCODED) else {
+        refuse("too short");
+        return None;
     };
     // What follows may be a mark, or rubbish that old clients send.
-    let decoded = decode_base64(encoded, &base64::alphabet::STANDARD).and_then(|id| Id::try_from(id).ok());
-    if decoded.is_none() {
-        request.log(Level::Error, &format!("client sent invalid userid cookie \"{}\"", shown(cookie)));
-    }
-    let got = decoded.filter(|id| id[12..] != [0; 4]);
-    let has_mark = |mark| cookie.get(ENCODED..ENCODED + 2) == Some(&[mark, b'='][..]);
-    Known { got, lacks_mark: got.is_some() && settings.mark.0.is_some_and(|mark| !has_mark(mark)) }
+    let Some(id) = decode_base64(encoded, &base64::alphabet::STANDARD).and_then(|id| Id::try_from(id).ok()) else {
+        refuse("invalid");
+        return None;
+    };
+    (id[12..] != [0; 4]).then(|| Came { id, end: end.first_chunk().copied() })
 }
 
 /// A number in base64, without padding.
@@ -223,18 +262,29 @@ const ENCODED: usize = 22;
 /// The number that goes to the client; `None`: it has one.
 fn given(request: &Request) -> Option<Id> {
     let settings = request.settings::<UserId>();
-    if !matches!(settings.mode, Mode::On | Mode::V1) {
+    if !matches!(settings.cookies.mode, Mode::On | Mode::V1) {
         return None;
     }
-    let given = request.keep::<Given>();
-    if given.0.get().is_none() {
-        let known = known(request);
-        given.0.set(match known.got {
-            Some(id) => known.lacks_mark.then_some(id),
-            None => Some(made(request, settings)),
+    let client = request.keep::<Client>();
+    if client.given.get().is_none() {
+        client.given.set(match came(request) {
+            Some(came) if !is_reset(request, settings, came.id) => {
+                let lacks = |mark| came.end != Some([mark, b'=']);
+                settings.mark.0.is_some_and(lacks).then_some(came.id)
+            }
+            _ => Some(made(request, settings)),
         });
     }
-    given.0.get()
+    client.given.get()
+}
+
+/// Whether `$uid_reset` wants another number for a client that has one.
+fn is_reset(request: &Request, settings: &UserId, id: Id) -> bool {
+    let reset = settings.cookies.reset.and_then(|reset| request.variable(reset)).unwrap_or_default();
+    if reset == b"log"[..] {
+        request.log(Level::Notice, &format!("userid cookie \"{}\" was reset", id_text(&settings.name, id)));
+    }
+    !matches!(&reset[..], b"" | b"0")
 }
 
 /// Makes a number: the server's, the time, the process's, and one that counts.
@@ -244,7 +294,7 @@ fn made(request: &Request, settings: &UserId) -> Id {
     let service = settings.service.map(|service| u32::try_from(*service).unwrap_or(u32::MAX));
     let time = u32::try_from(clock::unix_seconds()).unwrap_or(u32::MAX);
     let start = (clock::unix_time().subsec_micros() / 20) << 16 | (std::process::id() & 0xffff);
-    let (service, parts) = if settings.mode == Mode::V1 {
+    let (service, parts) = if settings.cookies.mode == Mode::V1 {
         let sequence = SEQUENCE_V1.fetch_add(0x100, Ordering::Relaxed);
         (service.unwrap_or(0).to_ne_bytes(), [time, start, sequence].map(u32::to_ne_bytes))
     } else {

@@ -7,6 +7,7 @@ pub mod nested_poll;
 mod open_at;
 mod process;
 mod send_file;
+mod tcp_info;
 mod thread;
 mod time;
 
@@ -17,5 +18,6 @@ pub use process::{
     signal, thread_id, user_ids,
 };
 pub use send_file::send_file;
+pub use tcp_info::tcp_info;
 pub use thread::{change_folder, set_affinity, set_priority};
 pub use time::{LocalFields, Zone, format_time, local_time, monotonic, set_zone};

@@ -61,6 +61,11 @@ impl Chunked {
         Self { leaves_trailers: true, ..Self::default() }
     }
 
+    /// How much of the present chunk's data is still to come.
+    pub fn left(&self) -> u64 {
+        self.size
+    }
+
     /// Whether the last byte of the body has been seen.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
@@ -90,6 +95,7 @@ impl Chunked {
     /// The state after one byte that is not data.
     fn framing(&mut self, ch: u8) -> Result<State, InvalidChunk> {
         let next = match (self.state, ch) {
+            (State::Size, _) if self.size > i64::MAX as u64 / 16 => return Err(InvalidChunk),
             (State::Start, _) => {
                 self.size = hex_value(ch).ok_or(InvalidChunk)?.into();
                 State::Size
@@ -102,9 +108,6 @@ impl Chunked {
             (State::Size, b';' | b' ' | b'\t') => State::Extension,
             (State::Size, _) => {
                 let digit = hex_value(ch).ok_or(InvalidChunk)?;
-                if self.size > i64::MAX as u64 / 16 {
-                    return Err(InvalidChunk);
-                }
                 self.size = self.size * 16 + u64::from(digit);
                 State::Size
             }
@@ -257,7 +260,8 @@ mod tests {
             ("3\r\nabcd", "bad"),
             ("3\rabc", "bad"),
             ("fffffffffffffffff\r\n", "bad"),
-            ("7fffffffffffffff\r\nx", "x..."),
+            ("7ffffffffffffff\r\nx", "x..."),
+            ("1000000000000000\r\nx", "bad"),
             ("0\r\n\rx", "bad"),
         ] {
             assert_eq!(show(input), expected, "{input:?}");

@@ -97,6 +97,30 @@ pub(super) const VARIABLES: &[VariableRow] = &[
     )
     .volatile(),
     VariableRow::new(
+        "tcpinfo_rtt",
+        |r, _| tcp_number(r, |tcp| tcp.tcpi_rtt),
+        "How long a round trip takes on the client's connection, in microseconds. Empty in HTTP/2.",
+    )
+    .volatile(),
+    VariableRow::new(
+        "tcpinfo_rttvar",
+        |r, _| tcp_number(r, |tcp| tcp.tcpi_rttvar),
+        "By how much that varies. Empty in HTTP/2.",
+    )
+    .volatile(),
+    VariableRow::new(
+        "tcpinfo_snd_cwnd",
+        |r, _| tcp_number(r, |tcp| tcp.tcpi_snd_cwnd),
+        "How many segments may be under way to the client. Empty in HTTP/2.",
+    )
+    .volatile(),
+    VariableRow::new(
+        "tcpinfo_rcv_space",
+        |r, _| tcp_number(r, |tcp| tcp.tcpi_rcv_space),
+        "How many bytes the client may have under way. Empty in HTTP/2.",
+    )
+    .volatile(),
+    VariableRow::new(
         "content_length",
         |r, _| {
             r.head.known_bytes(Known::ContentLength).or_else(|| r.body_length().map(|length| length.to_string().into()))
@@ -180,6 +204,10 @@ pub(super) const VARIABLES: &[VariableRow] = &[
     )
     .writable(rate::set),
 ];
+
+fn tcp_number(request: &Request, number: fn(&libc::tcp_info) -> u32) -> Value {
+    Some(number(&request.connection.tcp_info()?).to_string().into())
+}
 
 /// What a request may lack: a bad one has neither method nor path.
 fn some(bytes: &Bytes) -> Value {

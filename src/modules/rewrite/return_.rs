@@ -44,6 +44,7 @@ impl Step for Return {
         // `$status` in the text is that which is answered.
         let status = request.error_status.unwrap_or(self.status);
         let before = std::mem::replace(&mut request.sent.status, status);
+        request.pass_body();
         let text = request.eval(&self.text);
         request.sent.status = before;
         Flow::End(match self.status {

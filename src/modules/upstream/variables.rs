@@ -47,6 +47,8 @@ pub(super) const VARIABLES: &[VariableRow] = &[
         "A header behind the body of the last answer, with `proxy_pass_trailers on`.",
     ),
     row("upstream_cache_status", |_, _| None, "Nothing is cached."),
+    row("upstream_cache_last_modified", |_, _| None, "Nothing is cached."),
+    row("upstream_cache_etag", |_, _| None, "Nothing is cached."),
 ];
 
 const fn row(name: &'static str, read: crate::config::Read, doc: &'static str) -> VariableRow {

@@ -143,9 +143,13 @@ impl RequestHead {
 
     /// Line and headers as they came: parsed again, they make this head again.
     pub fn raw(&self) -> Bytes {
-        let start = self.line.line.start();
-        let end = (start + self.request_length).min(self.bytes.len());
-        self.bytes.slice(start.min(end)..end)
+        let end = self.end().min(self.bytes.len());
+        self.bytes.slice(self.line.line.start().min(end)..end)
+    }
+
+    /// Where it ends in what came, empty lines before it included.
+    pub fn end(&self) -> usize {
+        self.line.line.start() + self.request_length
     }
 
     /// The length of line and headers (`$request_length` before the body).

@@ -342,7 +342,9 @@ impl HeadParser {
             }
             None => None,
         };
-        if let Some(coding) = value(Known::TransferEncoding) {
+        let coding = value(Known::TransferEncoding);
+        head.content_length = content_length;
+        if let Some(coding) = coding {
             if head.line.version < 1001 {
                 return Err(Fault::bad("client sent HTTP/1.0 request with \"Transfer-Encoding\" header"));
             }
@@ -359,7 +361,6 @@ impl HeadParser {
             }
             head.chunked = true;
         }
-        head.content_length = content_length;
         let refused = match head.line.method {
             Method::Connect => "client sent CONNECT method",
             Method::Trace => "client sent TRACE method",
