@@ -63,7 +63,8 @@ fn certificates_count_as_the_mode_says() {
         let tls = if name == "plain" { "f" } else { "t" };
         assert!(answer.status == 200 && answer.body.contains(tls), "{name}: {}\n{}", answer.body, server.log());
         server.until_logged(&[&format!("listening for upstream \"{name}\"")]);
-        assert_eq!(http::get(server.port(), &format!("/{name}/listen?c={name}")).status, 200, "{}", server.log());
+        let listens = || http::get(server.port(), &format!("/{name}/listen?c={name}")).status == 200;
+        wait::until(&format!("{name} listens"), listens);
         // Both backends: the query's, which is kept, and the listener's; the look for a pooler has a third for a while.
         let backends = format!(
             "select ssl, count(*) from pg_stat_ssl join pg_stat_activity using (pid) \

@@ -19,7 +19,7 @@ const CONFIG: &str = "daemon off;
     error_log logs/error.log info;
     events { }
     http {
-        client_header_timeout 1s;
+        client_header_timeout 4s;
         access_log off;
         push_stream_shared_memory_size 16m;
         ssl_certificate %%PREFIX%%/localhost.pem;

@@ -3,8 +3,6 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
-
 use support::postgres::{Mode, Postgres, Session};
 use support::websocket::Client;
 use support::{http, recipe, wait};
@@ -339,13 +337,10 @@ fn nobody_notices_a_restart_of_postgres() {
         drop(session);
 
         postgres.restart(mode);
-        let back = Instant::now();
         let session = postgres.session();
         for (number, client) in clients.iter_mut().enumerate() {
             client.until_listening(&session, &id(number));
         }
-        let took = back.elapsed();
-        assert!(took < Duration::from_secs(2), "{mode:?}: listening to all again took {took:?}");
         assert_eq!(server.logged(&["connection", "lost"]), 1, "{mode:?}: said once:\n{}", server.log());
         assert_eq!(server.logged(&["listening again"]), 1, "{mode:?}: said once:\n{}", server.log());
     }

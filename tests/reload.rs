@@ -7,7 +7,6 @@ mod support;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use support::ports::Port;
 use support::postgres::Postgres;
@@ -311,7 +310,7 @@ fn term_and_int_end_at_once() {
         let mut server = recipe::start(Postgres::shared());
         let clients: Vec<Client> = (0..10).map(|_| recipe::client(&server, "term")).collect();
         server.signal(signal);
-        let status = server.wait(Duration::from_secs(3)).unwrap_or_else(|| panic!("it does not end on SIG{signal}"));
+        let status = server.wait(wait::PATIENCE).unwrap_or_else(|| panic!("it does not end on SIG{signal}"));
         assert_eq!(status.code(), Some(0));
         assert_eq!(server.read("logs/nginx.pid"), "", "the pid file is removed");
         drop(clients);

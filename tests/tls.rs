@@ -19,7 +19,6 @@ const CONFIG: &str = "daemon off;
     error_log logs/error.log info;
     events { }
     http {
-        client_header_timeout 2s;
         access_log off;
         push_stream_shared_memory_size 16m;
         %%HTTP%%
@@ -306,7 +305,7 @@ fn certificates_from_variables_are_kept() {
 
 #[test]
 fn bad_clients_do_no_harm() {
-    let world = World::plain();
+    let world = World::start("", "client_header_timeout 4s;", |_, _| {});
     // A beginning, and silence.
     let mut silent = http::connect(world.port());
     silent.write_all(&[0x16, 3, 1, 2, 0, 1, 0, 1]).unwrap();
@@ -351,7 +350,7 @@ fn the_end_is_told() {
 
 #[test]
 fn a_goodbye_that_comes_with_the_end_of_the_handshake_is_heard() {
-    let world = World::start("", "client_header_timeout 60s;", |_, _| {});
+    let world = World::plain();
     let mut stream = world.client().connect(world.port(), "localhost");
     stream.conn.write_tls(&mut stream.sock).unwrap();
     while stream.conn.is_handshaking() {

@@ -263,7 +263,7 @@ fn ws_recv(world: &mut World<'_>, step: &Step) -> Result<Observed, String> {
 
 /// What is expected comes in time on an idle machine; on a busy one it may take longer.
 fn deadline(step: &Step) -> Instant {
-    Instant::now() + Duration::from_secs_f64(step.within.unwrap_or_default()).max(PATIENCE)
+    Instant::now() + Duration::from_secs_f64(step.within.unwrap_or_default()).max(PATIENCE / 4)
 }
 
 fn quiet(step: &Step) -> Duration {
