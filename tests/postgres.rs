@@ -345,7 +345,7 @@ fn what_breaks_recovers() {
     // The answer has begun when the error comes: it is broken off, not ended.
     let answer = http::request(server.port(), "GET", "/broken", "", "");
     assert!(!answer.body.ends_with("0\r\n\r\n"), "{}", &answer.body[answer.body.len() - 80..]);
-    server.until_logged(&["a result broke off", "division by zero"]);
+    server.until_logged(&["a result broke off", "division by zero", "request: \"GET /broken HTTP/1.1\""]);
     check(&server, "/ok", 200, "1");
     postgres.restart(Mode::Immediate);
     check(&server, "/ok", 200, "1");

@@ -64,7 +64,7 @@ impl Particulars<'_> {
 
 /// The log of a request, for what happens to it while its handlers are done: its body is on its way.
 #[derive(Debug)]
-pub(super) struct LaterLog {
+pub struct LaterLog {
     compiled: Arc<Compiled>,
     location: LocationId,
     server: ServerId,
@@ -77,7 +77,7 @@ pub(super) struct LaterLog {
 
 impl Request {
     /// Its log, for later.
-    pub(super) fn later_log(&self) -> LaterLog {
+    pub fn later_log(&self) -> LaterLog {
         LaterLog {
             compiled: Arc::clone(&self.compiled),
             location: self.location_id,
@@ -93,7 +93,7 @@ impl Request {
 
 impl LaterLog {
     /// Writes a message.
-    pub(super) fn write(&self, level: Level, message: &str) {
+    pub fn write(&self, level: Level, message: &str) {
         let settings = self.compiled.settings(self.location).get::<LogSettings>();
         if settings.wants(level) {
             let particulars = Particulars {

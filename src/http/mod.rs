@@ -47,6 +47,7 @@ pub use body::Received;
 pub use connection::{Connection, Peer};
 pub use fuzz::fuzz_site;
 pub use incoming::Incoming;
+pub use log_line::LaterLog;
 pub use module::{Filter, Handler, Jump, Module, Next, Phase};
 pub use post_action::PostAction;
 pub use remembered::Remembered;

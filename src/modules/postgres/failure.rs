@@ -5,7 +5,6 @@ use crate::http::hook::Refusal;
 use crate::pg::conninfo::Grammar;
 use crate::pg::error::{Error, ServerError};
 use crate::pg::listener::ListenError;
-use crate::server::live;
 use crate::server::log::Level;
 
 /// Why there is no result.
@@ -112,9 +111,9 @@ fn line(error: &Error, grammar: Grammar) -> String {
     }
 }
 
-/// A result broke off after the answer had begun; there is no request any more whose log it could go to.
-pub(super) fn in_the_middle(error: &Error) {
-    live::log(Level::Error, &one_line(&format!("postgres: a result broke off: {error}")));
+/// What the log says of a result that broke off after the answer had begun.
+pub(super) fn in_the_middle(error: &Error) -> String {
+    one_line(&format!("postgres: a result broke off: {error}"))
 }
 
 /// The error with the line of the statement that it is about, as libpq shows it.

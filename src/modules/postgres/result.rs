@@ -10,9 +10,10 @@ use super::failure;
 use super::output::{Encoder, Output, Summary, values};
 use super::reading::Reading;
 use super::redirect;
-use crate::http::BodyStream;
+use crate::http::{BodyStream, LaterLog};
 use crate::pg::connection::{Column, Row};
 use crate::pg::pool::Pooled;
+use crate::server::log::Level;
 
 /// How much of a long result is sent at once.
 const CHUNK: usize = 32 * 1024;
@@ -99,6 +100,7 @@ pub(super) struct Rest {
     pub(super) connection: Pooled,
     pub(super) encoder: Encoder,
     pub(super) is_over: bool,
+    pub(super) log: LaterLog,
 }
 
 impl BodyStream for Rest {
@@ -121,7 +123,7 @@ impl BodyStream for Rest {
                     }
                     Err(error) => {
                         self.is_over = true;
-                        failure::in_the_middle(&error);
+                        self.log.write(Level::Error, &failure::in_the_middle(&error));
                         return Some(Err(io::Error::other(error.to_string())));
                     }
                 }

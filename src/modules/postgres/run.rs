@@ -316,8 +316,8 @@ impl Run {
         // Only the last query's result is left to come.
         let encoder = plan.output.encoder(&result.columns, &result.summary());
         if let Some(connection) = self.connection.take() {
-            draft.body =
-                Some(Body::Stream(Box::new(Rest { held: Some(result.rows), connection, encoder, is_over: false })));
+            let (held, log) = (Some(result.rows), request.later_log());
+            draft.body = Some(Body::Stream(Box::new(Rest { held, connection, encoder, is_over: false, log })));
         }
         Ok(())
     }
