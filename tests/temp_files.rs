@@ -15,7 +15,7 @@ use support::wait;
 
 const CONFIG: &str = "daemon off; worker_processes 1; error_log logs/error.log info; pid logs/nginx.pid;\n\
     events { worker_connections 64; }\n\
-    http { client_body_temp_path %%PREFIX%%/bodies 1 2;\n\
+    http { client_body_temp_path %%PREFIX%%/bodies 1 2; lingering_time 60s; lingering_timeout 60s;\n\
     server { listen 127.0.0.1:%%PORT%%; \n\
     location / { %%NAMES%% client_body_in_file_only on;\n\
     proxy_pass http://127.0.0.1:%%BACK%%; }\n\
@@ -23,9 +23,8 @@ const CONFIG: &str = "daemon off; worker_processes 1; error_log logs/error.log i
     %%NAMES%% proxy_set_header Content-Length ''; proxy_pass http://127.0.0.1:%%BACK%%; }\n\
     location /memory { %%NAMES%% client_body_buffer_size 1k;\n\
     proxy_pass http://127.0.0.1:%%BACK%%; }\n\
-    location /publish { push_stream_publisher admin; push_stream_channels_path a; client_body_in_file_only clean; }\n\
     location /static { client_body_in_file_only on; return 200 here; }\n\
-    } push_stream_shared_memory_size 1m; }";
+    %%MORE%% } }";
 
 const NAMES: &str = "proxy_set_header X-File $request_body_file; proxy_set_header X-Body $request_body;";
 
@@ -71,7 +70,12 @@ fn told(body: &str) -> (&str, &str) {
 }
 
 fn start() -> Pushgate {
-    Pushgate::start(CONFIG, &[("NAMES", NAMES), ("BACK", &backend().to_string())])
+    start_with("")
+}
+
+/// The same with more in the server.
+fn start_with(more: &str) -> Pushgate {
+    Pushgate::start(CONFIG, &[("NAMES", NAMES), ("MORE", more), ("BACK", &backend().to_string())])
 }
 
 #[test]
@@ -126,7 +130,9 @@ fn a_file_that_is_cleaned_away_is_there_during_the_request() {
 
 #[test]
 fn a_handler_that_wants_the_text_reads_the_file() {
-    let server = start();
+    let publisher = "push_stream_publisher admin; push_stream_channels_path a; client_body_in_file_only clean;";
+    let server =
+        start_with(&format!("location /publish {{ {publisher} }} }} push_stream_shared_memory_size 1m; server {{"));
     assert!(http::post(server.port(), "/publish", "hello").body.contains("\"published_messages\": 1"));
     server.until_logged(&["[notice]", "is buffered to a temporary file", "POST /publish"]);
 }
@@ -147,9 +153,17 @@ fn a_file_for_want_of_memory_has_no_name_any_more() {
 
 #[test]
 fn a_folder_that_has_gone_is_the_servers_fault() {
+    // Nothing more of the body is waited for: the answers would not end before their time was over.
     let server = start();
     std::fs::remove_dir_all(server.path("bodies")).unwrap();
     assert_eq!(http::post(server.port(), "/", "hello").status, 500);
+    let two = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhelloGET /static HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let answers = String::from_utf8(http::raw(server.port(), two)).unwrap();
+    assert!(answers.starts_with("HTTP/1.1 500 "), "{answers}");
+    assert!(
+        answers.contains("Connection: close") || answers.ends_with("\r\n\r\nhere"),
+        "the next request is read as one: {answers}"
+    );
     server.until_logged(&["[crit]", "mkdir() \"", "failed (2: No such file or directory), client"]);
 }
 

@@ -33,6 +33,20 @@ impl Received {
     }
 }
 
+/// A body that could not be read, or kept.
+struct Lost {
+    /// What the client is answered.
+    status: u16,
+    /// Whether all of it came.
+    is_whole: bool,
+}
+
+impl From<u16> for Lost {
+    fn from(status: u16) -> Self {
+        Self { status, is_whole: false }
+    }
+}
+
 impl InFile {
     /// For how long the file of a body stays.
     fn stay(self) -> Stay {
@@ -90,13 +104,20 @@ impl Request {
             self.body_file = Some((Rc::new(self.begin_file(stay, &[])?), 0));
         } else if self.has_unread_body() && (stay != Stay::No || length.is_none_or(|length| length > room)) {
             self.send_continue().await?;
-            self.store_body(length, room, stay).await?;
+            if let Err(Lost { status, is_whole }) = self.store_body(length, room, stay).await {
+                if is_whole {
+                    // What comes next on the connection is not it.
+                    self.body = Some(Bytes::new());
+                }
+                self.body_taken = self.body_read;
+                return Err(status);
+            }
         }
         Ok(())
     }
 
     /// Reads the body, and moves it into a file as soon as it is longer than memory has room for.
-    async fn store_body(&mut self, length: Option<u64>, room: u64, stay: Stay) -> Result<(), u16> {
+    async fn store_body(&mut self, length: Option<u64>, room: u64, stay: Stay) -> Result<(), Lost> {
         let max = self.max_body_size();
         let mut decoder = Chunked::default();
         let mut in_memory = BytesMut::new();
@@ -122,14 +143,15 @@ impl Request {
                 None => self.take_chunks(&mut decoder, &mut piece, got)?,
             };
             if is_open_ended && max.is_some_and(|max| got + piece.len() as u64 > max) {
-                return Err(self.too_long(got, piece.len() as u64));
+                return Err(self.too_long(got, piece.len() as u64).into());
             }
+            let lost = |status| Lost { status, is_whole: is_done };
             if file.is_none() && got + piece.len() as u64 > room {
-                file = Some(self.begin_file(stay, &in_memory)?);
+                file = Some(self.begin_file(stay, &in_memory).map_err(lost)?);
                 in_memory = BytesMut::new();
             }
             match &file {
-                Some(file) => file.write(&piece, got).map_err(|error| self.file_failed(&error))?,
+                Some(file) => file.write(&piece, got).map_err(|error| lost(self.file_failed(&error)))?,
                 None => in_memory.extend_from_slice(&piece),
             }
             got += piece.len() as u64;
@@ -142,7 +164,11 @@ impl Request {
         }
         match file {
             Some(file) => self.body_file = Some((Rc::new(file), got)),
-            None if stay != Stay::No => self.body_file = Some((Rc::new(self.begin_file(stay, &in_memory)?), got)),
+            None if stay != Stay::No => {
+                let made = self.begin_file(stay, &in_memory);
+                let file = made.map_err(|status| Lost { status, is_whole: true })?;
+                self.body_file = Some((Rc::new(file), got));
+            }
             None => self.body = Some(in_memory.freeze()),
         }
         Ok(())

@@ -437,7 +437,7 @@ async fn send(site: &Site, request: &mut Request, response: &mut Response, keepa
                 // Of one that grew too long while it was read, nothing more is waited for.
                 None => (request.has_chunks_to_come() && request.sent.status != 413).then_some(u64::MAX),
             };
-            let length = left.filter(|left| *left > 0 && has_unread);
+            let length = left.filter(|left| *left > 0 && is_unread);
             After::Close { linger: lingers(request, has_unread), left: length }
         }
         Err(error) => {
