@@ -214,6 +214,7 @@ fn clients_show_certificates() {
     on.server.until_logged(&["client SSL certificate verify error: (23:certificate revoked) while reading"]);
     on.server.until_logged(&["client sent no required SSL certificate while reading"]);
     assert!(ask_client(&on, Some(&good), "another").starts_with("421 "), "another server of the same connection");
+    on.server.until_logged(&["the server name different from the one that was negotiated", ", server: localhost, "]);
 
     let optional = verify("optional");
     assert_eq!(ask_client(&optional, None, "localhost"), "200 NONE||||||");

@@ -211,6 +211,10 @@ macro_rules! settings {
                         file: file!(),
                         apply: |cx, call| {
                             let value = <$kind as $crate::config::value::Value>::parse(call, cx)?;
+                            let before = cx.edit::<Self>().$field.as_ref();
+                            for warning in <$kind as $crate::config::value::Value>::repeats(before, call) {
+                                cx.warn("duplicate-value", warning, call);
+                            }
                             let slot = &mut cx.edit::<Self>().$field;
                             <$kind as $crate::config::value::Value>::store(slot, value);
                             Ok(())

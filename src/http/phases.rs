@@ -149,6 +149,9 @@ impl Request {
                 return;
             }
         }
+        if let Some(is_utf8) = &response.is_utf8 {
+            is_utf8.set(response.charset.as_deref().is_some_and(|charset| charset.eq_ignore_ascii_case(b"utf-8")));
+        }
     }
 
     /// Gives a subrequest a line of its own in the access log.

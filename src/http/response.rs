@@ -1,5 +1,6 @@
 //! An answer on its way out.
 
+use std::cell::Cell;
 use std::fmt;
 use std::fs::File;
 use std::future::Future;
@@ -50,6 +51,8 @@ pub struct Response {
     pub content_length: Option<u64>,
     /// The length is not told, though it is known: nginx makes such a body after its head.
     pub hides_length: bool,
+    /// To be told whether the charset is UTF-8, once the filters have seen to it: content that depends on it.
+    pub is_utf8: Option<Rc<Cell<bool>>>,
     /// Whether the connection must end after it.
     pub close: bool,
     /// Nothing is sent at all: the connection is closed.

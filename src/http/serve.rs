@@ -227,7 +227,7 @@ async fn next_request(
                         format!("client sent invalid header line: \"{line}\" while reading client request headers");
                     request.log(Level::Info, &message);
                 }
-                let refusal = connection.refusal(&request);
+                let refusal = connection.refusal(&mut request, listener);
                 return Some((request, refusal.map(Refused::Whole)));
             }
             Progress::Bad(refusal) => {

@@ -58,13 +58,17 @@ const COMMANDS: &[Directive] = &[
         apply: use_method,
         ..Directive::BASE
     },
-    Directive::ignored(
-        "debug_connection",
-        Contexts::EVENTS,
-        Args::ONE,
-        "there is no debug log",
-        "Writes a debug log for some clients.",
-    ),
+    Directive {
+        name: "debug_connection",
+        contexts: Contexts::EVENTS,
+        args: Args::ONE,
+        syntax: "address | CIDR | unix:",
+        status: Status::Ignored("there is no debug log"),
+        doc: "Writes a debug log for some clients, in an nginx that was built for that. Others warn, and look at no address.",
+        file: file!(),
+        apply: debug_connection,
+        ..Directive::BASE
+    },
 ];
 
 /// How many connections a worker may have.
@@ -94,9 +98,15 @@ fn worker_connections(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
+fn debug_connection(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
+    let message = "\"debug_connection\" is ignored, you need to rebuild nginx using --with-debug option to enable it";
+    cx.warn("no-debug-log", message, call);
+    Ok(())
+}
+
 fn use_method(_: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
     match call.bytes(0) {
-        b"epoll" | b"poll" | b"select" => Ok(()),
+        b"epoll" => Ok(()),
         _ => Err(Fault::new(format!("invalid event type \"{}\"", call.text(0))).word(0)),
     }
 }

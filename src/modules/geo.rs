@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ipnet::IpNet;
 
-use crate::config::value::parse_network;
+use crate::config::value::{parse_ip, parse_network};
 use crate::config::{Args, Body, Call, Contexts, Cx, Declarations, Directive, Fault, Value, VarId, name_of};
 use crate::http::{Module, Request};
 
@@ -157,8 +157,10 @@ fn network(cx: &mut Cx<'_>, entry: &Call<'_>, word: &str) -> Result<IpNet, Fault
 
 fn range(word: &str) -> Result<(u32, u32), Fault> {
     let ends = word.split_once('-').and_then(|(first, last)| {
-        let (first, last): (Ipv4Addr, Ipv4Addr) = (first.parse().ok()?, last.parse().ok()?);
-        Some((u32::from(first), u32::from(last)))
+        match (parse_ip(first.as_bytes())?, parse_ip(last.as_bytes())?) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => Some((u32::from(first), u32::from(last))),
+            _ => None,
+        }
     });
     ends.filter(|(first, last)| first <= last).ok_or_else(|| Fault::new(format!("invalid range \"{word}\"")))
 }
@@ -319,6 +321,8 @@ mod tests {
         };
         check("geo $x { default a; 10.0.0.0/8 b; ::1 c; proxy 127.0.0.1; proxy_recursive; }", &[]);
         check("geo $arg_a $x { ranges; default a; 10.0.0.0-10.0.0.5 b; 10.0.0.2-10.0.0.3 c; }", &[]);
+        check("geo $x { 010.000.001.002/031 b; }", &[]);
+        check("geo $x { ranges; 010.0.0.0-10.0.0.005 b; }", &[]);
         check("geo x { }", &["invalid variable name \"x\""]);
         check("geo $x { 10.0.0.0/99 a; }", &["invalid network \"10.0.0.0/99\""]);
         check("geo $x { 10.0.0.1/8 a; }", &["low address bits of 10.0.0.1/8 are meaningless"]);

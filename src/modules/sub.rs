@@ -217,7 +217,8 @@ impl BodyStream for Replacing {
                 match self.source.next().await {
                     Some(Ok(piece)) => {
                         self.worked += piece.len();
-                        self.replacer.write(&piece, false, &mut out);
+                        self.ended = self.source.length() == Some(0);
+                        self.replacer.write(&piece, self.ended, &mut out);
                     }
                     Some(Err(error)) => return Some(Err(error)),
                     None => {

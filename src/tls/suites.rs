@@ -319,6 +319,39 @@ pub fn limited(
     limited
 }
 
+/// Whether OpenSSL knows an algorithm of signatures by this name: `ed25519`, `ECDSA+SHA256`.
+pub fn is_signature_algorithm(name: &str) -> bool {
+    match name.split_once('+') {
+        None => SIGNATURES.contains(&name),
+        Some((key, hash)) => {
+            matches!(key, "RSA" | "RSA-PSS" | "PSS" | "DSA" | "ECDSA")
+                && ["SHA1", "SHA224", "SHA256", "SHA384", "SHA512"].contains(&hash.to_ascii_uppercase().as_str())
+        }
+    }
+}
+
+/// Algorithms of signatures by the names of TLS 1.3.
+const SIGNATURES: &[&str] = &[
+    "ecdsa_secp256r1_sha256",
+    "ecdsa_secp384r1_sha384",
+    "ecdsa_secp521r1_sha512",
+    "ed25519",
+    "ed448",
+    "ecdsa_sha224",
+    "ecdsa_sha1",
+    "rsa_pss_rsae_sha256",
+    "rsa_pss_rsae_sha384",
+    "rsa_pss_rsae_sha512",
+    "rsa_pss_pss_sha256",
+    "rsa_pss_pss_sha384",
+    "rsa_pss_pss_sha512",
+    "rsa_pkcs1_sha256",
+    "rsa_pkcs1_sha384",
+    "rsa_pkcs1_sha512",
+    "rsa_pkcs1_sha224",
+    "rsa_pkcs1_sha1",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -326,6 +359,16 @@ mod tests {
     fn check(list: &str, expected: Option<&str>) {
         let names = tls12_ciphers(list).map(|list| list.into_iter().map(cipher_name).collect::<Vec<_>>().join(" "));
         assert_eq!(names.as_deref(), expected, "{list}");
+    }
+
+    #[test]
+    fn algorithms_of_signatures() {
+        for known in ["ed25519", "rsa_pss_rsae_sha256", "RSA+SHA256", "RSA-PSS+sha512", "ECDSA+SHA1"] {
+            assert!(is_signature_algorithm(known), "{known}");
+        }
+        for unknown in ["", "ED25519", "RSA", "RSA+", "RSA+MD6", "rsa+SHA256"] {
+            assert!(!is_signature_algorithm(unknown), "{unknown}");
+        }
     }
 
     #[test]

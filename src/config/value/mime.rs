@@ -30,8 +30,7 @@ impl MimeTypes {
             }
             let Self::Some(types) = list else { continue };
             if !types.insert(word.to_ascii_lowercase()) {
-                let message = format!("duplicate MIME type \"{}\"", String::from_utf8_lossy(word));
-                cx.warn("duplicate-type", message, call);
+                cx.warn("duplicate-type", duplicate(word), call);
             }
         }
     }
@@ -44,6 +43,10 @@ impl MimeTypes {
     }
 }
 
+fn duplicate(word: &[u8]) -> String {
+    format!("duplicate MIME type \"{}\"", String::from_utf8_lossy(word))
+}
+
 /// A list that a block names whole; several directives add up.
 impl Value for MimeTypes {
     const ARGS: Args = Args::SOME;
@@ -54,6 +57,14 @@ impl Value for MimeTypes {
         let mut list = None;
         Self::add(&mut list, cx, call);
         Ok(list.unwrap_or(Self::All))
+    }
+
+    fn repeats(before: Option<&Self>, call: &Call<'_>) -> Vec<String> {
+        let Some(Self::Some(before)) = before else { return Vec::new() };
+        // `text/html` is in the new list as well, which has warned of it.
+        let is_there =
+            |word: &&[u8]| !word.eq_ignore_ascii_case(b"text/html") && before.contains(&word.to_ascii_lowercase());
+        call.words().filter(is_there).map(duplicate).collect()
     }
 
     fn from_default(text: &'static str) -> Self {
@@ -71,6 +82,20 @@ impl Value for MimeTypes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn duplicates() {
+        let check = |directives: &str, expected: &[&str]| {
+            let expected: Vec<_> = expected.iter().map(|name| format!("duplicate MIME type \"{name}\"")).collect();
+            assert_eq!(crate::config::testing::findings(directives), expected, "{directives}");
+        };
+        check("sub_filter_types text/css; sub_filter_types text/xml;", &[]);
+        check("sub_filter_types text/css; server { sub_filter_types text/css; }", &[]);
+        check("sub_filter_types text/css Text/CSS text/html;", &["Text/CSS", "text/html"]);
+        check("sub_filter_types text/css; sub_filter_types text/xml text/css;", &["text/css"]);
+        check("sub_filter_types text/css; sub_filter_types text/html;", &["text/html"]);
+        check("sub_filter_types *; sub_filter_types text/css text/css;", &["text/css"]);
+    }
 
     #[test]
     fn content_types() {

@@ -37,6 +37,11 @@ pub trait Value: Clone + Sized {
     /// Reads it from a row's default, which a test has seen to be right.
     fn from_default(text: &'static str) -> Self;
 
+    /// What a directive repeats of those before it in its block: nginx's warnings.
+    fn repeats(_: Option<&Self>, _: &Call<'_>) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Keeps it; a list appends.
     fn store(slot: &mut Option<Self>, value: Self) {
         *slot = Some(value);

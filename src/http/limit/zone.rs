@@ -121,18 +121,26 @@ impl Zone {
         };
         let zone = Self::named(cx, &name, declarer)?;
         if let Some(first) = zone.declared.get() {
-            let message = if first.size == size {
-                let written = String::from_utf8_lossy(&first.written);
-                format!("{} \"{name}\" is already bound to key \"{written}\"", call.name())
-            } else {
-                let first = first.size;
-                format!("the size {size} of shared memory zone \"{name}\" conflicts with already declared size {first}")
-            };
+            if first.size != size {
+                return Err(conflict(&name, size, first.size));
+            }
+            let written = String::from_utf8_lossy(&first.written);
+            let message = format!("{} \"{name}\" is already bound to key \"{written}\"", call.name());
             return Err(Fault::new(message).code("duplicate"));
         }
         // It was looked at just now whether it is declared.
         drop(zone.declared.set(Declared { size, key, written: call.bytes(0).into(), rate }));
         Ok(())
+    }
+
+    /// Declares a zone of some size that is not counted in here. Further declarations must say the same size.
+    pub fn reserve(cx: &mut Cx<'_>, name: &str, size: u64, declarer: &'static str) -> Result<(), Fault> {
+        let zone = Self::named(cx, name, declarer)?;
+        let made = || Declared { size, key: Template::literal(""), written: Box::default(), rate: 0 };
+        match zone.declared.get_or_init(made).size {
+            first if first == size => Ok(()),
+            first => Err(conflict(name, size, first)),
+        }
     }
 
     /// What its directive says; every zone of a configuration that holds has one.
@@ -175,6 +183,12 @@ impl fmt::Debug for Zone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Zone({} {:?})", self.name, self.declared)
     }
+}
+
+fn conflict(name: &str, size: u64, first: u64) -> Fault {
+    let message =
+        format!("the size {size} of shared memory zone \"{name}\" conflicts with already declared size {first}");
+    Fault::new(message).code("duplicate")
 }
 
 fn name_and_size(words: &str, word: &str) -> Result<(String, u64), Fault> {
@@ -238,6 +252,17 @@ mod tests {
             "limit_conn_zone $host zone=a:1m; limit_req zone=a;",
             "the shared memory zone \"a\" is already declared for a different use",
         );
+        check("ssl_session_cache shared:a:1m; server { ssl_session_cache shared:a:1m; }", "");
+        check(
+            "ssl_session_cache shared:a:1m; server { ssl_session_cache shared:a:2m; }",
+            "the size 2097152 of shared memory zone \"a\" conflicts with already declared size 1048576",
+        );
+        check(
+            "upstream u { zone a 1m; server 127.0.0.1; } limit_conn_zone $host zone=a:1m;",
+            "the shared memory zone \"a\" is already declared for a different use",
+        );
+        check("upstream u { zone a; server 127.0.0.1; } upstream v { zone a 1m; server 127.0.0.1; }", "");
+        check("upstream u { zone a; server 127.0.0.1; }", "zero size shared memory zone \"a\"");
         check("server { limit_conn a 1; } limit_conn_zone $host zone=a:1m;", "");
         check("limit_conn a 1;", "zero size shared memory zone \"a\"");
     }

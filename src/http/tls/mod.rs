@@ -11,6 +11,7 @@ mod stapling;
 use std::cell::OnceCell;
 use std::rc::Rc;
 
+use bytes::Bytes;
 use rustls::{CipherSuite, HandshakeKind, NamedGroup, ProtocolVersion};
 use rustls_pki_types::CertificateDer;
 
@@ -20,7 +21,7 @@ use settings::{Tls, VerifyClient};
 
 use super::connection::Connection;
 use super::request::Request;
-use crate::compile::Compiled;
+use crate::compile::{Compiled, Listener};
 use crate::server::log::Level;
 use crate::tls::trust::Refusal;
 
@@ -98,7 +99,7 @@ impl Connection {
     }
 
     /// What makes a request on this connection be refused: the status.
-    pub(super) fn refusal(&self, request: &Request) -> Option<u16> {
+    pub(super) fn refusal(&self, request: &mut Request, listener: &Listener) -> Option<u16> {
         match self.security.get()? {
             Security::Missing => {
                 request.log(
@@ -107,7 +108,7 @@ impl Connection {
                 );
                 Some(497)
             }
-            Security::Tls(facts) => facts.refusal(request),
+            Security::Tls(facts) => facts.refusal(request, listener),
         }
     }
 }
@@ -118,7 +119,7 @@ impl Facts {
         self.agreed.get().is_some_and(|agreed| agreed.protocol_inside.as_deref() == Some(HTTP2))
     }
 
-    fn refusal(&self, request: &Request) -> Option<u16> {
+    fn refusal(&self, request: &mut Request, listener: &Listener) -> Option<u16> {
         let verify = verification(&request.compiled, request);
         if verify == VerifyClient::Off {
             return None;
@@ -127,6 +128,11 @@ impl Facts {
         if self.is_known && !host.is_empty() && self.server_name.as_deref().is_none_or(|name| name.as_bytes() != host) {
             let message = "client attempted to request the server name different from the one that was negotiated while \
                            reading client request headers";
+            // It stays with the server of the handshake.
+            let negotiated = self.server_name.as_ref().map(|name| Bytes::copy_from_slice(name.as_bytes()));
+            let found = negotiated.and_then(|name| listener.names.find(&name));
+            request.server_id = found.map_or(listener.default_server, |(server, _)| server);
+            request.location_id = request.compiled.server_location(request.server_id);
             request.log(Level::Info, message);
             return Some(421);
         }

@@ -500,6 +500,11 @@ impl Build<'_> {
                         }
                     }
                 }
+                "signaturealgorithms" | "clientsignaturealgorithms" => {
+                    if !value.split(':').all(suites::is_signature_algorithm) {
+                        return Err(bad());
+                    }
+                }
                 known if COMMANDS.contains(&known) => {}
                 _ => return Err(failed(&format!("error:0A000182:SSL routines::unknown cmd name:cmd={name}"))),
             }
@@ -510,8 +515,6 @@ impl Build<'_> {
 
 /// Further commands that OpenSSL has, in lower case.
 const COMMANDS: &[&str] = &[
-    "signaturealgorithms",
-    "clientsignaturealgorithms",
     "protocol",
     "ecdhparameters",
     "dhparameters",

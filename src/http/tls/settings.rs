@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::cache::Bounds;
 use crate::config::value::{Flag, Number, Sec, Size, Template, Text, Value, parse_number, parse_sec, parse_size};
 use crate::config::{Args, Call, Cx, Diagnostic, Fault, Severity, Status};
+use crate::http::limit::zone::Zone;
 use crate::{choice, settings};
 
 settings! {
@@ -240,7 +241,7 @@ impl Value for SessionCache {
     const ONCE: bool = false;
     const SYNTAX: &'static str = "off | none | [builtin[:size]] [shared:name:size]";
 
-    fn parse(call: &Call<'_>, _: &mut Cx<'_>) -> Result<Self, Fault> {
+    fn parse(call: &Call<'_>, cx: &mut Cx<'_>) -> Result<Self, Fault> {
         let mut zone = None;
         for index in 0..call.len() {
             let word = call.text(index);
@@ -259,6 +260,7 @@ impl Value for SessionCache {
                     if size < SMALLEST_ZONE {
                         return Err(Fault::new(format!("session cache \"{word}\" is too small")).word(index));
                     }
+                    Zone::reserve(cx, name, size, "ssl_session_cache").map_err(|fault| fault.word(index))?;
                     zone = Some((name.into(), size));
                 }
             }
@@ -285,7 +287,7 @@ pub struct OcspCache(pub Option<(Arc<str>, u64)>);
 impl Value for OcspCache {
     const SYNTAX: &'static str = "off | shared:name:size";
 
-    fn parse(call: &Call<'_>, _: &mut Cx<'_>) -> Result<Self, Fault> {
+    fn parse(call: &Call<'_>, cx: &mut Cx<'_>) -> Result<Self, Fault> {
         let word = call.text(0);
         match (&*word, shared(&word)) {
             ("off", _) => Ok(Self(None)),
@@ -293,7 +295,10 @@ impl Value for OcspCache {
             (_, Some((_, size))) if size < SMALLEST_ZONE => {
                 Err(Fault::new(format!("OCSP cache \"{word}\" is too small")).word(0))
             }
-            (_, Some((name, size))) => Ok(Self(Some((name.into(), size)))),
+            (_, Some((name, size))) => {
+                Zone::reserve(cx, name, size, "ssl_ocsp_cache").map_err(|fault| fault.word(0))?;
+                Ok(Self(Some((name.into(), size))))
+            }
         }
     }
 

@@ -297,14 +297,14 @@ impl Driver {
         let exchange = Exchange::new(body, respond, is_websocket, Rc::clone(&self.wire));
         let stream = Rc::new(Connection::of_stream(&self.connection, exchange));
         stream.requests.set(self.connection.requests.get());
-        let request = serve::begin(&stream, &compiled, listener, head, started);
+        let mut request = serve::begin(&stream, &compiled, listener, head, started);
         self.connection.requests.set(stream.requests.get());
         let refused = match refused {
             Some((status, reason)) => {
                 request.log(Level::Info, &reason);
                 Some(Refused::Bad(status))
             }
-            None => stream.refusal(&request).map(Refused::Whole),
+            None => stream.refusal(&mut request, listener).map(Refused::Whole),
         };
         self.mind_age(&request);
         let live = Live::new(&self.wire);

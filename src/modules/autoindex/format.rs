@@ -49,8 +49,19 @@ impl Kind {
 /// The room for a name in a page.
 const NAME_WIDTH: usize = 50;
 
+/// How a page is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Style {
+    /// Sizes to the byte.
+    pub exact_size: bool,
+    /// Times in the machine's zone.
+    pub local: bool,
+    /// Names are measured by characters.
+    pub utf8: bool,
+}
+
 /// A page.
-pub(super) fn html(entries: &[Entry], uri: &[u8], exact_size: bool, local: bool) -> Vec<u8> {
+pub(super) fn html(entries: &[Entry], uri: &[u8], style: Style) -> Vec<u8> {
     let uri = escape_html(uri);
     let mut out = Vec::with_capacity(256 + 160 * entries.len());
     out.extend_from_slice(b"<html>\r\n<head><title>Index of ");
@@ -59,13 +70,13 @@ pub(super) fn html(entries: &[Entry], uri: &[u8], exact_size: bool, local: bool)
     out.extend_from_slice(&uri);
     out.extend_from_slice(b"</h1><hr><pre><a href=\"../\">../</a>\r\n");
     for entry in entries {
-        html_line(&mut out, entry, exact_size, local);
+        html_line(&mut out, entry, style);
     }
     out.extend_from_slice(b"</pre><hr></body>\r\n</html>\r\n");
     out
 }
 
-fn html_line(out: &mut Vec<u8>, entry: &Entry, exact_size: bool, local: bool) {
+fn html_line(out: &mut Vec<u8>, entry: &Entry, style: Style) {
     let is_folder = entry.kind == Kind::Folder;
     out.extend_from_slice(b"<a href=\"");
     out.extend_from_slice(&escape(&entry.name, Escape::UriComponent));
@@ -73,9 +84,11 @@ fn html_line(out: &mut Vec<u8>, entry: &Entry, exact_size: bool, local: bool) {
         out.push(b'/');
     }
     out.extend_from_slice(b"\">");
-    let length = entry.name.len();
+    let text = std::str::from_utf8(&entry.name).ok().filter(|_| style.utf8);
+    let length = text.map_or(entry.name.len(), |text| text.chars().count());
     if length > NAME_WIDTH {
-        out.extend_from_slice(&escape_html(&entry.name[..NAME_WIDTH - 3]));
+        let kept = text.and_then(|text| text.char_indices().nth(NAME_WIDTH - 3)).map_or(NAME_WIDTH - 3, |(at, _)| at);
+        out.extend_from_slice(&escape_html(&entry.name[..kept]));
         out.extend_from_slice(b"..&gt;</a>");
     } else {
         let has_slash = is_folder && length < NAME_WIDTH;
@@ -86,13 +99,13 @@ fn html_line(out: &mut Vec<u8>, entry: &Entry, exact_size: bool, local: bool) {
         out.extend_from_slice(b"</a>");
         out.resize(out.len() + NAME_WIDTH - length - usize::from(has_slash), b' ');
     }
-    let zone = if local { local_time::now(entry.mtime).zone_minutes() } else { 0 };
-    let size = match (is_folder, exact_size) {
+    let zone = if style.local { local_time::now(entry.mtime).zone_minutes() } else { 0 };
+    let size = match (is_folder, style.exact_size) {
         (true, _) => "-".to_owned(),
         (false, true) => entry.size.to_string(),
         (false, false) => rounded(entry.size),
     };
-    let width = if exact_size { 19 } else { 7 };
+    let width = if style.exact_size { 19 } else { 7 };
     write_line(out, format_args!(" {} {size:>width$}\r\n", day_and_time(entry.mtime, zone)));
 }
 
@@ -187,6 +200,28 @@ mod tests {
         assert_eq!(String::from_utf8_lossy(&text).replace("\r\n", "\n"), expected);
     }
 
+    fn style(exact_size: bool, utf8: bool) -> Style {
+        Style { exact_size, local: false, utf8 }
+    }
+
+    #[test]
+    fn letters_of_several_bytes_take_one_column() {
+        let line = |name: &str, utf8: bool| {
+            let mut out = Vec::new();
+            html_line(
+                &mut out,
+                &Entry { kind: Kind::File, name: name.into(), mtime: 1_540_000_000, size: 1 },
+                style(false, utf8),
+            );
+            let line = String::from_utf8_lossy(&out).into_owned();
+            line.split_once('>').expect("a link").1.split(" 20-Oct").next().unwrap_or_default().to_owned()
+        };
+        assert_eq!(line("äß", true), format!("äß</a>{}", " ".repeat(48)));
+        assert_eq!(line("äß", false), format!("äß</a>{}", " ".repeat(46)));
+        assert_eq!(line(&"ф".repeat(50), true), format!("{}</a>", "ф".repeat(50)));
+        assert_eq!(line(&"ф".repeat(51), true), format!("{}..&gt;</a>", "ф".repeat(47)));
+    }
+
     #[test]
     fn pages() {
         let spaces = |count| " ".repeat(count);
@@ -213,9 +248,9 @@ mod tests {
                 size("0"),
             )
         };
-        check(html(&entries(), b"/l</", true, false), &listing(&|size| format!("{size:>19}")));
+        check(html(&entries(), b"/l</", style(true, false)), &listing(&|size| format!("{size:>19}")));
         let rounded = |size: &str| format!("{:>7}", if size == "10000" { "10K" } else { size });
-        check(html(&entries(), b"/l</", false, false), &listing(&rounded));
+        check(html(&entries(), b"/l</", style(false, false)), &listing(&rounded));
     }
 
     #[test]

@@ -2,20 +2,24 @@
 
 mod format;
 
+use std::cell::Cell;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::pin::Pin;
+use std::rc::Rc;
 
 use bytes::Bytes;
 
-use self::format::{Entry, Kind};
+use self::format::{Entry, Kind, Style};
 use crate::config::Declarations;
 use crate::config::value::Flag;
 use crate::http::file::Failure;
 use crate::http::wire::escape::{Unescape, unescape};
 use crate::http::wire::lookup::argument;
 use crate::http::wire::method::Method;
-use crate::http::{Body, Module, Next, Phase, Request, Response, root};
+use crate::http::{Body, BodyStream, Module, Next, Phase, Request, Response, root};
 use crate::server::log::{Level, shown};
 use crate::{choice, settings};
 
@@ -73,7 +77,7 @@ fn list(request: &mut Request) -> Next<'_> {
     };
     entries.sort_unstable();
     let (content_type, text) = match settings.format {
-        Format::Html => ("text/html", format::html(&entries, &request.uri, *settings.exact_size, *settings.localtime)),
+        Format::Html => return Next::answer(page(request, &entries)),
         Format::Xml => ("text/xml", format::xml(&entries)),
         Format::Json => ("application/json", format::json(&entries, None)),
         Format::Jsonp if callback.is_none() => ("application/json", format::json(&entries, None)),
@@ -85,6 +89,34 @@ fn list(request: &mut Request) -> Next<'_> {
         body: Body::Full(text.into()),
         ..Response::with(200, content_type, Bytes::new())
     })
+}
+
+/// A page. Where names have letters of several bytes, its columns depend on the charset.
+fn page(request: &Request, entries: &[Entry]) -> Response {
+    let settings = request.settings::<Autoindex>();
+    let (exact_size, local) = (*settings.exact_size, *settings.localtime);
+    let text = |utf8| Bytes::from(format::html(entries, &request.uri, Style { exact_size, local, utf8 }));
+    let response = Response { hides_length: true, ..Response::with(200, "text/html", text(false)) };
+    if entries.iter().all(|entry| entry.name.is_ascii()) {
+        return response;
+    }
+    let is_utf8 = Rc::<Cell<bool>>::default();
+    let forms = Some([text(false), text(true)]);
+    let body = Body::Stream(Box::new(ByCharset { is_utf8: Rc::clone(&is_utf8), forms }));
+    Response { body, is_utf8: Some(is_utf8), ..response }
+}
+
+/// A text in two forms, of which the second is for UTF-8.
+struct ByCharset {
+    is_utf8: Rc<Cell<bool>>,
+    forms: Option<[Bytes; 2]>,
+}
+
+impl BodyStream for ByCharset {
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = Option<io::Result<Bytes>>> + '_>> {
+        let form = self.forms.take().map(|[plain, utf8]| Ok(if self.is_utf8.get() { utf8 } else { plain }));
+        Box::pin(std::future::ready(form))
+    }
 }
 
 /// The function that JSONP calls; an error is the status for a name that is none.

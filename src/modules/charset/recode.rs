@@ -23,8 +23,8 @@ pub(super) fn body(response: &mut Response, map: &Map) {
         }
         body @ (Body::Empty | Body::Tunnel(_) | Body::Takeover(_)) => body,
         source => {
-            // What is made while it is sent can't be cut into ranges.
-            response.ranges = false;
+            // What is made while it is sent comes once.
+            response.one_range = true;
             response.content_length = length.filter(|_| keeps_length);
             Body::Stream(Box::new(Recoding { source, recoder, ended: false }))
         }

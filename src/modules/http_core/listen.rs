@@ -1,8 +1,12 @@
 //! `listen`: the addresses of a server.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use crate::config::value::{parse_listen, parse_number, parse_sec, parse_size};
 use crate::config::{
-    Args, Builder, Call, Contexts, Cx, Diagnostic, Directive, Fault, Keepalive, ListenAddress, ListenDef, ListenOptions,
+    Args, Builder, Call, Contexts, Cx, Diagnostic, Directive, Fault, Keepalive, ListenAddress, ListenDef,
+    ListenOptions, Severity,
 };
 
 /// The row that this file brings.
@@ -123,6 +127,64 @@ fn keepalive(value: &str) -> Option<Keepalive> {
     (parts.next().is_none() && !is_empty).then_some(times)
 }
 
+/// The protocols of an address, as its servers have said them so far.
+struct Protocols {
+    /// All that any of them said.
+    all: u8,
+    /// Whether what is set on the socket was said.
+    sets_options: bool,
+    /// What the servers must say, once two have said something.
+    agreed: Option<u8>,
+    /// Whether two have said different things.
+    differ: bool,
+}
+
+impl Protocols {
+    /// Adds what another server says; whether nginx warns of it. One alone may say more than the others: all of it on the
+    /// first, or beside what is set on the socket.
+    fn add(&mut self, said: u8, sets_options: bool) -> bool {
+        let before = self.all;
+        let is_redefined = if said & !before != 0 {
+            let warns = self.sets_options && !sets_options || self.differ || before & !said != 0;
+            (self.agreed, self.differ) = (Some(before), true);
+            warns
+        } else if before & !said != 0 {
+            let warns = sets_options || self.agreed.is_some_and(|agreed| agreed != said);
+            (self.agreed, self.differ) = (Some(said), true);
+            warns
+        } else {
+            let warns = sets_options && self.differ || self.agreed.is_some_and(|agreed| agreed != said);
+            self.agreed = Some(said);
+            warns
+        };
+        self.all |= said;
+        self.sets_options |= sets_options;
+        is_redefined
+    }
+}
+
+/// Warnings of addresses whose servers say different protocols.
+fn redefined(all: &[&ListenDef]) -> Vec<Diagnostic> {
+    let mut known: HashMap<&ListenAddress, Protocols> = HashMap::new();
+    let mut findings = Vec::new();
+    for listen in all {
+        let said = u8::from(listen.proxy_protocol) | u8::from(listen.ssl) << 1 | u8::from(listen.http2) << 2;
+        match known.entry(&listen.address) {
+            Entry::Vacant(place) => {
+                let sets_options = listen.sets_options;
+                place.insert(Protocols { all: said, sets_options, agreed: None, differ: false });
+            }
+            Entry::Occupied(mut place) => {
+                if place.get_mut().add(said, listen.sets_options) {
+                    let message = format!("protocol options redefined for {}", listen.address);
+                    findings.push(Diagnostic::new(Severity::Warn, "redefined-listen", message).near(listen.at));
+                }
+            }
+        }
+    }
+    findings
+}
+
 /// What the servers of one address must agree on.
 pub(super) fn finish(builder: &mut Builder) {
     let all: Vec<&ListenDef> = builder.model.servers.iter().flat_map(|server| &server.listens).collect();
@@ -139,5 +201,33 @@ pub(super) fn finish(builder: &mut Builder) {
             findings.push(Diagnostic::emerg("duplicate-default", message).at(at).note("first set here", first.at));
         }
     }
+    findings.extend(redefined(&all));
     builder.diagnostics.extend(findings);
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::testing::findings;
+
+    #[test]
+    fn servers_of_one_address_say_the_same_protocols() {
+        let check = |listens: &[&str], is_redefined: bool| {
+            let servers: String = listens
+                .iter()
+                .enumerate()
+                .map(|(number, listen)| format!("server {{ server_name s{number}; listen 8443 {listen}; }}"))
+                .collect();
+            let expected: &[&str] = if is_redefined { &["protocol options redefined for 0.0.0.0:8443"] } else { &[] };
+            assert_eq!(findings(&servers), expected, "{listens:?}");
+        };
+        check(&["ssl", "ssl", "ssl"], false);
+        check(&["ssl proxy_protocol", "", ""], false);
+        check(&["", "", "ssl"], false);
+        check(&["ssl proxy_protocol", "ssl", ""], true);
+        check(&["ssl", "proxy_protocol"], true);
+        check(&["backlog=9", "ssl"], true);
+        check(&["", "ssl backlog=9"], false);
+        check(&["ssl", "backlog=9"], true);
+        check(&["", "ssl", "ssl"], true);
+    }
 }

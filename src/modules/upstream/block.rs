@@ -11,6 +11,7 @@ use crate::config::{
     Args, Body, Builder, Call, Contexts, Cx, Diagnostic, Directive, Fault, ListenAddress, Merge, Position, Section,
     Slot, Status, UpstreamDef,
 };
+use crate::http::limit::zone::Zone;
 use crate::http::upstream::Upstream;
 use crate::http::upstream::family::server_parameter;
 use crate::http::upstream::peers::{Balancer, RoundRobin, Server};
@@ -265,19 +266,21 @@ fn keepalive(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-fn zone(_: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
+fn zone(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
     if call.bytes(0).is_empty() {
         return Err(Fault::new("invalid zone name \"\"").word(0));
     }
-    if call.len() == 2 {
-        let text = call.text(1);
-        let size = parse_size(call.bytes(1)).filter(|size| *size > 0);
-        let size = size.ok_or_else(|| Fault::new(format!("invalid zone size \"{text}\"")).word(1))?;
-        if size < 8 * 4096 {
-            return Err(Fault::new(format!("zone \"{}\" is too small", call.text(0))).word(1));
-        }
+    let name = call.text(0);
+    if call.len() == 1 {
+        return Zone::named(cx, &name, "zone").map(drop);
     }
-    Ok(())
+    let text = call.text(1);
+    let size = parse_size(call.bytes(1)).filter(|size| *size > 0);
+    let size = size.ok_or_else(|| Fault::new(format!("invalid zone size \"{text}\"")).word(1))?;
+    if size < 8 * 4096 {
+        return Err(Fault::new(format!("zone \"{name}\" is too small")).word(1));
+    }
+    Zone::reserve(cx, &name, size, "zone")
 }
 
 /// Upstreams with nothing but backups.
