@@ -27,7 +27,6 @@ pub mod log;
 pub mod map;
 pub mod mirror;
 pub mod not_modified;
-pub mod params;
 pub mod postgres;
 pub mod proxy;
 pub mod push_stream;
@@ -36,6 +35,7 @@ pub mod range;
 pub mod realip;
 pub mod referer;
 pub mod rewrite;
+pub mod scgi;
 pub mod secure_link;
 pub mod set_misc;
 pub mod split_clients;
@@ -46,6 +46,7 @@ pub mod sub;
 pub mod try_files;
 pub mod upstream;
 pub mod userid;
+pub mod uwsgi;
 
 use crate::http::Module;
 
@@ -78,9 +79,10 @@ pub static MODULES: &[Module] = &[
     ssl::MODULE,
     proxy::MODULE,
     fastcgi::MODULE,
+    uwsgi::MODULE,
+    scgi::MODULE,
     empty_gif::MODULE,
     secure_link::MODULE,
-    params::MODULE,
     upstream::MODULE,
     stub_status::MODULE,
     push_stream::MODULE,

@@ -252,6 +252,20 @@ shared_settings! {
     }
 }
 
+shared_settings! {
+    ($) script_settings
+    /// What the servers of scripts are told.
+    pub struct Scripts / RawScripts {
+        /// A parameter that is passed to the servers. With `if_not_empty` one without a value is left out. A block that has
+        /// one has none of those around it. The request's headers are passed as `HTTP_...` besides, unless a parameter has
+        /// that name; an empty one keeps a header away.\n\n\
+        /// Example: `fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name;`
+        "_param" = "" => params: crate::http::upstream::params::Params,
+        /// What tells answers apart in nginx's cache.
+        @crate::http::upstream::cache::NOT_CACHED; "_cache_key" = "" => cache_key: crate::config::value::Template,
+    }
+}
+
 impl Buffering {
     /// How much of an answer is read ahead.
     pub(super) fn room(&self) -> Room {

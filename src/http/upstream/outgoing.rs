@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::Plan;
+use super::family::{Buffering, Exchange};
 use super::stream::Link;
 use crate::http::incoming::{Broken, Incoming};
 use crate::http::temp_file::{Failed, TempFile};
@@ -25,6 +26,28 @@ pub enum Payload {
 }
 
 impl Payload {
+    /// The body of a request that is passed on with its length said before it, and that length: whole, or while it comes
+    /// where that is wished. An error is the status to answer with.
+    pub async fn receive(
+        request: &mut Request,
+        exchange: &Exchange,
+        buffering: &Buffering,
+    ) -> Result<(Self, u64), u16> {
+        let comes = !*buffering.request_buffering
+            && *exchange.pass_body
+            && request.is_main()
+            && request.has_unread_body()
+            && !request.head.is_chunked();
+        if comes {
+            let length = request.head.content_length().unwrap_or_default();
+            return Ok((Self::Coming(request.incoming_body().await?), length));
+        }
+        let body = request.receive_body().await?;
+        let length = body.length();
+        let body = if *exchange.pass_body { body } else { Received::Memory(Bytes::new()) };
+        Ok((Self::Whole(body), length))
+    }
+
     /// Whether it is not whole yet.
     pub(super) fn is_coming(&self) -> bool {
         matches!(self, Self::Coming(incoming) if !incoming.borrow().is_done())

@@ -106,6 +106,8 @@ impl Value for Protocols {
 #[derive(Clone, Debug)]
 pub struct Securing<'p> {
     tls: &'p Tls,
+    /// `proxy` and its like.
+    prefix: &'static str,
     terms: Terms,
     /// Whom the certificate must name.
     pub(super) name: ServerName<'static>,
@@ -139,7 +141,7 @@ impl Securing<'_> {
 
     /// What rustls needs for it. Files whose names have variables are read now, unless they are kept.
     pub(super) fn config(&self) -> Result<Arc<ClientConfig>, String> {
-        let base = self.tls.base()?;
+        let base = self.tls.base(self.prefix)?;
         let Some(pair) = &self.terms.pair else { return Ok(Arc::clone(&base.fixed)) };
         let load = |(certificate, key): &Pair| {
             let shown = files::certified(certificate, key, &base.passwords)?;
@@ -154,18 +156,18 @@ impl Securing<'_> {
 
 impl Tls {
     /// Makes ready what needs no request: on the process's own thread, which can read keys. An error is why that can't be
-    /// done, in nginx's words.
-    pub fn prepare(&self) -> Result<(), String> {
-        self.base().map(drop)
+    /// done, in nginx's words; `prefix` is `proxy` and its like.
+    pub fn prepare(&self, prefix: &str) -> Result<(), String> {
+        self.base(prefix).map(drop)
     }
 
-    fn base(&self) -> Result<&Base, String> {
-        self.ready.0.get_or_init(|| self.make()).as_ref().map_err(Clone::clone)
+    fn base(&self, prefix: &str) -> Result<&Base, String> {
+        self.ready.0.get_or_init(|| self.make(prefix)).as_ref().map_err(Clone::clone)
     }
 
     /// How a request's connection is made safe, to a host that may have a port with it. An error is the status for the
     /// client.
-    pub fn securing(&self, request: &Request, host: &[u8]) -> Result<Securing<'_>, u16> {
+    pub fn securing(&self, prefix: &'static str, request: &Request, host: &[u8]) -> Result<Securing<'_>, u16> {
         let text = self.name.as_ref().map(|name| request.eval(name));
         let host = bare(&String::from_utf8_lossy(text.as_deref().unwrap_or(host))).to_owned();
         let name = self.name(&host).map_err(|message| {
@@ -180,7 +182,7 @@ impl Tls {
             }
             _ => None,
         };
-        Ok(Securing { tls: self, terms: Terms { block: Some(self.ready.clone()), pair }, name, host })
+        Ok(Securing { tls: self, prefix, terms: Terms { block: Some(self.ready.clone()), pair }, name, host })
     }
 
     /// Whom the certificate must name; a name that is none is as good as any where nobody looks at it.
@@ -193,41 +195,41 @@ impl Tls {
     }
 
     /// Looks at what needs no file.
-    pub fn check_words(&self) -> Result<(), String> {
-        self.pair()?;
-        if *self.verify { self.trusted_file().map(drop) } else { Ok(()) }
+    pub fn check_words(&self, prefix: &str) -> Result<(), String> {
+        self.pair(prefix)?;
+        if *self.verify { self.trusted_file(prefix).map(drop) } else { Ok(()) }
     }
 
     /// The certificate and key that are shown, where there are any.
-    fn pair(&self) -> Result<Option<(&Written, &Written)>, String> {
+    fn pair(&self, prefix: &str) -> Result<Option<(&Written, &Written)>, String> {
         match (self.certificate.as_ref().filter(|certificate| !certificate.word.is_empty()), &self.key) {
             (None, _) => Ok(None),
             (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
             (Some(certificate), None) => {
                 let word = &certificate.word;
-                Err(format!("no \"proxy_ssl_certificate_key\" is defined for certificate \"{word}\""))
+                Err(format!("no \"{prefix}_ssl_certificate_key\" is defined for certificate \"{word}\""))
             }
         }
     }
 
-    fn trusted_file(&self) -> Result<&Path, String> {
+    fn trusted_file(&self, prefix: &str) -> Result<&Path, String> {
         let file = self.trusted.as_deref();
-        file.ok_or_else(|| "no proxy_ssl_trusted_certificate for proxy_ssl_verify".to_owned())
+        file.ok_or_else(|| format!("no {prefix}_ssl_trusted_certificate for {prefix}_ssl_verify"))
     }
 
     /// In the order in which nginx finds faults.
-    fn make(&self) -> Result<Base, String> {
-        let pair = self.pair()?.and_then(|(certificate, key)| certificate.fixed().zip(key.fixed()));
+    fn make(&self, prefix: &str) -> Result<Base, String> {
+        let pair = self.pair(prefix)?.and_then(|(certificate, key)| certificate.fixed().zip(key.fixed()));
         let passwords = self.passwords.as_ref().map_or(Ok(Vec::new()), |file| passwords(file))?;
         let shown = pair.map(|(certificate, key)| files::certified(&certificate, &key, &passwords)).transpose()?;
-        let trust = if *self.verify { Some(self.trust()?) } else { None };
+        let trust = if *self.verify { Some(self.trust(prefix)?) } else { None };
         let judge = Arc::new(Judge { trust });
         let fixed = Arc::new(self.client(&judge, shown)?);
         Ok(Base { fixed, judge, passwords, cache: self.certificate_cache.0.map(Cache::new) })
     }
 
-    fn trust(&self) -> Result<Trust, String> {
-        let trusted = files::trusted(self.trusted_file()?)?;
+    fn trust(&self, prefix: &str) -> Result<Trust, String> {
+        let trusted = files::trusted(self.trusted_file(prefix)?)?;
         let revoked = self.crl.as_ref().map_or(Ok(Vec::new()), |file| files::revoked(file))?;
         let depth = usize::try_from(*self.verify_depth).unwrap_or(usize::MAX);
         Trust::new(&trusted, &revoked, depth, Role::Server).map_err(|error| error.to_string())

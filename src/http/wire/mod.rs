@@ -14,6 +14,7 @@ pub mod header;
 pub mod host;
 pub mod lookup;
 pub mod method;
+pub mod packets;
 pub mod pages;
 pub mod proxy_protocol;
 pub mod range;

@@ -197,8 +197,12 @@ impl UpstreamHead {
 
 /// What a script's head says of its status.
 impl UpstreamHead {
-    /// Takes the status from `Status`, or from what there is without it; `false`: it is none.
+    /// Takes the status from `Status`, or from what there is without it, if no status line has said it; `false`: it is
+    /// none.
     pub fn read_status(&mut self) -> bool {
+        if self.status != 0 {
+            return true;
+        }
         let header = |field| self.headers.iter().find(|header| header.field == Some(field));
         self.version = 1001;
         match header(Field::Status) {
@@ -240,21 +244,38 @@ pub struct HeadParser {
     head: UpstreamHead,
     /// What was wrong and did no harm, in nginx's words.
     warnings: Vec<Vec<u8>>,
-    /// Whether there is no status line: a script's head has headers alone.
-    is_script: bool,
+    begins: Begins,
+}
+
+/// How a head begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Begins {
+    /// With a status line.
+    #[default]
+    Status,
+    /// With headers.
+    Headers,
+    /// With a status line if it looks like one.
+    Either,
 }
 
 impl HeadParser {
     /// For the head that a script writes, as CGI has it.
     pub fn of_script() -> Self {
-        Self { is_script: true, ..Self::default() }
+        Self { begins: Begins::Headers, ..Self::default() }
+    }
+
+    /// For the head of a script that may write a status line, too.
+    pub fn of_script_or_server() -> Self {
+        Self { begins: Begins::Either, ..Self::default() }
     }
 
     /// Goes on with `input`: all bytes since the answer's start. After [`Progress::Complete`] comes [`Self::take`].
     pub fn parse(&mut self, input: &[u8]) -> Progress {
-        if self.at == 0 && !self.is_script {
+        if self.at == 0 && self.begins != Begins::Headers {
             match status_line(input) {
                 Line::Incomplete => return Progress::Incomplete,
+                Line::Invalid if self.begins == Begins::Either => self.begins = Begins::Headers,
                 Line::Invalid => return Progress::Bare,
                 Line::Complete { version, status, text, length } => {
                     self.head.version = version;
@@ -266,6 +287,12 @@ impl HeadParser {
             }
         }
         loop {
+            // IIS may send a second status line.
+            if input[self.at..].starts_with(b"HTTP/") {
+                let Some(length) = memchr::memchr(b'\n', &input[self.at..]) else { return Progress::Incomplete };
+                self.at += length + 1;
+                continue;
+            }
             match header::parse(&input[self.at..], true) {
                 HeaderProgress::Incomplete => return Progress::Incomplete,
                 HeaderProgress::End(length) => {
@@ -465,6 +492,8 @@ mod tests {
         };
         check("HTTP/1.1 200 OK\r\nA: b\r\nx-C:d \n\r\n", "1001 200 OK|A=b|x-C=d");
         check("HTTP/1.1 200\n\n", "1001 200");
+        check("HTTP/1.1 100 Continue\r\nHTTP/1.1 200 OK\r\nA: b\r\n\r\n", "1001 100 Continue|A=b");
+        check("HTTP/1.1 200 OK\r\nHTTP/1", "incomplete");
         check("HTTP/1.0 403.1 No\r\n\r\n", "1000 403.1 No");
         check("HTTP/1.1 299 Odd Reason\r\n\r\n", "1001 299 Odd Reason");
         check("HTTP/1.1 200 OK\r\nA: b\r\n", "incomplete");
@@ -484,6 +513,29 @@ mod tests {
             ),
         );
         check("HTTP/1.1 200 OK\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\r\n", "1001 200 OK|Set-Cookie=a|Set-Cookie=b");
+    }
+
+    #[test]
+    fn scripts() {
+        let check = |parser: fn() -> HeadParser, input: &str, expected: &str, status: Option<u16>| {
+            let mut parser = parser();
+            let Progress::Complete(length) = parser.parse(input.as_bytes()) else {
+                assert_eq!(read(&mut parser, input.as_bytes()), expected, "{input:?}");
+                return;
+            };
+            let (mut head, _) = parser.take(Bytes::copy_from_slice(&input.as_bytes()[..length]));
+            let found = head.read_status().then(|| head.status());
+            assert_eq!((String::from_utf8_lossy(&head.status_line()), found), (expected.into(), status), "{input:?}");
+        };
+        let (script, either) = (HeadParser::of_script, HeadParser::of_script_or_server);
+        check(script, "Status: 404 Not Here\r\n\r\n", "404 Not Here", Some(404));
+        check(script, "HTTP/1.1 404 Not Here\r\nA: b\r\n\r\n", "", Some(200));
+        check(either, "Status: 404 Not Here\r\n\r\n", "404 Not Here", Some(404));
+        check(either, "HTTP/1.1 404 Not Here\r\nStatus: 200\r\n\r\n", "404 Not Here", Some(404));
+        check(either, "HTTPS: on\r\nLocation: /\r\n\r\n", "", Some(302));
+        check(either, "HTTP", "incomplete", None);
+        check(either, "A: b\r\n\r\n", "", Some(200));
+        check(either, "Status: no\r\n\r\n", "", None);
     }
 
     #[test]

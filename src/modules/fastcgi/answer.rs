@@ -5,12 +5,11 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::Settings;
 use crate::http::Request;
 use crate::http::upstream::family::Exchange;
+use crate::http::upstream::script::{READING, parse_head};
 use crate::http::upstream::{Decoder, Excess, Output, Parsed, Protocol};
 use crate::http::wire::records::{Records, Step};
-use crate::http::wire::upstream_head::{Field, HeadParser, Progress, UpstreamHead};
+use crate::http::wire::upstream_head::{Field, HeadParser, UpstreamHead};
 use crate::server::log::{Level, shown};
-
-const READING: &str = "while reading response header from upstream";
 
 /// FastCGI as applications speak it.
 pub(super) struct FastCgi<'s> {
@@ -33,29 +32,16 @@ impl<'s> FastCgi<'s> {
     }
 
     fn head(&mut self, request: &Request) -> Parsed {
-        match self.parser.parse(&self.text) {
-            Progress::Incomplete if self.text.len() < self.room => Parsed::More,
-            Progress::Complete(length) => {
-                let (mut head, warnings) = self.parser.take(self.text.split_to(length).freeze());
-                for warning in warnings {
-                    request.log(Level::Warn, &format!("{} {READING}", shown(&warning)));
-                }
-                if !head.read_status() {
-                    let status = head.field(Field::Status).unwrap_or_default();
-                    request.log(Level::Error, &format!("upstream sent invalid status \"{}\" {READING}", shown(status)));
-                    return Parsed::Bad;
-                }
-                head.set_closes(!*self.settings.keep_conn);
-                Parsed::Head(head)
-            }
-            Progress::Bad(reason) => {
-                request.log(Level::Error, &format!("{} {READING}", shown(&reason)));
-                Parsed::Bad
-            }
-            Progress::Incomplete | Progress::Bare => {
+        match parse_head(&mut self.parser, request, &mut self.text) {
+            Parsed::More if self.text.len() >= self.room => {
                 request.log(Level::Error, &format!("upstream sent too big header {READING}"));
                 Parsed::Bad
             }
+            Parsed::Head(mut head) => {
+                head.set_closes(!*self.settings.keep_conn);
+                Parsed::Head(head)
+            }
+            parsed => parsed,
         }
     }
 

@@ -3,16 +3,15 @@
 //! What it has in common with other modules that pass requests on is in [`crate::http::upstream`]. Nothing is cached.
 
 mod answer;
-mod params;
-mod pass;
 mod path;
 mod request;
 
-use crate::config::value::{Flag, Size, Template, Text};
-use crate::config::{Declarations, SectionRow, Status};
+use crate::config::value::{Flag, Size, Text};
+use crate::config::{Args, Contexts, Declarations, Directive, SectionRow, Status};
 use crate::http::Module;
 use crate::http::upstream::cache;
-use crate::http::upstream::family::{Names, buffering_settings, cache_settings, exchange_settings};
+use crate::http::upstream::family::{Names, buffering_settings, cache_settings, exchange_settings, script_settings};
+use crate::modules::upstream::{Passer, check_sizes, check_zones, pass_to};
 use crate::settings;
 
 /// The module.
@@ -23,17 +22,16 @@ pub static MODULE: Module = Module {
             Exchange::ROW,
             Buffering::ROW,
             Cache::ROW,
+            Scripts::ROW,
             Settings::ROW,
-            SectionRow::of::<pass::Pass>(&[]),
-            SectionRow::of::<params::Params>(&[]),
             SectionRow::of::<path::Split>(&[]),
         ],
-        commands: &[pass::COMMANDS[0], params::COMMANDS[0], path::COMMANDS[0], cache::path_row("fastcgi_cache_path")],
+        commands: &[PASS, path::COMMANDS[0], cache::path_row("fastcgi_cache_path")],
         variables: path::VARIABLES,
     },
     finish: Some(|builder| {
-        crate::modules::upstream::check_sizes::<Exchange, Buffering>(builder, "fastcgi");
-        crate::modules::upstream::check_zones::<Cache>(builder, "fastcgi");
+        check_sizes::<Exchange, Buffering>(builder, "fastcgi");
+        check_zones::<Cache>(builder, "fastcgi");
     }),
     ..Module::EMPTY
 };
@@ -41,6 +39,22 @@ pub static MODULE: Module = Module {
 exchange_settings!(Exchange "fastcgi");
 buffering_settings!(Buffering "fastcgi");
 cache_settings!(Cache "fastcgi");
+script_settings!(Scripts "fastcgi");
+
+const PASS: Directive = Directive {
+    name: "fastcgi_pass",
+    contexts: Contexts::LOCATION.union(Contexts::IF_LOCATION),
+    args: Args::ONE,
+    syntax: "address",
+    doc: "Passes a location's requests to a FastCGI server, or to those of an `upstream`. It may have variables.\n\n\
+          Examples: `fastcgi_pass 127.0.0.1:9000;`, `fastcgi_pass unix:/run/php/php-fpm.sock;`",
+    file: file!(),
+    apply: |cx, call| pass_to(cx, call, &PASSER),
+    ..Directive::BASE
+};
+
+static PASSER: Passer =
+    Passer { handler: request::handle, schema: "fastcgi://", secure_schema: None, redirects_with_variables: true };
 
 settings! {
     /// What is particular to FastCGI.
@@ -51,8 +65,6 @@ settings! {
         "fastcgi_keep_conn" HTTP_ALL = "off" => pub keep_conn: Flag,
         /// Texts in what the application complains of that make its answer a bad one.
         "fastcgi_catch_stderr" HTTP_ALL = "" => pub catch_stderr: Names,
-        /// What tells answers apart in nginx's cache.
-        @cache::NOT_CACHED; "fastcgi_cache_key" HTTP_ALL = "" => pub key: Template,
         /// The least room in a socket's buffer in nginx on FreeBSD.
         @Status::Ignored("the kernel decides"); "fastcgi_send_lowat" HTTP_ALL = "0" => pub send_lowat: Size,
     }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::answer::FastCgi;
-use super::params::Params;
-use super::{Buffering, Cache, Exchange, Settings, pass};
+use super::{Buffering, Cache, Exchange, Scripts, Settings};
 use crate::http::upstream::{Framing, Payload, Plan, pass as pass_on};
 use crate::http::wire::method::Method;
-use crate::http::wire::records::{padding, put_begin, put_params, stdin_header};
-use crate::http::{Next, Received, Request};
+use crate::http::wire::records::{padding, put_begin, put_param, put_params, stdin_header};
+use crate::http::{Next, Request};
+use crate::modules::upstream::Pass;
 use crate::server::log::Level;
 
 /// How a request's body is put into records, as large as nginx's.
@@ -31,25 +31,17 @@ async fn run(request: &mut Request) -> Next<'static> {
     let settings = compiled.settings(request.location_id);
     let (exchange, own) = (&settings.get::<Exchange>().0, settings.get::<Settings>());
     let buffering = &settings.get::<Buffering>().0;
-    let upstream = match pass::find(request).await {
-        Ok(upstream) => upstream,
+    let destination = match Pass::find(request).await {
+        Ok(destination) => destination,
         Err(status) => return Next::Status(status),
     };
-    let comes = !*buffering.request_buffering
-        && *exchange.pass_body
-        && request.is_main()
-        && request.has_unread_body()
-        && !request.head.is_chunked();
-    let body = match comes {
-        true => request.incoming_body().await.map(Payload::Coming),
-        false => request.receive_body().await.map(Payload::Whole),
-    };
-    let body = match body {
-        Ok(body) if *exchange.pass_body => body,
-        Ok(_) => Payload::Whole(Received::Memory(Bytes::new())),
+    let (body, _) = match Payload::receive(request, exchange, buffering).await {
+        Ok(received) => received,
         Err(status) => return Next::Status(status),
     };
-    let params = settings.get::<Params>().list(request, *exchange.pass_headers);
+    let mut params = Vec::with_capacity(1024);
+    let put = |name: &[u8], value: &[u8]| put_param(name, value, &mut params);
+    settings.get::<Scripts>().0.params.list(request, *exchange.pass_headers, put);
     let mut head = Vec::with_capacity(params.len() + 64);
     put_begin(*own.keep_conn, &mut head);
     if !put_params(&params, &mut head) {
@@ -58,11 +50,11 @@ async fn run(request: &mut Request) -> Next<'static> {
     }
     let mut protocol = FastCgi::new(own, exchange, request.method == Method::Head);
     let plan = Plan {
-        upstream,
+        upstream: destination.upstream,
         exchange,
         buffering,
         cache: &settings.get::<Cache>().0,
-        schema: "fastcgi://",
+        schema: destination.schema,
         uri: Bytes::new(),
         head: head.into(),
         body,

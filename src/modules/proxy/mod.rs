@@ -9,7 +9,6 @@ mod headers;
 mod pass;
 mod redirect;
 mod request;
-mod ssl;
 mod uri;
 
 use bytes::Bytes;
@@ -20,6 +19,7 @@ use crate::http::upstream::cache;
 use crate::http::upstream::family::{buffering_settings, cache_settings, exchange_settings, tls_settings};
 use crate::http::wire::header::Known;
 use crate::http::{Module, Request};
+use crate::modules::upstream::{check_sizes, check_tls, check_zones, conf_command_row};
 use crate::{choice, settings};
 
 /// The module.
@@ -45,16 +45,24 @@ pub static MODULE: Module = Module {
             cookie::COMMANDS[1],
             cookie::COMMANDS[2],
             cache::path_row("proxy_cache_path"),
-            ssl::COMMANDS[0],
+            conf_command_row("proxy_ssl_conf_command"),
         ],
         variables: VARIABLES,
     },
     finish: Some(|builder| {
-        crate::modules::upstream::check_sizes::<Exchange, Buffering>(builder, "proxy");
-        crate::modules::upstream::check_zones::<Cache>(builder, "proxy");
-        ssl::finish(builder);
+        check_sizes::<Exchange, Buffering>(builder, "proxy");
+        check_zones::<Cache>(builder, "proxy");
+        check_tls::<Tls>(builder, "proxy", |builder, number| {
+            builder.peek_number::<pass::Pass>(number).is_some_and(pass::RawPass::may_be_tls)
+        });
     }),
-    apply: Some(ssl::apply),
+    // Certificates and keys are read while the rights are there to do it.
+    apply: Some(|compiled, _| {
+        for settings in &compiled.config.settings {
+            // What can't be made is said by the request that would need it.
+            drop(settings.get::<Tls>().0.prepare("proxy"));
+        }
+    }),
     ..Module::EMPTY
 };
 

@@ -25,7 +25,7 @@ async fn run(request: &mut Request) -> Next<'static> {
         Err(status) => return Next::Status(status),
     };
     let place = own_words(request, place);
-    let tls = match place.is_tls.then(|| settings.get::<Tls>().0.securing(request, &place.host)).transpose() {
+    let tls = match place.is_tls.then(|| settings.get::<Tls>().0.securing("proxy", request, &place.host)).transpose() {
         Ok(tls) => tls,
         Err(status) => return Next::Status(status),
     };

@@ -7,17 +7,21 @@ mod ip_hash;
 mod keepalive;
 mod least_conn;
 mod method;
+mod pass;
 mod random;
 mod resolve;
 mod servers;
 mod sizes;
+mod ssl;
 mod url;
 mod variables;
 
 pub use at_request::at_request;
 pub use block::{Block, RawBlock, find, plain};
+pub use pass::{Destination, Pass, Passer, RawPass, pass_to};
 pub use servers::Servers;
 pub use sizes::{check as check_sizes, check_zones};
+pub use ssl::{check_tls, conf_command_row};
 pub use url::{Url, UrlFault};
 
 use crate::config::{Builder, Declarations, SectionRow};
@@ -33,6 +37,7 @@ pub static MODULE: Module = Module {
             keepalive::Times::ROW,
             resolve::Own::ROW,
             SectionRow::of::<Zones>(&[]),
+            SectionRow::of::<Pass>(&[]),
         ],
         commands: block::COMMANDS,
         variables: variables::VARIABLES,
