@@ -7,7 +7,7 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 
 use super::request::Request;
-use super::settings::{Bodies, InFile, Sending};
+use super::settings::{Bodies, Heads, InFile, Sending};
 use super::temp_file::{Failed, Stay, TempFile};
 use super::wire::body::{BodyStep, Chunked, InvalidChunk};
 use super::wire::header::Known;
@@ -200,15 +200,23 @@ impl Request {
         self.body.as_ref()
     }
 
-    /// Reads past a body in chunks that has come as a whole, and that nobody has read: an answer is made now.
+    /// Passes a body in chunks over that nobody has read: an answer is made now.
     pub fn pass_body(&mut self) {
-        self.is_body_passed |= self.has_all_chunks();
+        if self.passed_body.is_some() || self.upstream.is_some() {
+            return;
+        }
+        self.passed_body = match self.chunks_so_far() {
+            Some(Ok((_, 0))) => Some(0),
+            // nginx reads on in pieces of this size.
+            Some(Ok((_, least))) => Some(least.max(self.settings::<Heads>().large_buffers.size as u64)),
+            Some(Err(_)) | None => None,
+        };
     }
 
-    /// How long a body in chunks is, once it was read; 0 if it was passed.
+    /// How long a body in chunks is, once it was read; as nginx has it, what is still to come of one that was passed over.
     pub fn body_length(&self) -> Option<u64> {
-        if self.is_body_passed {
-            return Some(0);
+        if self.passed_body.is_some() {
+            return self.passed_body;
         }
         let length = self.body_file.as_ref().map(|(_, length)| *length);
         length.or_else(|| self.body.as_ref().map(|body| body.len() as u64)).filter(|_| self.head.is_chunked())
@@ -235,17 +243,22 @@ impl Request {
 
     /// Whether all of an unread body in chunks has come.
     pub fn has_all_chunks(&self) -> bool {
-        matches!(self.chunks_so_far(), Some(Ok((_, true))))
+        matches!(self.chunks_so_far(), Some(Ok((_, 0))))
     }
 
-    fn chunks_so_far(&self) -> Option<Result<(usize, bool), InvalidChunk>> {
+    /// Where an unread body in chunks ends in what has come, and how much is to come at least.
+    fn chunks_so_far(&self) -> Option<Result<(usize, u64), InvalidChunk>> {
         let is_unread = self.is_main() && self.body.is_none() && self.body_file.is_none() && self.head.is_chunked();
-        is_unread.then(|| decode(&mut Chunked::default(), &self.connection.buffered(), |_, _| {}))
+        is_unread.then(|| {
+            let mut decoder = Chunked::default();
+            let (end, _) = decode(&mut decoder, &self.connection.buffered(), |_, _| {})?;
+            Ok((end, decoder.least()))
+        })
     }
 
     /// Whether an unread body in chunks goes on after what has come of it.
     pub(super) fn has_chunks_to_come(&self) -> bool {
-        matches!(self.chunks_so_far(), Some(Ok((_, false))))
+        matches!(self.chunks_so_far(), Some(Ok((_, 1..))))
     }
 
     /// The bound that holds here; `None`: no bound.

@@ -73,8 +73,8 @@ pub struct Request {
     pub(super) body_read: u64,
     /// Whether its head came together with the request before it.
     pub is_pipelined: bool,
-    /// Whether a body in chunks was passed over, which nobody had read.
-    pub(super) is_body_passed: bool,
+    /// How much is to come at least of a body in chunks that was passed over, which nobody had read.
+    pub(super) passed_body: Option<u64>,
     /// Whether a client that waits to be told to go on was told so, or need not be any more.
     pub(super) is_told_to_continue: bool,
     /// How the client may prove who it is: `WWW-Authenticate` of whatever it is answered.
@@ -168,7 +168,7 @@ impl Request {
             body_read: 0,
             is_pipelined: false,
             is_told_to_continue: false,
-            is_body_passed: false,
+            passed_body: None,
             challenges: Vec::new(),
             uri_changes: MAX_URI_CHANGES,
             is_error_page: false,
@@ -211,7 +211,7 @@ impl Request {
             body_read: 0,
             is_pipelined: false,
             is_told_to_continue: false,
-            is_body_passed: false,
+            passed_body: None,
             challenges: Vec::new(),
             uri_changes: MAX_URI_CHANGES,
             is_error_page: false,

@@ -66,6 +66,20 @@ impl Chunked {
         self.size
     }
 
+    /// How many bytes are still to come at least, if lines end with LF alone.
+    pub fn least(&self) -> u64 {
+        match self.state {
+            State::Start => 3,
+            State::Size if self.size == 0 => 2,
+            State::Size | State::Extension | State::SizeEnd => self.size + 5,
+            State::Data => self.size + 4,
+            State::DataEnd | State::DataAlmostEnd => 4,
+            State::LastExtension | State::LastSizeEnd | State::TrailerLine | State::TrailerLineEnd => 2,
+            State::Trailer | State::AlmostDone => 1,
+            State::Done => 0,
+        }
+    }
+
     /// Whether the last byte of the body has been seen.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
@@ -265,6 +279,26 @@ mod tests {
             ("0\r\n\rx", "bad"),
         ] {
             assert_eq!(show(input), expected, "{input:?}");
+        }
+    }
+
+    #[test]
+    fn the_least_that_is_to_come() {
+        for (input, expected) in [
+            ("", 3),
+            ("5", 10),
+            ("5\r\n", 9),
+            ("5\r\nabc", 6),
+            ("1\r\na\r\n", 3),
+            ("0", 2),
+            ("0\r\n\r", 1),
+            ("0\n\n", 0),
+        ] {
+            let (mut decoder, mut at) = (Chunked::default(), 0);
+            while let Ok(BodyStep::Data(range)) = decoder.step(input.as_bytes(), at) {
+                at = range.end;
+            }
+            assert_eq!(decoder.least(), expected, "{input:?}");
         }
     }
 

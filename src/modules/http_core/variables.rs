@@ -125,7 +125,7 @@ pub(super) const VARIABLES: &[VariableRow] = &[
         |r, _| {
             r.head.known_bytes(Known::ContentLength).or_else(|| r.body_length().map(|length| length.to_string().into()))
         },
-        "The header `Content-Length`, or how long a body in chunks was that has been read.",
+        "The header `Content-Length`, or how long a body in chunks was that has been read; of one that nobody reads, how much is to come.",
     )
     .volatile(),
     VariableRow::new("content_type", |r, _| r.head.known_bytes(Known::ContentType), "The header `Content-Type`."),
