@@ -3,6 +3,9 @@
 
 mod support;
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
 use support::http;
 use support::pushgate::Pushgate;
 
@@ -102,4 +105,49 @@ fn chance_finds_each_server_that_is_there() {
         // The first has failed and rests.
         assert!(tried(&server, way, "").starts_with('2'), "{way}");
     }
+}
+
+#[test]
+fn a_kept_connection_that_is_closed_takes_none_of_the_tries() {
+    let answers = |count: usize| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                for _ in 0..count {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        let mut byte = [0];
+                        stream.read_exact(&mut byte).unwrap();
+                        head.push(byte[0]);
+                    }
+                    stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+                }
+                // It closes when the next request begins.
+                let _request = stream.read(&mut [0; 4096]);
+            }
+        });
+        port
+    };
+    let [kept, broken, good] = [answers(1), answers(0), answers(1)];
+    let config = format!(
+        "daemon off; worker_processes 1; error_log logs/error.log info; pid logs/nginx.pid;
+        events {{ worker_connections 64; }}
+        http {{
+            upstream u {{
+                server 127.0.0.1:{kept} weight=100; server 127.0.0.1:{broken}; server 127.0.0.1:{good}; keepalive 4;
+            }}
+            server {{
+                listen 127.0.0.1:%%PORT%%;
+                proxy_http_version 1.1;
+                proxy_set_header Connection \"\";
+                proxy_next_upstream_tries 2;
+                add_header Tried $upstream_addr always;
+                location / {{ proxy_pass http://u; }}
+            }}
+        }}"
+    );
+    let server = Pushgate::start(&config, &[]);
+    assert_eq!(tried(&server, "/", ""), kept.to_string());
+    assert_eq!(tried(&server, "/", ""), format!("{kept}{broken}{good}"));
 }

@@ -302,6 +302,26 @@ fn an_endless_answer_takes_no_more_memory_than_its_buffers() {
 }
 
 #[test]
+fn short_chunks_go_on_together() {
+    let (go, may_go) = mpsc::channel::<()>();
+    let may_go = Mutex::new(may_go);
+    let port = backend(move |mut stream| {
+        let _request = head(&mut stream);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n").unwrap();
+        may_go.lock().unwrap().recv().unwrap();
+        stream.write_all(b"1\r\nb\r\n1;x=y\r\nc\r\n2\r\nde\r\n0\r\n\r\n").unwrap();
+    });
+    let server = proxy(port, "proxy_buffering off;");
+    let mut client = http::connect(server.port());
+    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    until(&mut client, b"1\r\na\r\n");
+    go.send(()).unwrap();
+    let mut rest = String::new();
+    client.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "4\r\nbcde\r\n0\r\n\r\n");
+}
+
+#[test]
 fn silence_ends_with_504() {
     let port = backend(|mut stream| {
         let _request = head(&mut stream);
@@ -388,6 +408,7 @@ fn heads_of_all_kinds() {
             "/101" => b"HTTP/1.1 101 Sw\r\nUpgrade: a\r\n\r\nxyz",
             "/099" => b"HTTP/1.1 099 OK\r\nContent-Length: 2\r\n\r\nok",
             "/204" => b"HTTP/1.1 204 None\r\nContent-Length: 2\r\n\r\nok",
+            "/bare" => b"no head",
             _ => b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
         };
         let _gone = stream.write_all(answer);
@@ -405,6 +426,8 @@ fn heads_of_all_kinds() {
     check("HEAD /", "HTTP/1.1 200 OK|Content-Length: 2|Connection: close||");
     check("GET /", "HTTP/1.1 200 OK|Content-Length: 2|Connection: close||ok");
     assert_eq!(server.logged(&["HEAD /", "upstream sent more data"]), 0, "{}", server.log());
+    let _nothing = bare(server.port(), "HEAD /bare HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    server.until_logged(&["HEAD /bare", "upstream sent more data"]);
 }
 
 #[test]

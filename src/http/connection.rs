@@ -224,17 +224,19 @@ impl Connection {
         read
     }
 
-    /// Waits until the client has gone, while a handler works for it. What it sends meanwhile is read ahead, up to a
-    /// bound; past it there is no telling.
-    pub async fn closed(&self) {
+    /// Waits until the client has gone, while a handler works for it, and says how if that is known. What it sends
+    /// meanwhile is read ahead, up to a bound; past it there is no telling.
+    pub async fn closed(&self) -> Option<io::Error> {
         if let Some(exchange) = &self.exchange {
-            return poll_fn(|cx| exchange.poll_reset(cx)).await;
+            poll_fn(|cx| exchange.poll_reset(cx)).await;
+            return None;
         }
-        let Ok(stream) = self.stream() else { return };
+        let Ok(stream) = self.stream() else { return None };
         while self.buffer.borrow().len() < MAX_READ_AHEAD {
             match poll_fn(|cx| self.poll_fill_from(&stream, cx)).await {
                 Ok(1..) => {}
-                Ok(0) | Err(_) => return,
+                Ok(0) => return None,
+                Err(error) => return Some(error),
             }
         }
         std::future::pending().await
@@ -390,7 +392,7 @@ impl Connection {
     pub(super) async fn send_file(
         &self,
         file: &File,
-        mut range: Range<u64>,
+        range: &mut Range<u64>,
         turn: usize,
         timeout: Duration,
     ) -> io::Result<()> {

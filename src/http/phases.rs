@@ -91,7 +91,7 @@ impl Request {
             response.hides_length = response.content_length.is_none();
             response.body = Body::Empty;
         }
-        if !self.is_main() && *self.settings::<Pages>().log_subrequest {
+        if !self.is_main() && !response.silent && *self.settings::<Pages>().log_subrequest {
             self.log_subrequest(&response);
         }
         response
@@ -246,7 +246,7 @@ impl Request {
         tokio::select! {
             biased;
             () = tokio::time::sleep(delay) => None,
-            () = self.connection.closed(), if self.is_main() => {
+            _ = self.connection.closed(), if self.is_main() => {
                 self.log(Level::Info, "client prematurely closed connection");
                 Some(499)
             }

@@ -30,6 +30,7 @@ impl Request {
             true => Jump::Named(target),
             false => Jump::Redirect { uri: target, args: self.args.clone() },
         };
+        self.is_answered = true;
         // What is left of the body was skipped.
         self.body.get_or_insert_default();
         let mut body = self.run_after(jump).await.body;

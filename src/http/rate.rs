@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::request::Request;
+use super::send::length;
 use crate::config::value::{Template, Value, parse_size};
 use crate::config::{Call, Cx, Fault};
 use crate::server::clock;
@@ -148,7 +149,12 @@ impl Pace {
                 request.sent.bytes += part.len() as u64;
                 now.push(part);
             }
-            request.connection.write(&mut now, timeout).await?;
+            let written = request.connection.write(&mut now, timeout).await;
+            if written.is_err() {
+                let left = length(&now);
+                request.sent.take_back(left, left + length(pieces));
+                return written;
+            }
         }
         Ok(())
     }
@@ -158,7 +164,7 @@ async fn rest(request: &Request, pause: Duration) -> io::Result<()> {
     tokio::select! {
         biased;
         () = tokio::time::sleep(pause) => Ok(()),
-        () = request.connection.closed() => Err(io::ErrorKind::BrokenPipe.into()),
+        _ = request.connection.closed() => Err(io::ErrorKind::BrokenPipe.into()),
     }
 }
 

@@ -82,6 +82,8 @@ pub struct Request {
     pub(super) uri_changes: u8,
     pub(super) is_error_page: bool,
     pub(super) must_close: bool,
+    /// Whether the client has its answer: this is what comes after it.
+    pub(super) is_answered: bool,
     /// Whether the location has to be found anew after the rewrite phase.
     pub uri_changed: bool,
     /// What the last regular expression captured; reading a `map` may change it.
@@ -97,6 +99,8 @@ pub enum Kind {
     Main,
     /// Made by a handler of another request.
     Subrequest,
+    /// The same, but nobody waits for it: it goes on when the client has gone.
+    Background,
 }
 
 /// What was sent to the client.
@@ -110,6 +114,14 @@ pub struct Sent {
     pub bytes: u64,
     /// Whether there was no answer, or it did not come to its end.
     pub is_cut: bool,
+}
+
+impl Sent {
+    /// Takes back what was counted and did not leave: so much of all, and so much of what is not the head.
+    pub(super) fn take_back(&mut self, bytes: u64, body_bytes: u64) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.body_bytes = self.body_bytes.saturating_sub(body_bytes);
+    }
 }
 
 /// The values that a request and its subrequests share, by number.
@@ -173,6 +185,7 @@ impl Request {
             uri_changes: MAX_URI_CHANGES,
             is_error_page: false,
             must_close: false,
+            is_answered: false,
             uri_changed: false,
             captures: RefCell::default(),
             variables: Rc::default(),
@@ -216,6 +229,7 @@ impl Request {
             uri_changes: MAX_URI_CHANGES,
             is_error_page: false,
             must_close: false,
+            is_answered: false,
             uri_changed: false,
             captures: self.captures.clone(),
             variables: Rc::clone(&self.variables),
@@ -225,7 +239,13 @@ impl Request {
 
     /// The same, with variables of its own: for what outlives the request that it comes from.
     pub fn detached(&self, uri: Bytes, args: Bytes) -> Self {
-        Self { variables: Rc::default(), ..self.subrequest(uri, args) }
+        Self { variables: Rc::default(), ..self.subrequest(uri, args).in_background() }
+    }
+
+    /// Says that nobody waits for it.
+    pub fn in_background(mut self) -> Self {
+        self.kind = Kind::Background;
+        self
     }
 
     /// Makes it a POST with a body.
@@ -275,6 +295,11 @@ impl Request {
     /// Whether it is a client's own.
     pub fn is_main(&self) -> bool {
         self.kind == Kind::Main
+    }
+
+    /// Whether there is nothing to be done once the client has gone.
+    pub fn ends_with_client(&self) -> bool {
+        self.kind != Kind::Background && !self.is_answered
     }
 
     /// Whether the answer goes without its body.

@@ -77,6 +77,8 @@ pub struct Response {
     pub own_date: bool,
     /// The content goes out without a head, as an upstream sent it.
     pub headless: bool,
+    /// Whether its body ends when the client goes, though there may be nothing to send to it for long.
+    pub ends_with_client: bool,
     /// What is added behind the body; the values are made when it is out.
     pub trailers: Vec<(Bytes, Template)>,
 }

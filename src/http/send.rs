@@ -11,14 +11,16 @@ use super::error_page::signature;
 use super::gzip::Acceptance;
 use super::rate::Pace;
 use super::request::Request;
-use super::response::{Body, PIECE, Piece, Response};
+use super::response::{AlreadyTold, Body, BodyStream, PIECE, Piece, Response};
 use super::serve::Site;
 use super::settings::{Keepalive, Pages, Sending};
 use super::trailers;
+use super::upstream::abandoned;
 use super::wire::body::{CHUNK_END, ChunkStart};
 use super::wire::response::{After, Framing, ResponseHead, encode, put_status};
 use crate::config::value::Template;
 use crate::server::clock;
+use crate::server::log::Level;
 
 /// Sends an answer; says whether the connection can carry another request.
 pub(super) async fn response(
@@ -56,7 +58,8 @@ pub(super) async fn response(
     }
     let head_length = out.len();
     super::sent::as_sent(request, &out);
-    request.sent.status = response.status;
+    // nginx logs `009` for content without a head.
+    request.sent.status = if response.headless { 9 } else { response.status };
     let body = match framing {
         Framing::NoBody => Body::Empty,
         _ => std::mem::take(&mut response.body),
@@ -106,7 +109,8 @@ pub(super) async fn response(
     // The rest is boxed, so that the usual answer does not keep room for it.
     let rest = Bytes::from(out).slice(sent..);
     let trailers = std::mem::take(&mut response.trailers);
-    let mut writer = Writer { request, timeout, pace, chunked: is_chunked, trailers };
+    let is_watched = response.ends_with_client;
+    let mut writer = Writer { request, timeout, pace, chunked: is_chunked, is_watched, trailers };
     match body {
         None => Box::pin(async move { writer.write(&mut [rest]).await }).await?,
         Some(body) => Box::pin(async move { writer.long(rest, body).await }).await?,
@@ -275,12 +279,19 @@ fn absolute(request: &Request, pages: &Pages, location: &Bytes) -> Bytes {
     url.freeze()
 }
 
+/// How long pieces are together.
+pub(super) fn length(pieces: &[Bytes]) -> u64 {
+    pieces.iter().map(|piece| piece.len() as u64).sum()
+}
+
 /// Writes the pieces of a body and counts them.
 struct Writer<'r> {
     request: &'r mut Request,
     timeout: std::time::Duration,
     pace: Option<Pace>,
     chunked: bool,
+    /// Whether a client that goes ends a body that is still to come.
+    is_watched: bool,
     trailers: Vec<(Bytes, Template)>,
 }
 
@@ -303,8 +314,9 @@ impl Writer<'_> {
                 if !stream.waits_for_content() {
                     self.piece(&mut head, Bytes::new()).await?;
                 }
-                while let Some(chunk) = stream.next().await {
-                    if chunk.is_err() && !head.is_empty() {
+                while let Some(chunk) = self.next(&mut *stream).await {
+                    let has_gone = self.request.sent.status == 499;
+                    if chunk.is_err() && !head.is_empty() && !has_gone {
                         self.piece(&mut head, Bytes::new()).await?;
                     }
                     self.piece(&mut head, chunk?).await?;
@@ -315,12 +327,35 @@ impl Writer<'_> {
         self.end(head).await
     }
 
+    /// The next piece of a body that comes with time.
+    async fn next(&mut self, stream: &mut dyn BodyStream) -> Option<io::Result<Bytes>> {
+        if !self.is_watched {
+            return stream.next().await;
+        }
+        tokio::select! {
+            biased;
+            next = stream.next() => next,
+            error = self.request.connection.closed() => {
+                self.request.log(Level::Info, &abandoned(error, "reading upstream"));
+                if self.request.sent.bytes == 0 {
+                    self.request.sent.status = 499;
+                }
+                Some(Err(io::Error::other(AlreadyTold)))
+            }
+        }
+    }
+
     async fn write(&mut self, pieces: &mut [Bytes]) -> io::Result<()> {
         if let Some(pace) = &mut self.pace {
             return Box::pin(pace.write(self.request, pieces, self.timeout)).await;
         }
-        self.request.sent.bytes += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
-        self.request.connection.write(pieces, self.timeout).await
+        self.request.sent.bytes += length(pieces);
+        let written = self.request.connection.write(pieces, self.timeout).await;
+        if written.is_err() {
+            let left = length(pieces);
+            self.request.sent.take_back(left, left);
+        }
+        written
     }
 
     /// A piece of a body. What is left of the head leaves with it.
@@ -350,7 +385,7 @@ impl Writer<'_> {
     }
 
     /// A part of a file: sent by the kernel where it may and can be, or else read piece by piece from the page cache.
-    async fn file(&mut self, head: &mut Bytes, file: &File, range: Range<u64>) -> io::Result<()> {
+    async fn file(&mut self, head: &mut Bytes, file: &File, mut range: Range<u64>) -> io::Result<()> {
         let settings = self.request.settings::<Sending>();
         let by_kernel = *settings.sendfile && !self.chunked && self.request.connection.takes_files();
         if by_kernel && self.pace.is_none() {
@@ -369,7 +404,10 @@ impl Writer<'_> {
             }
             self.request.sent.body_bytes += length;
             self.request.sent.bytes += length;
-            return self.request.connection.send_file(file, range, turn, self.timeout).await;
+            let sent = self.request.connection.send_file(file, &mut range, turn, self.timeout).await;
+            let left = range.end - range.start;
+            self.request.sent.take_back(left, left);
+            return sent;
         }
         let most = if self.pace.is_some() { PACED_PIECE } else { PIECE };
         if let Some(pace) = &mut self.pace {

@@ -16,7 +16,7 @@ use super::response::{Body, Detached, Response};
 use super::send;
 use super::settings::{Heads, Keepalive, Lingering, Sending};
 use super::tls;
-use super::upstream::tunnel::{Ended, Tunnel};
+use super::upstream::tunnel::Tunnel;
 use super::v2;
 use super::wire::date::DateCache;
 use super::wire::head::RequestHead;
@@ -484,21 +484,15 @@ async fn tunnel_through(site: &Site, request: &mut Request, response: &Response,
 /// Sends whatever client and upstream send each other.
 pub(super) async fn through_tunnel(request: &mut Request, tunnel: Tunnel) {
     let connection = Rc::clone(&request.connection);
+    let patience = *request.settings::<Sending>().timeout;
     let sent = &mut request.sent;
-    let ended = tunnel.run(&connection, |bytes| {
+    let ended = tunnel.run(&connection, patience, |bytes| {
         sent.body_bytes += bytes;
         sent.bytes += bytes;
     });
-    match ended.await {
-        Ok(Ended::Closed) => {}
-        Ok(Ended::TimedOut) => {
-            let message = "upstream timed out (110: Connection timed out) while proxying upgraded connection";
-            request.log(Level::Error, message);
-        }
-        Err(error) => {
-            let reason = crate::server::sockets::reason(&error);
-            request.log(Level::Info, &format!("recv() failed ({reason}) while proxying upgraded connection"));
-        }
+    if let Err(fault) = ended.await {
+        let (level, message) = fault.complaint();
+        request.log(level, &message);
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::config::Declarations;
 use crate::config::value::{MimeTypes, Text};
-use crate::http::{Body, BodyStream, Module, Request, Response};
+use crate::http::{AlreadyTold, Body, BodyStream, Module, Request, Response};
 use crate::settings;
 
 /// The module.
@@ -95,6 +95,10 @@ impl BodyStream for Adding {
                 match self.parts.last_mut()? {
                     Part::Asked(asked) => {
                         let answer = asked.run().await;
+                        if answer.silent {
+                            // The client has gone meanwhile.
+                            return Some(Err(io::Error::other(AlreadyTold)));
+                        }
                         self.parts.pop();
                         self.parts.push(Part::Body(answer.body));
                     }

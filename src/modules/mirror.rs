@@ -94,7 +94,7 @@ fn mirror(request: &mut Request) -> Next<'_> {
 
 fn copy(request: &Request, with_body: bool) {
     for uri in &request.settings::<Mirrors>().uris {
-        let mut copied = request.subrequest(uri.clone(), request.args.clone());
+        let mut copied = request.subrequest(uri.clone(), request.args.clone()).in_background();
         copied.method = request.method;
         copied.method_name = request.method_name.clone();
         let mut copied = Box::new(if with_body { copied } else { copied.without_body() });

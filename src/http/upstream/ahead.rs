@@ -8,7 +8,7 @@ use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::source::Source;
 use super::store::Storing;
@@ -39,6 +39,8 @@ pub(super) struct Ahead {
 #[derive(Default)]
 struct Store {
     memory: VecDeque<Bytes>,
+    /// Short pieces behind those, put together: each by itself would hold all that was read with it.
+    short: BytesMut,
     held: usize,
     file: Option<Rc<TempFile>>,
     /// Whether all of it is to be in the file.
@@ -145,6 +147,9 @@ fn write(source: &Source, store: &RefCell<Store>, piece: &[u8], room: &Room) -> 
     Ok(())
 }
 
+/// A piece that is shorter than this is put together with its neighbours while it waits.
+const SHORT: usize = 1024;
+
 /// Where a piece goes.
 enum Place {
     Memory,
@@ -169,9 +174,24 @@ impl Store {
     }
 
     fn keep(&mut self, piece: Bytes) {
+        let is_next = self.held == 0;
         self.held += piece.len();
-        self.memory.push_back(piece);
+        if piece.len() >= SHORT || is_next {
+            self.close_short();
+            self.memory.push_back(piece);
+        } else {
+            self.short.extend_from_slice(&piece);
+            if self.short.len() >= PIECE {
+                self.close_short();
+            }
+        }
         self.wake_taker();
+    }
+
+    fn close_short(&mut self) {
+        if !self.short.is_empty() {
+            self.memory.push_back(std::mem::take(&mut self.short).freeze());
+        }
     }
 
     /// Wakes whoever waits; it stays noted as one who takes until it has.
@@ -182,6 +202,9 @@ impl Store {
     }
 
     fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if self.memory.is_empty() {
+            self.close_short();
+        }
         let taken = match self.memory.pop_front() {
             Some(piece) => {
                 self.held -= piece.len();
@@ -258,6 +281,22 @@ mod tests {
         assert_eq!(place(&mut store, 3, &room), "none", "the file comes first");
         assert_eq!(take(&mut store).as_deref(), Some(&b"abc"[..]));
         assert_eq!(place(&mut store, 3, &room), "memory");
+    }
+
+    #[test]
+    fn short_pieces_wait_together() {
+        let mut store = Store::default();
+        for piece in ["first", "a", "bc"] {
+            store.keep(Bytes::from_static(piece.as_bytes()));
+        }
+        store.keep(Bytes::from_static(&[b'x'; SHORT]));
+        store.keep(Bytes::from_static(b"d"));
+        assert_eq!(take(&mut store).as_deref(), Some(&b"first"[..]));
+        assert_eq!(take(&mut store).as_deref(), Some(&b"abc"[..]));
+        assert_eq!(take(&mut store).as_deref(), Some(&[b'x'; SHORT][..]));
+        assert_eq!(take(&mut store).as_deref(), Some(&b"d"[..]));
+        assert_eq!(take(&mut store), None);
+        assert_eq!(store.held, 0);
     }
 
     #[test]

@@ -69,7 +69,10 @@ impl Passing<'_> {
         response.content_length = head.content_length();
         let closes = head.closes() || !is_asked;
         self.record.borrow_mut().head = Some(head);
-        self.content(request, &mut response, Unread { link, decoder, closes, lease });
+        // As in nginx all counts that came behind the head, be it content or what frames it.
+        let begun = link.buffer.len() + decoder.begun();
+        let before = link.received.saturating_sub(begun as u64);
+        self.content(request, &mut response, Unread { link, decoder, closes, lease, before });
         Next::answer(response)
     }
 
@@ -190,12 +193,12 @@ impl Passing<'_> {
                 Cut::Data(data) => more.get_or_insert_with(|| BytesMut::from(&first[..])).extend_from_slice(&data),
                 Cut::End => {
                     let body = more.map_or(first, BytesMut::freeze);
-                    let length = body.len() as u64;
+                    let length = unread.link.received.saturating_sub(unread.before);
                     unread.decoder.settle(&self.record);
                     self.note(|last| (last.length, last.received) = (length, unread.link.received));
                     if !unread.link.buffer.is_empty() {
-                        // Nothing behind the head is looked at for HEAD.
-                        if request.method != Method::Head {
+                        // Nothing behind the head is looked at for HEAD, if there is a head.
+                        if request.method != Method::Head || response.headless {
                             request.log(Level::Warn, &format!("{} while {doing}", unread.decoder.excess()));
                         }
                     } else if unread.decoder.leaves_connection() && !unread.closes {
@@ -213,6 +216,8 @@ impl Passing<'_> {
                 Cut::Bad(why) => {
                     // nginx has not sent the head yet where chunks are bad.
                     request.log(Level::Error, &format!("{why} while {doing}"));
+                    let length = unread.link.received.saturating_sub(unread.before);
+                    self.note(|last| last.length = length);
                     response.silent = !matches!(unread.decoder, Decoder::Records(_));
                     response.body = Body::Stream(Box::new(Broken));
                     return;
@@ -220,6 +225,7 @@ impl Passing<'_> {
             }
         }
         let begun = more.map_or(first, BytesMut::freeze);
+        response.ends_with_client = self.is_watched(request);
         let log = request.later_log();
         let room = manner.is_buffered.then(|| self.plan.buffering.room());
         let source = Source::new(self, begun.len(), unread, manner, log);

@@ -109,6 +109,14 @@ impl Decoder {
         }
     }
 
+    /// How much of the body came with the head, and is kept here.
+    pub(super) fn begun(&self) -> usize {
+        match self {
+            Self::Records(output) => output.begun.len(),
+            Self::Empty | Self::Counted(_) | Self::Chunked(_) | Self::Trailed(_) | Self::UntilClose => 0,
+        }
+    }
+
     /// Whether the end of the connection is a good end here.
     pub(super) fn may_end(&self) -> bool {
         match self {

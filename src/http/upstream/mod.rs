@@ -29,6 +29,7 @@ use std::time::Duration;
 
 pub use body::{Decoder, Excess, Output};
 pub use outgoing::{Framing, Payload};
+pub(super) use pass::abandoned;
 pub use pass::{Parsed, Plan, Protocol, pass};
 use peers::{Balancer, Chosen, Group, Selection, Server, Verdict};
 use pool::Keepalive;

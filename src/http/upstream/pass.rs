@@ -124,9 +124,7 @@ pub async fn pass(request: &mut Request, plan: Plan<'_>, protocol: &mut dyn Prot
     }
     let mut passing = Passing { plan, record, selection, left: None, started: clock::now() };
     let connection = request.connection.clone();
-    // An answer is stored though its client has gone.
-    let goes_on = *passing.plan.exchange.ignore_client_abort || passing.plan.cache.store.is_on();
-    let is_watched = request.is_main() && !goes_on;
+    let is_watched = passing.is_watched(request);
     let passing_body = passing.plan.body.clone();
     let begun = clock::now();
     loop {
@@ -136,20 +134,16 @@ pub async fn pass(request: &mut Request, plan: Plan<'_>, protocol: &mut dyn Prot
             true => tokio::select! {
                 biased;
                 attempted = attempt => attempted,
-                () = gone(&passing_body, &connection) => {
-                    request.log(
-                        Level::Info,
-                        "epoll_wait() reported that client prematurely closed connection, so upstream connection is \
-                         closed too while sending request to upstream",
-                    );
-                    passing.note(|last| last.status = 499);
+                error = gone(&passing_body, &connection) => {
+                    request.log(Level::Info, &abandoned(error, SENDING));
+                    passing.note(|_| {});
                     return Next::Status(499);
                 }
             },
         };
         passing.plan.body.settle(request);
         let trouble = match attempted {
-            Ok(arrived) => match passing.unwanted(request, &arrived.head) {
+            Ok(arrived) => match passing.unwanted(request, &arrived.head, begun) {
                 None => return passing.answer(request, protocol, arrived),
                 Some(condition) => {
                     let verdict = match condition {
@@ -171,9 +165,18 @@ pub async fn pass(request: &mut Request, plan: Plan<'_>, protocol: &mut dyn Prot
 }
 
 /// Waits until the client has gone. One whose body is being passed on is watched by whoever does that, in the same task.
-async fn gone(body: &Payload, connection: &Connection) {
+async fn gone(body: &Payload, connection: &Connection) -> Option<io::Error> {
     poll_fn(|_| if body.is_coming() { Poll::Pending } else { Poll::Ready(()) }).await;
-    connection.closed().await;
+    connection.closed().await
+}
+
+/// What is said of a client that has gone before the upstream's answer was whole.
+pub(in crate::http) fn abandoned(error: Option<io::Error>, doing: &str) -> String {
+    let why = error.map(|error| format!(" ({})", reason(&error))).unwrap_or_default();
+    format!(
+        "epoll_wait() reported that client prematurely closed connection, so upstream connection is closed too{why} \
+         while {doing}"
+    )
 }
 
 impl Passing<'_> {
@@ -183,6 +186,12 @@ impl Passing<'_> {
             last.response = Some(clock::now().since(self.started));
             change(last);
         }
+    }
+
+    /// Whether the request ends with its client; an answer is stored though that has gone.
+    pub(super) fn is_watched(&self, request: &Request) -> bool {
+        let goes_on = *self.plan.exchange.ignore_client_abort || self.plan.cache.store.is_on();
+        request.ends_with_client() && !goes_on
     }
 
     /// How many servers may be tried.
@@ -195,13 +204,13 @@ impl Passing<'_> {
     }
 
     /// Whether an answer is one for which the next server is to be asked.
-    fn unwanted(&mut self, request: &Request, head: &UpstreamHead) -> Option<NextUpstream> {
+    fn unwanted(&mut self, request: &Request, head: &UpstreamHead, begun: Moment) -> Option<NextUpstream> {
         let condition = NextUpstream::of_status(head.status());
         let exchange = self.plan.exchange;
         let is_meant = !condition.is_empty() && exchange.next_upstream.contains(condition);
         let repeats = is_repeatable(request) || exchange.next_upstream.contains(NextUpstream::NON_IDEMPOTENT);
         let may_repeat = repeats && !self.plan.body.goes_once();
-        (is_meant && *self.left() > 1 && may_repeat && self.is_in_time(self.started)).then_some(condition)
+        (is_meant && *self.left() > 1 && may_repeat && self.is_in_time(begun)).then_some(condition)
     }
 
     fn is_in_time(&self, begun: Moment) -> bool {
@@ -216,7 +225,9 @@ impl Passing<'_> {
         if trouble.was_sent && !is_repeatable(request) {
             needed |= NextUpstream::NON_IDEMPOTENT;
         }
-        let has_more = *self.left() > 0 || trouble.was_kept;
+        // That a kept connection is closed is no server's fault: it takes none of the tries.
+        *self.left() += usize::from(trouble.was_kept);
+        let has_more = *self.left() > 0;
         let is_gone = trouble.is_clients || (trouble.was_sent && self.plan.body.goes_once());
         has_more && !is_gone && !needed.is_empty() && allowed.contains(needed) && self.is_in_time(begun)
     }
@@ -360,6 +371,7 @@ impl Passing<'_> {
             let step = match poll_fn(|cx| Poll::Ready(step(&mut outgoing, link, cx))).await {
                 Poll::Ready(step) => Some(step),
                 Poll::Pending => {
+                    self.note(|last| (last.sent, last.received) = (link.sent, link.received));
                     let time = match () {
                         () if outgoing.waits_for_client() => *request.settings::<Bodies>().timeout,
                         () if outgoing.is_done() => *exchange.read_timeout,
@@ -503,4 +515,4 @@ pub(super) async fn fill(link: &mut Link, patience: Duration) -> io::Result<usiz
 }
 
 /// How much of a body is read at once at least.
-const READ_SIZE: usize = 8 * 1024;
+pub(super) const READ_SIZE: usize = 8 * 1024;

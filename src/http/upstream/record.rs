@@ -64,7 +64,7 @@ pub struct Try {
     pub header: Option<Duration>,
     /// When the answer was there.
     pub response: Option<Duration>,
-    /// The length of the body.
+    /// How much came behind the head, as it came.
     pub length: u64,
     /// How many bytes came.
     pub received: u64,

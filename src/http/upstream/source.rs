@@ -4,10 +4,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::body::{Cut, Decoder};
-use super::pass::{Passing, fill};
+use super::pass::{Passing, READ_SIZE, fill};
 use super::record::Shared;
 use super::stream::Link;
 use super::{Lease, Upstream, pool};
@@ -37,6 +37,8 @@ pub(super) struct Source {
     started: Moment,
     begun: Moment,
     length: u64,
+    /// How many bytes had come before the body.
+    before: u64,
     pub(super) log: LaterLog,
 }
 
@@ -47,6 +49,8 @@ pub(super) struct Unread {
     /// Whether it is of no use for another request.
     pub(super) closes: bool,
     pub(super) lease: Lease,
+    /// How many bytes had come before the body.
+    pub(super) before: u64,
 }
 
 /// What is let go when the body is whole.
@@ -54,15 +58,18 @@ struct Connected {
     unread: Unread,
     has_ended: bool,
     upstream: Arc<Upstream>,
+    /// What was cut out behind the last piece and did not go with it.
+    next: Option<Cut>,
 }
 
 impl Source {
     /// What comes after `begun` bytes that came with the head.
     pub(super) fn new(passing: Passing<'_>, begun: usize, unread: Unread, manner: Manner, log: LaterLog) -> Self {
         let upstream = Arc::clone(&passing.plan.upstream);
-        let connected = Some(Connected { unread, has_ended: false, upstream });
+        let before = unread.before;
+        let connected = Some(Connected { unread, has_ended: false, upstream, next: None });
         let (record, started) = (passing.record, passing.started);
-        let mut source = Self { connected, manner, record, started, begun: clock::now(), length: 0, log };
+        let mut source = Self { connected, manner, record, started, begun: clock::now(), length: 0, before, log };
         source.count(begun);
         source
     }
@@ -71,10 +78,10 @@ impl Source {
     fn count(&mut self, length: usize) {
         self.length += length as u64;
         if let Some(last) = self.record.borrow_mut().last() {
-            last.length += length as u64;
             last.response = Some(clock::now().since(self.started));
             if let Some(connected) = &self.connected {
                 last.received = connected.unread.link.received;
+                last.length = last.received.saturating_sub(self.before);
             }
         }
     }
@@ -83,9 +90,10 @@ impl Source {
     pub(super) async fn next(&mut self) -> Option<io::Result<Bytes>> {
         loop {
             let connected = self.connected.as_mut()?;
-            if connected.has_ended || connected.unread.has_enough(self.manner.piece) {
-                match connected.unread.decoder.cut(&mut connected.unread.link.buffer) {
+            if connected.has_ended || connected.next.is_some() || connected.unread.has_enough(self.manner.piece) {
+                match connected.cut() {
                     Cut::Data(data) => {
+                        let data = connected.gather(data);
                         self.count(data.len());
                         return Some(Ok(data));
                     }
@@ -147,6 +155,33 @@ impl Source {
         self.connected = None;
         self.log.write(Level::Error, &format!("{what} while reading upstream"));
         io::Error::other(crate::http::response::AlreadyTold)
+    }
+}
+
+impl Connected {
+    /// The next part of what has come.
+    fn cut(&mut self) -> Cut {
+        let unread = &mut self.unread;
+        self.next.take().unwrap_or_else(|| unread.decoder.cut(&mut unread.link.buffer))
+    }
+
+    /// A piece with the short ones that have come behind it: chunks of a byte each are not to go one by one.
+    fn gather(&mut self, first: Bytes) -> Bytes {
+        let mut all: Option<BytesMut> = None;
+        while !self.unread.link.buffer.is_empty() {
+            let length = all.as_ref().map_or(first.len(), BytesMut::len);
+            match self.cut() {
+                Cut::Data(data) if length + data.len() <= READ_SIZE => {
+                    all.get_or_insert_with(|| BytesMut::from(&first[..])).extend_from_slice(&data);
+                }
+                Cut::More => break,
+                other => {
+                    self.next = Some(other);
+                    break;
+                }
+            }
+        }
+        all.map_or(first, BytesMut::freeze)
     }
 }
 

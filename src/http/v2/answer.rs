@@ -22,6 +22,7 @@ use crate::http::settings::Sending;
 use crate::http::trailers;
 use crate::http::wire::method::Method;
 use crate::server::log::Level;
+use crate::server::sockets::reason;
 use crate::server::{clock, counts};
 
 /// A body of this length at most leaves without waiting for the client's leave: the engine keeps it.
@@ -61,7 +62,8 @@ async fn send(site: &Site, request: &mut Request, response: &mut Response) -> Op
             if error.kind() == io::ErrorKind::TimedOut {
                 request.log(Level::Info, "client timed out (110: Connection timed out) while sending to client");
             } else if error.get_ref().is_none_or(|inner| !inner.is::<crate::http::response::AlreadyTold>()) {
-                request.log(Level::Info, &format!("client closed connection while sending the answer: {error}"));
+                let message = format!("client closed its stream ({}) while sending to client", reason(&error));
+                request.log(Level::Info, &message);
             }
             None
         }

@@ -51,7 +51,7 @@ pub(super) fn handle(request: &mut Request) -> Next<'_> {
                     biased;
                     answered = answer(request) => answered,
                     // The query is cancelled by being dropped.
-                    () = connection.closed() => Err(Ended::Status(CLIENT_CLOSED)),
+                    _ = connection.closed() => Err(Ended::Status(CLIENT_CLOSED)),
                 }
             }
         };

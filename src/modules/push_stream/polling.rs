@@ -189,7 +189,7 @@ async fn wait_for_mail(
         };
         tokio::select! {
             () = rung => {}
-            () = request.connection.closed() => return Ok(None),
+            _ = request.connection.closed() => return Ok(None),
         }
     }
     if wanted.len() > 1 && !bell.is_over.get() {
