@@ -52,7 +52,7 @@ pub use module::{Filter, Handler, Jump, Module, Next, Phase};
 pub use post_action::PostAction;
 pub use remembered::Remembered;
 pub use request::{Kind, Quoting, Request, Sent};
-pub use response::{Body, BodyStream, Detached, FileBody, PIECE, Piece, Response, Takeover};
+pub use response::{AlreadyTold, Body, BodyStream, Detached, FileBody, PIECE, Piece, Response, Takeover};
 pub use sent::sent_header;
 pub use serve::{Site, is_disconnect, serve};
 pub use stream::Stream;

@@ -167,7 +167,7 @@ pub(super) fn clean(value: Bytes) -> Bytes {
 /// The reason for which a body breaks off, where the log has it already.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the upstream broke off")]
-pub(super) struct AlreadyTold;
+pub struct AlreadyTold;
 
 /// The content of an answer.
 #[derive(Default)]
