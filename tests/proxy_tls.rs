@@ -25,7 +25,7 @@ const CONFIG: &str = "daemon off; worker_processes 1; pid logs/nginx.pid; error_
             ssl_certificate_key %%FILES%%/%%SHOWN%%.key;
             ssl_client_certificate %%FILES%%/root.pem;
             ssl_verify_client optional;
-            return 200 'name=$ssl_server_name reused=$ssl_session_reused client=$ssl_client_s_dn requests=$connection_requests';
+            return 200 'name=$ssl_server_name reused=$ssl_session_reused client=$ssl_client_s_dn requests=$connection_requests protocol=$ssl_protocol cipher=$ssl_cipher';
         }
         server {
             listen 127.0.0.1:%%PORT%%;
@@ -204,6 +204,22 @@ fn certificates_that_variables_name_are_kept_where_that_is_wanted() {
 }
 
 #[test]
+fn versions_and_ciphers_are_those_that_are_wanted() {
+    let server = "location /old {
+            proxy_ssl_protocols TLSv1 TLSv1.2; proxy_ssl_ciphers RC4:ECDHE-ECDSA-AES128-GCM-SHA256:HIGH;
+            proxy_pass https://unix:%%PREFIX%%/upstream;
+        }
+        location /new {
+            proxy_ssl_conf_command MinProtocol TLSv1.3; proxy_ssl_conf_command Ciphersuites TLS_CHACHA20_POLY1305_SHA256;
+            proxy_pass https://unix:%%PREFIX%%/upstream;
+        }";
+    let world = start(|root| root.identity("localhost", 1), server);
+    let seen = |target: &str| (world.seen(target, "protocol"), world.seen(target, "cipher"));
+    assert_eq!(seen("/old"), ("TLSv1.2".to_owned(), "ECDHE-ECDSA-AES128-GCM-SHA256".to_owned()));
+    assert_eq!(seen("/new"), ("TLSv1.3".to_owned(), "TLS_CHACHA20_POLY1305_SHA256".to_owned()));
+}
+
+#[test]
 fn what_can_not_be_read_is_told_at_a_start() {
     let world = start(|root| root.identity("localhost", 1), "location / { return 204; }");
     let folder = world.files.path().display();
@@ -229,6 +245,14 @@ fn what_can_not_be_read_is_told_at_a_start() {
     check(
         "location / { proxy_pass https://kept; proxy_ssl_verify on; proxy_ssl_trusted_certificate %%FILES%%/no.pem; }",
         &format!("[emerg] SSL_CTX_load_verify_locations(\"{folder}/no.pem\") failed (SSL: error:80000002:system"),
+    );
+    check(
+        "location / { proxy_pass https://kept; proxy_ssl_ciphers NOPE; }",
+        "[emerg] SSL_CTX_set_cipher_list(\"NOPE\") failed (SSL: error:0A0000B9:SSL routines::no cipher match)",
+    );
+    check(
+        "location / { proxy_pass https://kept; proxy_ssl_conf_command Color red; }",
+        "[emerg] SSL_CONF_cmd(\"Color\", \"red\") failed (SSL: error:0A000182:SSL routines::unknown cmd name:cmd=Color)",
     );
     check("proxy_limit_rate fast;", "[emerg] \"proxy_limit_rate\" directive invalid value in ");
     check(

@@ -15,7 +15,7 @@ use crate::http::upstream::script::Script;
 use crate::http::upstream::{Payload, Plan, cache, pass};
 use crate::http::wire::packets::{Modifiers, Uwsgi};
 use crate::http::{Module, Next, Request};
-use crate::modules::upstream::{Pass, Passer, RawPass, check_sizes, check_tls, check_zones, conf_command_row, pass_to};
+use crate::modules::upstream::{Pass, Passer, RawPass, check_sizes, check_tls, check_zones, pass_to};
 use crate::server::log::Level;
 use crate::settings;
 
@@ -24,7 +24,7 @@ pub static MODULE: Module = Module {
     declares: Declarations {
         module: "http_uwsgi",
         sections: &[Exchange::ROW, Buffering::ROW, Tls::ROW, Cache::ROW, Scripts::ROW, Settings::ROW],
-        commands: &[PASS, cache::path_row("uwsgi_cache_path"), conf_command_row("uwsgi_ssl_conf_command")],
+        commands: &[PASS, cache::path_row("uwsgi_cache_path")],
         variables: &[],
     },
     finish: Some(|builder| {

@@ -2,35 +2,22 @@
 
 use std::sync::Arc;
 
-use rustls::crypto::SupportedKxGroup;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig, StoresServerSessions};
 use rustls::sign::CertifiedKey;
-use rustls::version::{TLS12, TLS13};
-use rustls::{CipherSuite, SupportedProtocolVersion};
 
+use super::choice::Choice;
 use super::clients::Asking;
 use super::files::Identity;
 use super::sessions::{Context, Sessions, TicketKey, Tickets, Zone};
 use super::stapling::Stapling;
-use super::suites;
 use crate::server::clock;
 
 /// What a server offers.
 #[derive(Clone, Default)]
 pub struct Offer {
-    /// Whether TLS 1.2 is spoken.
-    pub tls12: bool,
-    /// Whether TLS 1.3 is spoken.
-    pub tls13: bool,
-    /// The ciphers of TLS 1.2; empty: all.
-    pub tls12_ciphers: Vec<CipherSuite>,
-    /// The ciphers of TLS 1.3; empty: all.
-    pub tls13_ciphers: Vec<CipherSuite>,
-    /// The groups; empty: all.
-    pub groups: Vec<&'static dyn SupportedKxGroup>,
-    /// Whether the server's order of ciphers counts.
-    pub prefers_own: bool,
+    /// The versions, ciphers and groups.
+    pub choice: Choice,
     /// The most that is put into one record, bytes.
     pub record: usize,
     /// Whether clients are asked for a certificate.
@@ -82,21 +69,14 @@ impl Shown {
 
 /// Makes the configuration.
 pub fn build(offer: &Offer, identities: Vec<Shown>) -> Result<ServerConfig, rustls::Error> {
-    let provider = suites::limited(&offer.tls12_ciphers, &offer.tls13_ciphers, &offer.groups);
-    let mut versions: Vec<&'static SupportedProtocolVersion> = Vec::new();
-    if offer.tls13 || !offer.tls12 {
-        versions.push(&TLS13);
-    }
-    if offer.tls12 || !offer.tls13 {
-        versions.push(&TLS12);
-    }
-    let builder = ServerConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(&versions)?;
+    let builder = ServerConfig::builder_with_provider(Arc::new(offer.choice.provider()))
+        .with_protocol_versions(&offer.choice.versions())?;
     let builder = match &offer.asking {
         Some(asking) => builder.with_client_cert_verifier(Arc::clone(asking) as Arc<dyn ClientCertVerifier>),
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(Arc::new(Identities(identities)));
-    config.ignore_client_order = offer.prefers_own;
+    config.ignore_client_order = offer.choice.prefers_own;
     // rustls counts a record's head, and takes no less than 32 bytes.
     config.max_fragment_size = Some(offer.record.clamp(512, 16_384) + 5);
     config.alpn_protocols.clone_from(&offer.protocols);

@@ -5,6 +5,7 @@
 //! OpenSSL, as far as the causes are the same.
 
 pub mod channel;
+pub mod choice;
 pub mod clients;
 pub mod config;
 mod der;

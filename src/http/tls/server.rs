@@ -18,6 +18,7 @@ use crate::config::value::Template;
 use crate::config::{Config, Diagnostic, Position, ScopeId, Severity};
 use crate::http::resolver::Resolving;
 use crate::http::v2::settings::Http2;
+use crate::tls::choice::Choice;
 use crate::tls::clients::Asking;
 use crate::tls::config::{self, Offer, Shown};
 use crate::tls::files::{self, Identity, Source};
@@ -163,7 +164,7 @@ impl Build<'_> {
     /// Looks at what needs no file.
     fn words(mut self) -> Result<(), Wrong> {
         let Protocols { tls12, tls13 } = self.settings.protocols;
-        let mut offer = Offer { tls12, tls13, ..Offer::default() };
+        let mut offer = Offer { choice: Choice { tls12, tls13, ..Choice::default() }, ..Offer::default() };
         self.pairs()?;
         self.ciphers(&mut offer)?;
         self.groups(&mut offer)?;
@@ -184,9 +185,12 @@ impl Build<'_> {
         let settings = self.settings;
         let pairs = self.pairs()?;
         let mut offer = Offer {
-            tls12: settings.protocols.tls12,
-            tls13: settings.protocols.tls13,
-            prefers_own: *settings.prefer_server_ciphers,
+            choice: Choice {
+                tls12: settings.protocols.tls12,
+                tls13: settings.protocols.tls13,
+                prefers_own: *settings.prefer_server_ciphers,
+                ..Choice::default()
+            },
             record: usize::try_from(*settings.buffer_size).unwrap_or(usize::MAX),
             session_timeout: *settings.session_timeout,
             early_data: *settings.early_data,
@@ -258,16 +262,14 @@ impl Build<'_> {
     }
 
     fn ciphers(&mut self, offer: &mut Offer) -> Result<(), Wrong> {
-        let list = String::from_utf8_lossy(&self.settings.ciphers).into_owned();
-        let failed = || {
-            format!("SSL_CTX_set_cipher_list(\"{list}\") failed (SSL: error:0A0000B9:SSL routines::no cipher match)")
-        };
-        offer.tls12_ciphers = suites::tls12_ciphers(&list).ok_or_else(failed).map_err(Wrong::of("ssl_ciphers"))?;
-        if offer.tls12_ciphers.is_empty() {
+        let list = String::from_utf8_lossy(&self.settings.ciphers);
+        let choice = &mut offer.choice;
+        choice.ciphers(&list).map_err(Wrong::of("ssl_ciphers"))?;
+        if choice.tls12_ciphers.is_empty() {
             let message = "none of these ciphers exists here: all that do are offered";
             self.lint("no-cipher", "ssl_ciphers", message, "those of TLS 1.2 are ECDHE with AES-GCM or ChaCha20");
         }
-        if !offer.tls12 && !offer.tls13 {
+        if !offer.choice.tls12 && !offer.choice.tls13 {
             let message = "none of these protocols is spoken here: TLSv1.2 and TLSv1.3 are";
             self.lint("no-protocol", "ssl_protocols", message, "name TLSv1.2 or TLSv1.3");
         }
@@ -372,7 +374,7 @@ impl Build<'_> {
     fn groups(&mut self, offer: &mut Offer) -> Result<(), Wrong> {
         let list = String::from_utf8_lossy(&self.settings.curves).into_owned();
         if list != "auto" {
-            offer.groups = self.known_groups(&list, "ssl_ecdh_curve")?;
+            offer.choice.groups = self.known_groups(&list, "ssl_ecdh_curve")?;
         }
         Ok(())
     }
@@ -466,99 +468,12 @@ impl Build<'_> {
 
     /// Carries out what OpenSSL would be told.
     fn commands(&mut self, offer: &mut Offer) -> Result<(), Wrong> {
-        for (name, value) in self.settings.commands.0.clone() {
-            let failed = |reason: &str| {
-                Wrong::of("ssl_conf_command")(format!("SSL_CONF_cmd(\"{name}\", \"{value}\") failed (SSL: {reason})"))
-            };
-            let bad = || failed(&format!("error:0A000180:SSL routines::bad value:cmd={name}, value={value}"));
-            match name.to_ascii_lowercase().as_str() {
-                "ciphersuites" => {
-                    let prefix = "error:0A0000B9:SSL routines::no cipher match ";
-                    let reason = format!("{prefix}error:0A000180:SSL routines::bad value:cmd={name}, value={value}");
-                    offer.tls13_ciphers = suites::tls13_ciphers(&value).map_err(|_| failed(&reason))?;
-                }
-                "cipherstring" => offer.tls12_ciphers = suites::tls12_ciphers(&value).ok_or_else(bad)?,
-                "groups" | "curves" => offer.groups = suites::groups(&value).map_err(|_| bad())?,
-                "minprotocol" => match value.as_str() {
-                    "TLSv1.3" => offer.tls12 = false,
-                    "TLSv1.2" | "TLSv1.1" | "TLSv1" | "SSLv3" | "None" => {}
-                    _ => return Err(bad()),
-                },
-                "maxprotocol" => match value.as_str() {
-                    "TLSv1.3" | "None" => {}
-                    "TLSv1.2" | "TLSv1.1" | "TLSv1" | "SSLv3" => offer.tls13 = false,
-                    _ => return Err(bad()),
-                },
-                "options" => {
-                    for option in value.split(',').map(|option| option.trim_start_matches(['+', '-'])) {
-                        match OPTIONS.iter().any(|known| known.eq_ignore_ascii_case(option)) {
-                            true if option.eq_ignore_ascii_case("ServerPreference") => {
-                                offer.prefers_own = !value.contains("-ServerPreference");
-                            }
-                            true => {}
-                            false => return Err(bad()),
-                        }
-                    }
-                }
-                "signaturealgorithms" | "clientsignaturealgorithms" => {
-                    if !value.split(':').all(suites::is_signature_algorithm) {
-                        return Err(bad());
-                    }
-                }
-                known if COMMANDS.contains(&known) => {}
-                _ => return Err(failed(&format!("error:0A000182:SSL routines::unknown cmd name:cmd={name}"))),
-            }
+        for (name, value) in &self.settings.commands.0 {
+            offer.choice.command(name, value).map_err(Wrong::of("ssl_conf_command"))?;
         }
         Ok(())
     }
 }
-
-/// Further commands that OpenSSL has, in lower case.
-const COMMANDS: &[&str] = &[
-    "protocol",
-    "ecdhparameters",
-    "dhparameters",
-    "recordpadding",
-    "numtickets",
-    "verifymode",
-    "certificate",
-    "privatekey",
-    "chaincafile",
-    "chaincapath",
-    "verifycafile",
-    "verifycapath",
-    "requestcafile",
-    "clientcafile",
-];
-
-/// Words of the command `Options`.
-const OPTIONS: &[&str] = &[
-    "SessionTicket",
-    "EmptyFragments",
-    "Bugs",
-    "Compression",
-    "ServerPreference",
-    "NoResumptionOnRenegotiation",
-    "DHSingle",
-    "ECDHSingle",
-    "UnsafeLegacyRenegotiation",
-    "UnsafeLegacyServerConnect",
-    "EncryptThenMac",
-    "NoRenegotiation",
-    "AllowNoDHEKEX",
-    "PreferNoDHEKEX",
-    "PrioritizeChaCha",
-    "MiddleboxCompat",
-    "AntiReplay",
-    "ExtendedMasterSecret",
-    "CANames",
-    "KTLS",
-    "StrictCertCheck",
-    "TxCertificateCompression",
-    "RxCertificateCompression",
-    "KTLSTxZerocopySendfile",
-    "IgnoreUnexpectedEOF",
-];
 
 fn unopened(path: &std::path::Path, error: &io::Error) -> String {
     format!("open() \"{}\" failed ({})", path.display(), crate::server::sockets::reason(error))

@@ -181,7 +181,7 @@ impl Value for Protocols {
                 "sslv2" | "sslv3" | "tlsv1" | "tlsv1.1" => cx.report(
                     Diagnostic::new(Severity::Lint, "old-protocol", format!("{word} is not spoken here"))
                         .near(Some(call.word_at(index)))
-                        .help("it is unsafe; clients need TLSv1.2 at least"),
+                        .help("it is unsafe; TLSv1.2 is spoken, and TLSv1.3"),
                 ),
                 _ => return Err(Fault::new(format!("invalid value \"{word}\"")).word(index)),
             }

@@ -202,10 +202,13 @@ shared_settings! {
         "_ssl_certificate_cache" = "off" => certificate_cache: crate::http::tls::settings::CertificateCache,
         /// A file with the passwords of locked keys, one in each line; they are tried in turn.
         "_ssl_password_file" = "" => passwords: Option<crate::config::value::ConfPath>,
-        /// The versions of TLS that may be spoken. Those before 1.2 are not to be had.
-        "_ssl_protocols" = "TLSv1.2 TLSv1.3" => protocols: crate::http::upstream::tls::Protocols,
-        /// The ciphers that may be used, in OpenSSL's words.
-        @crate::config::Status::Ignored("rustls has good ones only"); "_ssl_ciphers" = "DEFAULT" => ciphers: crate::config::value::Text,
+        /// The versions of TLS that may be spoken.
+        @crate::config::Status::Partly("there are TLSv1.2 and TLSv1.3; older ones are accepted here and never spoken"); "_ssl_protocols" = "TLSv1.2 TLSv1.3" => protocols: crate::http::tls::settings::Protocols,
+        /// The ciphers that may be used with TLS 1.2, in OpenSSL's words, which mean those of them that there are.
+        @crate::config::Status::Partly("ciphers that rustls has not are left out; a list of nothing else means all that it has"); "_ssl_ciphers" = "DEFAULT" => ciphers: crate::config::value::Text,
+        /// Commands of OpenSSL's configuration. `Ciphersuites` (of TLS 1.3), `CipherString`, `Groups`, `MinProtocol` and
+        /// `MaxProtocol` are carried out.
+        @crate::config::Status::Partly("other commands of OpenSSL are accepted without effect"); "_ssl_conf_command" = "" => commands: crate::http::tls::settings::Commands,
         /// Whether sessions are gone on with.
         "_ssl_session_reuse" = "on" => session_reuse: crate::config::value::Flag,
     }

@@ -3,18 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, SupportedProtocolVersion};
 use rustls_pki_types::ServerName;
 
 use super::family::Tls;
 use crate::config::value::{Template, Value};
-use crate::config::{Args, Call, Cx, Fault};
+use crate::config::{Call, Cx, Fault};
 use crate::http::Request;
 use crate::http::tls::cache::Cache;
+use crate::http::tls::settings::Protocols;
 use crate::server::log::Level;
-use crate::tls;
+use crate::tls::choice::Choice;
 use crate::tls::files::{self, Source};
 use crate::tls::servers::Judge;
 use crate::tls::trust::{Role, Trust};
@@ -29,6 +30,7 @@ struct Base {
     /// How one is made with the certificate that has a fixed name, or without any.
     fixed: Arc<ClientConfig>,
     judge: Arc<Judge>,
+    choice: Choice,
     passwords: Vec<Vec<u8>>,
     cache: Option<Cache<Pair, ClientConfig>>,
 }
@@ -70,35 +72,6 @@ impl Written {
 
     fn fixed(&self) -> Option<Source> {
         Some(self.source(self.text.constant()?))
-    }
-}
-
-/// The versions of TLS.
-#[derive(Clone, Copy, Debug)]
-pub struct Protocols {
-    v12: bool,
-    v13: bool,
-}
-
-impl Value for Protocols {
-    const ARGS: Args = Args::SOME;
-    const SYNTAX: &'static str = "[SSLv2] [SSLv3] [TLSv1] [TLSv1.1] [TLSv1.2] [TLSv1.3]";
-
-    fn parse(call: &Call<'_>, _: &mut Cx<'_>) -> Result<Self, Fault> {
-        let mut protocols = Self { v12: false, v13: false };
-        for index in 0..call.len() {
-            match call.bytes(index) {
-                b"TLSv1.2" => protocols.v12 = true,
-                b"TLSv1.3" => protocols.v13 = true,
-                b"SSLv2" | b"SSLv3" | b"TLSv1" | b"TLSv1.1" => {}
-                _ => return Err(Fault::new(format!("invalid value \"{}\"", call.text(index))).word(index)),
-            }
-        }
-        Ok(protocols)
-    }
-
-    fn from_default(_: &'static str) -> Self {
-        Self { v12: true, v13: true }
     }
 }
 
@@ -145,7 +118,7 @@ impl Securing<'_> {
         let Some(pair) = &self.terms.pair else { return Ok(Arc::clone(&base.fixed)) };
         let load = |(certificate, key): &Pair| {
             let shown = files::certified(certificate, key, &base.passwords)?;
-            self.tls.client(&base.judge, Some(shown)).map(Arc::new)
+            self.tls.client(&base.judge, &base.choice, Some(shown)).map(Arc::new)
         };
         match &base.cache {
             Some(cache) => cache.get(pair.clone(), load),
@@ -196,8 +169,23 @@ impl Tls {
 
     /// Looks at what needs no file.
     pub fn check_words(&self, prefix: &str) -> Result<(), String> {
+        let mut choice = self.choice()?;
         self.pair(prefix)?;
-        if *self.verify { self.trusted_file(prefix).map(drop) } else { Ok(()) }
+        if *self.verify {
+            self.trusted_file(prefix)?;
+        }
+        self.run_commands(&mut choice)
+    }
+
+    fn choice(&self) -> Result<Choice, String> {
+        let Protocols { tls12, tls13 } = self.protocols;
+        let mut choice = Choice { tls12, tls13, ..Choice::default() };
+        choice.ciphers(&String::from_utf8_lossy(&self.ciphers))?;
+        Ok(choice)
+    }
+
+    fn run_commands(&self, choice: &mut Choice) -> Result<(), String> {
+        self.commands.0.iter().try_for_each(|(name, value)| choice.command(name, value))
     }
 
     /// The certificate and key that are shown, where there are any.
@@ -219,13 +207,15 @@ impl Tls {
 
     /// In the order in which nginx finds faults.
     fn make(&self, prefix: &str) -> Result<Base, String> {
+        let mut choice = self.choice()?;
         let pair = self.pair(prefix)?.and_then(|(certificate, key)| certificate.fixed().zip(key.fixed()));
         let passwords = self.passwords.as_ref().map_or(Ok(Vec::new()), |file| passwords(file))?;
         let shown = pair.map(|(certificate, key)| files::certified(&certificate, &key, &passwords)).transpose()?;
         let trust = if *self.verify { Some(self.trust(prefix)?) } else { None };
+        self.run_commands(&mut choice)?;
         let judge = Arc::new(Judge { trust });
-        let fixed = Arc::new(self.client(&judge, shown)?);
-        Ok(Base { fixed, judge, passwords, cache: self.certificate_cache.0.map(Cache::new) })
+        let fixed = Arc::new(self.client(&judge, &choice, shown)?);
+        Ok(Base { fixed, judge, choice, passwords, cache: self.certificate_cache.0.map(Cache::new) })
     }
 
     fn trust(&self, prefix: &str) -> Result<Trust, String> {
@@ -235,12 +225,9 @@ impl Tls {
         Trust::new(&trusted, &revoked, depth, Role::Server).map_err(|error| error.to_string())
     }
 
-    fn client(&self, judge: &Arc<Judge>, shown: Option<CertifiedKey>) -> Result<ClientConfig, String> {
-        let mut versions: Vec<&'static SupportedProtocolVersion> = Vec::new();
-        versions.extend(self.protocols.v12.then_some(&rustls::version::TLS12));
-        versions.extend(self.protocols.v13.then_some(&rustls::version::TLS13));
-        let builder = ClientConfig::builder_with_provider(Arc::clone(tls::provider()))
-            .with_protocol_versions(&versions)
+    fn client(&self, judge: &Arc<Judge>, choice: &Choice, shown: Option<CertifiedKey>) -> Result<ClientConfig, String> {
+        let builder = ClientConfig::builder_with_provider(Arc::new(choice.provider()))
+            .with_protocol_versions(&choice.versions())
             .map_err(|error| error.to_string())?
             .dangerous()
             .with_custom_certificate_verifier(Arc::<Judge>::clone(judge));

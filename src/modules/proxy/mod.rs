@@ -19,7 +19,7 @@ use crate::http::upstream::cache;
 use crate::http::upstream::family::{buffering_settings, cache_settings, exchange_settings, tls_settings};
 use crate::http::wire::header::Known;
 use crate::http::{Module, Request};
-use crate::modules::upstream::{check_sizes, check_tls, check_zones, conf_command_row};
+use crate::modules::upstream::{check_sizes, check_tls, check_zones};
 use crate::{choice, settings};
 
 /// The module.
@@ -45,7 +45,6 @@ pub static MODULE: Module = Module {
             cookie::COMMANDS[1],
             cookie::COMMANDS[2],
             cache::path_row("proxy_cache_path"),
-            conf_command_row("proxy_ssl_conf_command"),
         ],
         variables: VARIABLES,
     },

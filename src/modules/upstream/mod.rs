@@ -21,7 +21,7 @@ pub use block::{Block, RawBlock, find, plain};
 pub use pass::{Destination, Pass, Passer, RawPass, pass_to};
 pub use servers::Servers;
 pub use sizes::{check as check_sizes, check_zones};
-pub use ssl::{check_tls, conf_command_row};
+pub use ssl::check_tls;
 pub use url::{Url, UrlFault};
 
 use crate::config::{Builder, Declarations, SectionRow};

@@ -1,22 +1,8 @@
-//! `proxy_ssl_...` and its like: what nginx finds wrong with it when it reads a configuration, and a row without effect.
+//! `proxy_ssl_...` and its like: what nginx finds wrong with it when it reads a configuration.
 
-use crate::config::{Args, Builder, Contexts, Diagnostic, Directive, Section};
+use crate::config::{Builder, Diagnostic, Section};
 use crate::http::upstream::family::{RawTls, Tls};
 use crate::http::upstream::tls;
-
-/// The row of `..._ssl_conf_command`.
-pub const fn conf_command_row(name: &'static str) -> Directive {
-    Directive {
-        syntax: "name value",
-        ..Directive::ignored(
-            name,
-            Contexts::HTTP_ALL,
-            Args::exactly(2),
-            "it is for OpenSSL",
-            "A command of OpenSSL's configuration.",
-        )
-    }
-}
 
 /// Finds certificates without a key, files that can't be used, and certificates that are to be held against nothing. As in
 /// nginx it matters only where requests may go by TLS: in the blocks of the numbers that `may_be_tls` is true for.
