@@ -168,6 +168,36 @@ fn keys_of_all_kinds() {
 }
 
 #[test]
+fn kinds_of_certificates_side_by_side() {
+    let authority = Authority::new("Root");
+    let files = folder(&authority, &authority.identity("localhost", 7));
+    openssl(files.path(), "req -x509 -newkey rsa:2048 -nodes -keyout rsa.key -out rsa.pem -days 2 -subj /CN=localhost");
+    let both = start(
+        files.path(),
+        "ssl_certificate %%FILES%%/rsa.pem; ssl_certificate_key %%FILES%%/rsa.key; ssl_protocols TLSv1.2 TLSv1.3;",
+    );
+    let one = start(files.path(), "");
+    let shake = |server: &Pushgate, arguments: &str| {
+        let mut command = Command::new("openssl");
+        command.args(["s_client", "-connect", &format!("127.0.0.1:{}", server.port())]);
+        let output = command.args(arguments.split_whitespace()).stdin(Stdio::null()).output().unwrap();
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    for (arguments, kind) in [
+        ("-tls1_3", "Peer signature type: ECDSA"),
+        ("-tls1_3 -sigalgs RSA-PSS+SHA256", "Peer signature type: RSA-PSS"),
+        ("-tls1_2 -cipher ECDHE-RSA-AES128-GCM-SHA256", "Peer signature type: RSA"),
+    ] {
+        let shown = shake(&both, arguments);
+        assert!(shown.contains(kind), "{arguments}: {shown}");
+    }
+    // As OpenSSL's servers say it.
+    let shown = shake(&one, "-tls1_3 -sigalgs RSA-PSS+SHA256");
+    assert!(shown.contains("alert handshake failure"), "{shown}");
+    one.until_logged(&["SSL_do_handshake() failed", "while SSL handshaking"]);
+}
+
+#[test]
 fn certificates_of_the_first_version_and_those_that_could_sign() {
     let authority = Authority::new("Root");
     let files = folder(&authority, &authority.identity("localhost", 7));

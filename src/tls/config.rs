@@ -106,6 +106,7 @@ impl ResolvesServerCert for Identities {
         let fits = |shown: &&Shown| shown.key().choose_scheme(hello.signature_schemes()).is_some();
         let is_short = |shown: &&Shown| shown.key().algorithm() == rustls::SignatureAlgorithm::ECDSA;
         let fitting = || self.0.iter().filter(fits);
-        fitting().find(is_short).or_else(|| fitting().next()).map(Shown::identity)
+        // Where none fits, one is shown all the same: the client is told that the handshake failed, not that it is denied.
+        fitting().find(is_short).or_else(|| fitting().next()).or(self.0.first()).map(Shown::identity)
     }
 }
