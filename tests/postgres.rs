@@ -346,6 +346,7 @@ fn what_breaks_recovers() {
     let answer = http::request(server.port(), "GET", "/broken", "", "");
     assert!(!answer.body.ends_with("0\r\n\r\n"), "{}", &answer.body[answer.body.len() - 80..]);
     server.until_logged(&["a result broke off", "division by zero", "request: \"GET /broken HTTP/1.1\""]);
+    assert_eq!(server.logged(&["prematurely"]), 0, "{}", server.log());
     check(&server, "/ok", 200, "1");
     postgres.restart(Mode::Immediate);
     check(&server, "/ok", 200, "1");

@@ -225,12 +225,9 @@ pub(crate) fn free_address() -> Result<SocketAddr, Box<dyn Error>> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-/// What both have in common, around the locations for channels, which differ.
-fn configuration(side: Side, programs: &Programs, prefix: &Path, listen: SocketAddr, workers: usize) -> String {
-    let Channels { load, http, subscriber, publisher } = Channels::of(side, programs, prefix);
-    let [events, stream] = unending(side);
-    let user = user();
-    let prefix = prefix.display();
+/// What all configurations have in common, around what stands in `http`.
+fn around(load: &str, prefix: &Path, workers: usize, http: &str) -> String {
+    let (user, prefix) = (user(), prefix.display());
     format!(
         r#"{load}
 {user}
@@ -241,10 +238,21 @@ pid {prefix}/server.pid;
 error_log {prefix}/error.log error;
 events {{ worker_connections {CONNECTIONS}; }}
 http {{
-    {http}
     access_log off;
     keepalive_requests 1000000000;
     keepalive_timeout 600s;
+    {http}
+}}
+"#
+    )
+}
+
+/// With locations for channels, in each side's directives.
+fn configuration(side: Side, programs: &Programs, prefix: &Path, listen: SocketAddr, workers: usize) -> String {
+    let Channels { load, http, subscriber, publisher } = Channels::of(side, programs, prefix);
+    let [events, stream] = unending(side);
+    let inside = format!(
+        r#"{http}
     server {{
         listen {listen};
         location = /ok {{ return 200 "ok"; }}
@@ -252,10 +260,9 @@ http {{
         location ~ /ws/(.*) {{ {subscriber} }}
         location ~ /es/(.*) {{ {events} }}
         location ~ /st/(.*) {{ {stream} }}
-    }}
-}}
-"#
-    )
+    }}"#
+    );
+    around(&load, prefix, workers, &inside)
 }
 
 /// Websocket subscribers of channel `$1` and a publisher to channel `$arg_id`, without history, in each side's directives.
@@ -287,21 +294,9 @@ impl Channels {
 
 /// Pushgate over a PostgreSQL, with the rows' queries. Who subscribes lets PostgreSQL listen to the channel.
 fn database_configuration(postgres: SocketAddr, prefix: &Path, listen: SocketAddr, workers: u32) -> String {
-    let (user, prefix) = (user(), prefix.display());
     let (host, port) = (postgres.ip(), postgres.port());
-    format!(
-        r#"{user}
-worker_processes {workers};
-worker_rlimit_nofile {CONNECTIONS};
-daemon off;
-pid {prefix}/server.pid;
-error_log {prefix}/error.log error;
-events {{ worker_connections {CONNECTIONS}; }}
-http {{
-    push_stream_shared_memory_size 64m;
-    access_log off;
-    keepalive_requests 1000000000;
-    keepalive_timeout 600s;
+    let inside = format!(
+        r#"push_stream_shared_memory_size 64m;
     upstream db {{
         postgres_server host={host} port={port} user=postgres dbname=postgres;
         postgres_keepalive 32;
@@ -324,33 +319,15 @@ http {{
             push_stream_client_subscribed_request /listen;
         }}
         location = /pub {{ push_stream_publisher; push_stream_channels_path $arg_id; push_stream_channel_info_on_publish off; }}
-    }}
-}}
-"#
-    )
+    }}"#
+    );
+    around("", prefix, workers as usize, &inside)
 }
 
 /// Without channels.
 fn plain_configuration(side: Side, prefix: &Path, inside: &str, workers: usize) -> String {
     let folders = if side == Side::Peer { nginx_folders(prefix) } else { String::new() };
-    let (user, prefix) = (user(), prefix.display());
-    format!(
-        r#"{user}
-worker_processes {workers};
-worker_rlimit_nofile {CONNECTIONS};
-daemon off;
-pid {prefix}/server.pid;
-error_log {prefix}/error.log error;
-events {{ worker_connections {CONNECTIONS}; }}
-http {{
-    {folders}
-    access_log off;
-    keepalive_requests 1000000000;
-    keepalive_timeout 600s;
-    {inside}
-}}
-"#
-    )
+    around("", prefix, workers, &format!("{folders}\n    {inside}"))
 }
 
 /// EventSource and streaming subscribers of channel `$1`. Pushgate, as the original, sends their head with what comes first:

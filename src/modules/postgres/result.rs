@@ -10,7 +10,7 @@ use super::failure;
 use super::output::{Encoder, Output, Summary, values};
 use super::reading::Reading;
 use super::redirect;
-use crate::http::{BodyStream, LaterLog};
+use crate::http::{AlreadyTold, BodyStream, LaterLog};
 use crate::pg::connection::{Column, Row};
 use crate::pg::pool::Pooled;
 use crate::server::log::Level;
@@ -124,7 +124,7 @@ impl BodyStream for Rest {
                     Err(error) => {
                         self.is_over = true;
                         self.log.write(Level::Error, &failure::in_the_middle(&error));
-                        return Some(Err(io::Error::other(error.to_string())));
+                        return Some(Err(io::Error::other(AlreadyTold)));
                     }
                 }
             }
