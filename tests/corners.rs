@@ -32,7 +32,18 @@ const CONFIG: &str = "daemon off;
             location /slow { limit_rate 1; return 200 abcdef; }
             location /big { send_timeout 300ms; reset_timedout_connection on; alias %%PREFIX%%/big; }
             location /nothing { reset_timedout_connection on; return 444; }
+            client_max_body_size 9;
+            location /long { error_page 413 /too-long; }
+            location /too-long { return 200 \"too long\"; }
+            location /header { return 200 [$http_a_b]; }
             location /unread { lingering_close off; return 200 unread; }
+        }
+        server {
+            listen 127.0.0.1:%%PORT%%;
+            server_name own;
+            underscores_in_headers on;
+            large_client_header_buffers 4 16k;
+            return 200 [$http_a_b];
         }
     }";
 
@@ -122,4 +133,29 @@ fn the_rest_of_a_body_is_read_whatever_lingering_says() {
     let mut rest = String::new();
     stream.read_to_string(&mut rest).unwrap();
     assert!(rest.ends_with("\r\n\r\nunread"), "{rest}");
+}
+
+#[test]
+fn a_server_reads_what_follows_its_name_in_its_own_way() {
+    let server = start();
+    let get = |host: &str, headers: &str| {
+        let request = format!("GET /header HTTP/1.1\r\nConnection: close\r\nHost: {host}\r\n{headers}\r\n");
+        String::from_utf8(http::raw(server.port(), request.as_bytes())).unwrap()
+    };
+    assert!(get("other", "A_b: 1\r\n").ends_with("\r\n\r\n[]"));
+    assert!(get("own", "A_b: 1\r\n").ends_with("\r\n\r\n[1]"));
+    assert!(get("OWN.", "A_b: 1\r\n").ends_with("\r\n\r\n[1]"));
+    let long = format!("X: {}\r\n", "x".repeat(10_000));
+    assert!(get("other", &long).starts_with("HTTP/1.1 400 "));
+    assert!(get("own", &long).starts_with("HTTP/1.1 200 "));
+    let absolute = b"GET http://own/header HTTP/1.1\r\nConnection: close\r\nA_b: 1\r\nHost: other\r\n\r\n";
+    assert!(http::raw(server.port(), absolute).ends_with(b"\r\n\r\n[1]"));
+}
+
+#[test]
+fn the_page_for_a_body_that_is_too_long_is_shown_whatever_the_length() {
+    let server = start();
+    let answer = http::post(server.port(), "/long", "0123456789");
+    assert_eq!((answer.status, &answer.body[..]), (413, "too long"));
+    assert_eq!(server.logged(&["client intended to send too large body: 10 bytes"]), 1);
 }

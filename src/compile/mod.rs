@@ -17,6 +17,7 @@ use crate::config::{
     Config, Diagnostic, ListenAddress, ListenOptions, LocationDef, LocationKind, ScopeId, ServerDef, Settings,
     Severity, Variable,
 };
+use crate::http::settings::Heads;
 use crate::http::tls::settings::Tls;
 use crate::http::tls::{Loader, ServerSide};
 use crate::http::{Handler, content};
@@ -60,6 +61,8 @@ pub struct Listener {
     pub proxy_protocol: bool,
     /// Who answers a name that nobody has.
     pub default_server: ServerId,
+    /// Whether one of its servers reads heads in a way of its own.
+    pub heads_differ: bool,
     /// Who has which name.
     pub names: ServerNames,
 }
@@ -271,6 +274,7 @@ fn listeners(config: &Config, findings: &mut Vec<Diagnostic>) -> Vec<Listener> {
                         http2: false,
                         proxy_protocol: false,
                         default_server: id,
+                        heads_differ: false,
                         names: ServerNames::default(),
                     });
                     listeners.last_mut().expect("one was pushed")
@@ -282,6 +286,11 @@ fn listeners(config: &Config, findings: &mut Vec<Diagnostic>) -> Vec<Listener> {
             if listen.sets_options {
                 listener.options = listen.options.clone();
             }
+            listener.heads_differ |= {
+                let first = &config.built.model.servers[listener.default_server.0 as usize];
+                let heads = |server: &ServerDef| std::ptr::from_ref(config.settings(server.scope).get::<Heads>());
+                !std::ptr::eq(heads(server), heads(first))
+            };
             listener.ssl |= listen.ssl;
             listener.http2 |= listen.http2;
             listener.proxy_protocol |= listen.proxy_protocol;

@@ -270,7 +270,8 @@ impl Request {
     pub(super) fn refuse_long_body(&self) -> Option<u16> {
         let length = self.head.content_length()?;
         let max = self.max_body_size()?;
-        if self.is_main() && length > max {
+        // What led to an error's page has put an end to the body.
+        if self.is_main() && self.error_status.is_none() && length > max {
             self.log(Level::Error, &format!("client intended to send too large body: {length} bytes"));
             return Some(413);
         }

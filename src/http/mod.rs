@@ -8,6 +8,7 @@ pub mod access;
 mod body;
 pub mod connection;
 pub mod content;
+mod ending;
 pub mod error_page;
 pub mod file;
 mod fuzz;

@@ -62,7 +62,7 @@ impl Remembered {
         let mut connection = Connection::gone(self.connection, self.peer.clone(), self.local, self.listener as usize);
         connection.security = self.security.clone();
         connection.proxied = self.proxied.clone();
-        let origin = super::serve::begin(&Rc::new(connection), compiled, listener, head, clock::now());
+        let origin = super::serve::begin(&Rc::new(connection), compiled, listener, head, true, clock::now());
         Some(origin.background(uri, &self.args))
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::Connection;
+use super::ending;
 use super::idle::Idle;
 use super::proxied;
 use super::request::Request;
@@ -24,11 +25,11 @@ use super::wire::head::parser::{HeadOptions, HeadParser, Progress};
 use super::wire::header::Known;
 use super::wire::method::Method;
 use super::wire::user_agent::Browser;
-use crate::compile::{Compiled, Listener, ServerId};
+use crate::compile::{Compiled, Listener};
 use crate::config::ListenAddress;
 use crate::server::clock::{self, Moment};
 use crate::server::counts;
-use crate::server::log::{Level, LogSettings, shown};
+use crate::server::log::{Level, shown};
 use bytes::Bytes;
 
 /// What a worker's connections share.
@@ -90,7 +91,9 @@ impl After {
 
 /// Serves a connection to its end. `accepted` is the configuration that took it in.
 pub async fn serve(site: Rc<Site>, connection: Rc<Connection>, address: Arc<ListenAddress>, accepted: Arc<Compiled>) {
-    let Some(mut patience) = listener(&accepted, &connection, &address).map(|at| *heads(&accepted, at).timeout) else {
+    let Some(mut patience) =
+        listener(&accepted, &connection, &address).map(|at| *heads(&accepted, &connection, at).timeout)
+    else {
         return;
     };
     let _place = site.idle.enter(&connection);
@@ -113,7 +116,7 @@ pub async fn serve(site: Rc<Site>, connection: Rc<Connection>, address: Arc<List
         if connection.buffered().is_empty() && !wait(&site, &connection, patience, accepted.is_some()).await {
             let compiled = accepted.unwrap_or_else(|| (site.compiled)());
             if let Some(listener) = listener(&compiled, &connection, &address) {
-                left(&connection, &compiled, listener);
+                ending::left(&connection, &compiled, listener);
             }
             return;
         }
@@ -146,7 +149,7 @@ pub async fn serve(site: Rc<Site>, connection: Rc<Connection>, address: Arc<List
             After::Next(time) => patience = time,
             After::Gone => return,
             After::Close { linger, left } => {
-                return discard(&connection, &compiled, listener.default_server, linger, left).await;
+                return ending::discard(&connection, &compiled, listener.default_server, linger, left).await;
             }
         }
     }
@@ -198,9 +201,17 @@ pub(super) fn listener<'c>(
     compiled.listeners.get(connection.listener).filter(same).or_else(|| compiled.listener(address))
 }
 
-/// What holds for heads before it is known for which server they are.
-fn heads<'c>(compiled: &'c Compiled, listener: &Listener) -> &'c Heads {
-    compiled.settings(compiled.server_location(listener.default_server)).get::<Heads>()
+/// What holds for heads before it is known for which server they are: what the server says whose name the handshake had.
+fn heads<'c>(compiled: &'c Compiled, connection: &Connection, listener: &Listener) -> &'c Heads {
+    let name = connection.tls().and_then(|tls| tls.server_name.as_deref());
+    heads_of(compiled, listener, name.unwrap_or_default().as_bytes())
+}
+
+/// What holds for heads of requests to a host.
+pub(super) fn heads_of<'c>(compiled: &'c Compiled, listener: &Listener, host: &[u8]) -> &'c Heads {
+    let find = || listener.names.find(&host.to_ascii_lowercase().into()).map(|(server, _)| server);
+    let named = if listener.heads_differ && !host.is_empty() { find() } else { None };
+    compiled.settings(compiled.server_location(named.unwrap_or(listener.default_server))).get::<Heads>()
 }
 
 /// Reads the head of a request that has begun. The status says that it is to be refused with it. `None`: there is none.
@@ -210,8 +221,8 @@ async fn next_request(
     listener: &Listener,
     is_pipelined: bool,
 ) -> Option<(Box<Request>, Option<Refused>)> {
-    let heads = heads(compiled, listener);
-    let options = HeadOptions::of(heads);
+    let heads = heads(compiled, connection, listener);
+    let mut options = HeadOptions { stops_at_host: listener.heads_differ, ..HeadOptions::of(heads) };
     let started = clock::now();
     let mut parser = HeadParser::new();
     loop {
@@ -219,7 +230,7 @@ async fn next_request(
         match progress {
             Progress::Complete { head, consumed } => {
                 connection.consume(consumed);
-                let mut request = begin(connection, compiled, listener, head, started);
+                let mut request = begin(connection, compiled, listener, head, true, started);
                 request.is_pipelined = is_pipelined;
                 for line in request.head.ignored_lines() {
                     let line = shown(line);
@@ -236,11 +247,15 @@ async fn next_request(
                     let came = connection.buffered().len();
                     connection.consume(refusal.head.end().min(came));
                 }
-                let mut request = begin(connection, compiled, listener, refusal.head, started);
+                let mut request = begin(connection, compiled, listener, refusal.head, false, started);
                 request.is_pipelined = is_pipelined;
                 let reason = String::from_utf8_lossy(&refusal.reason).into_owned();
                 request.log(Level::Info, &format!("{reason} while {}", action(refusal.action, is_pipelined)));
                 return Some((request, Some(Refused::Bad(refusal.status))));
+            }
+            Progress::Host(host) => {
+                options = HeadOptions::of(heads_of(compiled, listener, &host));
+                continue;
             }
             Progress::Incomplete => {}
         }
@@ -253,12 +268,12 @@ async fn next_request(
             Ok(0) | Err(_) => (400, "client prematurely closed connection"),
         };
         let head = parser.give_up(&connection.buffered());
-        let mut request = begin(connection, compiled, listener, head, started);
+        let mut request = begin(connection, compiled, listener, head, false, started);
         request.is_pipelined = is_pipelined;
         request.sent.status = status;
         request.sent.is_cut = true;
         if status == 408 {
-            reset_timed_out(&request);
+            ending::reset_timed_out(&request);
         }
         request.log(Level::Info, &format!("{reason} while {}", action(parser.action(), is_pipelined)));
         request.write_logs();
@@ -285,6 +300,7 @@ impl HeadOptions {
             ignore_invalid_headers: *heads.ignore_invalid,
             merge_slashes: *heads.merge_slashes,
             is_http2: false,
+            stops_at_host: false,
         }
     }
 }
@@ -298,30 +314,13 @@ async fn wait(site: &Site, connection: &Connection, timeout: Duration, is_first:
     matches!(connection.wait(timeout).await, Ok(1..))
 }
 
-/// Logs that a connection ended while it waited for a request.
-fn left(connection: &Connection, compiled: &Compiled, listener: &Listener) {
-    let settings = compiled.settings(compiled.server_location(listener.default_server)).get::<LogSettings>();
-    let is_over = connection.has_waited_enough();
-    let is_first = connection.requests.get() == 0;
-    if !settings.wants(Level::Info) || (is_over && !is_first) {
-        return;
-    }
-    let client = connection.peer.text();
-    let message = if is_first {
-        let what = if is_over { "client timed out (110: Connection timed out)" } else { "client closed connection" };
-        format!("{what} while waiting for request, client: {client}, server: {}", listener.address)
-    } else {
-        format!("client {client} closed keepalive connection")
-    };
-    settings.write(Level::Info, connection.number, &message);
-}
-
-/// Makes the request of a head.
+/// Makes the request of a head. Only one that is whole may be for the server without a name.
 pub(super) fn begin(
     connection: &Rc<Connection>,
     compiled: &Arc<Compiled>,
     listener: &Listener,
     head: Rc<RequestHead>,
+    is_whole: bool,
     started: Moment,
 ) -> Box<Request> {
     connection.requests.set(connection.requests.get() + 1);
@@ -330,10 +329,8 @@ pub(super) fn begin(
         (b"", Some(name)) => Bytes::copy_from_slice(name.as_bytes()),
         _ => head.host_bytes(),
     };
-    let found = match listener.names.is_empty() {
-        true => None,
-        false => listener.names.find(&host()),
-    };
+    let find = || Some(host()).filter(|host| is_whole || !host.is_empty()).and_then(|host| listener.names.find(&host));
+    let found = if listener.names.is_empty() { None } else { find() };
     let (server, captures) = found.unwrap_or((listener.default_server, None));
     let request = Box::new(Request::new(Rc::clone(connection), Arc::clone(compiled), server, head, started));
     if let Some((regex, captures)) = captures {
@@ -420,7 +417,7 @@ async fn send(site: &Site, request: &mut Request, response: &mut Response, keepa
         request.sent.status = response.status;
         request.sent.is_cut = true;
         if matches!(response.status, 408 | 444) {
-            reset_timed_out(request);
+            ending::reset_timed_out(request);
         }
         return After::CLOSE;
     }
@@ -438,38 +435,12 @@ async fn send(site: &Site, request: &mut Request, response: &mut Response, keepa
                 None => (request.has_chunks_to_come() && request.sent.status != 413).then_some(u64::MAX),
             };
             let length = left.filter(|left| *left > 0 && is_unread);
-            After::Close { linger: lingers(request, has_unread), left: length }
+            After::Close { linger: ending::lingers(request, has_unread), left: length }
         }
         Err(error) => {
-            lost(request, &error);
+            ending::lost(request, &error);
             After::CLOSE
         }
-    }
-}
-
-/// Notes that an answer did not reach its client.
-pub(super) fn lost(request: &mut Request, error: &io::Error) {
-    request.sent.is_cut = true;
-    if error.get_ref().is_some_and(|inner| inner.is::<super::response::AlreadyTold>()) {
-        return;
-    }
-    let told = match error.kind() {
-        io::ErrorKind::TimedOut => {
-            reset_timed_out(request);
-            "client timed out (110: Connection timed out)".to_owned()
-        }
-        // So the kernel calls a client that had said that it sends no more.
-        io::ErrorKind::BrokenPipe => "client prematurely closed connection".to_owned(),
-        _ => format!("client prematurely closed connection ({})", crate::server::sockets::reason(error)),
-    };
-    let doing = if request.upstream_record().is_some() { "sending to client" } else { "sending response to client" };
-    request.log(Level::Info, &format!("{told} while {doing}"));
-}
-
-/// Has the connection of a client that is too slow, or is to get nothing, end in a reset where the settings say so.
-fn reset_timed_out(request: &Request) {
-    if *request.settings::<Sending>().reset_timed_out {
-        request.connection.reset_at_end();
     }
 }
 
@@ -493,14 +464,6 @@ pub(super) async fn through_tunnel(request: &mut Request, tunnel: Tunnel) {
     if let Err(fault) = ended.await {
         let (level, message) = fault.complaint();
         request.log(level, &message);
-    }
-}
-
-/// How the connection ends: without waiting where the client is known to send nothing.
-fn lingers(request: &Request, has_unread: bool) -> Lingering {
-    match request.settings::<Sending>().lingering_close {
-        Lingering::On if !has_unread && request.connection.buffered().is_empty() => Lingering::Off,
-        lingering => lingering,
     }
 }
 
@@ -533,51 +496,6 @@ async fn take_over(
         Err(error) => {
             request.log(Level::Alert, &format!("a connection could not be handed over: {error}"));
             After::CLOSE
-        }
-    }
-}
-
-/// Reads what the client still sends, for a while, so that it gets the answer before the connection is reset: in any case
-/// the rest of a body, and then what comes behind it.
-pub(super) async fn discard(
-    connection: &Connection,
-    compiled: &Compiled,
-    server: ServerId,
-    linger: Lingering,
-    body: Option<u64>,
-) {
-    let settings = compiled.settings(compiled.server_location(server)).get::<Sending>();
-    let until = clock::now().after(*settings.lingering_time);
-    let more = async || {
-        let time = until.since(clock::now()).min(*settings.lingering_timeout);
-        time != Duration::ZERO && matches!(connection.fill(time).await, Ok(1..))
-    };
-    // One that still has to send a body is left in peace, as by nginx; any other is told at once that this is the end.
-    if let Some(mut left) = body {
-        loop {
-            let buffered = connection.buffered().len();
-            let length = usize::try_from(left).map_or(buffered, |left| left.min(buffered));
-            connection.consume(length);
-            left -= length as u64;
-            if left == 0 {
-                break;
-            }
-            if !more().await {
-                return;
-            }
-        }
-        if linger == Lingering::On && connection.buffered().is_empty() {
-            return;
-        }
-    }
-    if linger == Lingering::Off || connection.shutdown_write().is_err() {
-        return;
-    }
-    loop {
-        let length = connection.buffered().len();
-        connection.consume(length);
-        if !more().await {
-            return;
         }
     }
 }

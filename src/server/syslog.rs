@@ -139,7 +139,7 @@ impl Syslog {
 impl Parameters {
     /// `<190>Nov 23 06:28:03 host tag: `
     fn header(&self, level: Level, seconds: i64) -> String {
-        static HOST: LazyLock<String> = LazyLock::new(|| sys::host_name().to_ascii_lowercase());
+        static HOST: LazyLock<String> = LazyLock::new(sys::host_name);
         let priority = self.facility * 8 + level as usize;
         let time = local_time::now(seconds).syslog();
         match self.has_host {
@@ -212,7 +212,7 @@ mod tests {
         let header = |text: &str, level| Syslog::parse(text).map(|syslog| syslog.parameters.header(level, 0));
         let time = local_time::now(0).syslog();
         assert_eq!(header("server=127.0.0.1,nohostname", Level::Info).ok(), Some(format!("<190>{time} nginx: ")));
-        let host = sys::host_name().to_ascii_lowercase();
+        let host = sys::host_name();
         let with_host = header("server=127.0.0.1,facility=kern,tag=t", Level::Emerg);
         assert_eq!(with_host.ok(), Some(format!("<0>{time} {host} t: ")));
     }

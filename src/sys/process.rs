@@ -176,11 +176,11 @@ pub fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-/// The machine's name.
+/// The machine's name in lower case, as nginx has it.
 pub fn host_name() -> String {
     let mut name = [0u8; 256];
     // SAFETY: the buffer lives through the call, and its length is given; the last byte stays NUL.
     let result = unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) };
     let end = name.iter().position(|byte| *byte == 0).unwrap_or(0);
-    if result == 0 { String::from_utf8_lossy(&name[..end]).into_owned() } else { String::new() }
+    if result == 0 { String::from_utf8_lossy(&name[..end]).to_ascii_lowercase() } else { String::new() }
 }

@@ -148,7 +148,8 @@ async fn hello(connection: &Connection) -> Result<Option<(Vec<u8>, Accepted)>, F
                 return Err(if begun.is_empty() { Failure::Refused(CLOSED.to_owned()) } else { Failure::Gone });
             }
         }
-        if begun[0] != HANDSHAKE {
+        // The highest bit begins a handshake of SSL 2, which is none that goes on.
+        if begun[0] != HANDSHAKE && begun[0] & 0x80 == 0 {
             connection.put_back(&begun);
             return Ok(None);
         }

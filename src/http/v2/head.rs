@@ -66,7 +66,9 @@ pub(super) fn parse(
             let reason = format!("{} while {}", String::from_utf8_lossy(&refusal.reason), refusal.action);
             Head::Bad(refusal.status, reason, refusal.head)
         }
-        Progress::Incomplete => Head::Bad(400, "client sent invalid request".to_owned(), Rc::default()),
+        Progress::Incomplete | Progress::Host(_) => {
+            Head::Bad(400, "client sent invalid request".to_owned(), Rc::default())
+        }
     })
 }
 

@@ -31,6 +31,7 @@ use self::settings::Http2;
 use self::wire::{Io, Live, Wire};
 use super::connection::Connection;
 
+use super::ending;
 use super::request::Request;
 use super::serve::{self, Refused, Site};
 use super::settings::{Heads, Keepalive, Lingering, Sending};
@@ -121,7 +122,7 @@ pub(super) async fn serve(
     // What the client still sends would have its connection reset, and the reason lost.
     let Driver { lingers: true, connection, accepted, address, .. } = &driver else { return };
     if let Some(listener) = serve::listener(accepted, connection, address) {
-        serve::discard(connection, accepted, listener.default_server, Lingering::On, None).await;
+        ending::discard(connection, accepted, listener.default_server, Lingering::On, None).await;
     }
 }
 
@@ -281,7 +282,8 @@ impl Driver {
         }
         counts::REQUESTS.add();
         let (parts, body) = request.into_parts();
-        let options = HeadOptions::of(settings(&compiled, listener).get::<Heads>());
+        let host = parts.uri.authority().map_or("", |authority| authority.host());
+        let options = HeadOptions::of(serve::heads_of(&compiled, listener, host.as_bytes()));
         let started = clock::now();
         let is_websocket = head::is_websocket(&parts);
         let has_body = !body.is_end_stream() && !is_websocket;
@@ -297,7 +299,7 @@ impl Driver {
         let exchange = Exchange::new(body, respond, is_websocket, Rc::clone(&self.wire));
         let stream = Rc::new(Connection::of_stream(&self.connection, exchange));
         stream.requests.set(self.connection.requests.get());
-        let mut request = serve::begin(&stream, &compiled, listener, head, started);
+        let mut request = serve::begin(&stream, &compiled, listener, head, refused.is_none(), started);
         self.connection.requests.set(stream.requests.get());
         let refused = match refused {
             Some((status, reason)) => {

@@ -65,7 +65,11 @@ fn server_name(cx: &mut Cx<'_>, call: &Call<'_>) -> Result<(), Fault> {
         }
         let names = read(&written, cx).map_err(|fault| fault.word(index))?;
         let at = call.word_at(index);
-        let written = written.to_ascii_lowercase();
+        let written = match &*written {
+            "$hostname" => crate::sys::host_name(),
+            regex if regex.starts_with('~') => written,
+            name => name.to_ascii_lowercase(),
+        };
         let server = cx.server().expect("the row allows `server_name` in `server` only");
         server.names.extend(names.into_iter().map(|name| (name, written.clone(), at)));
     }
@@ -82,10 +86,10 @@ fn read(written: &str, cx: &mut Cx<'_>) -> Result<Vec<ServerName>, Fault> {
         let caseless = pattern.bytes().any(|byte| byte.is_ascii_uppercase());
         return Ok(vec![ServerName::Regex(Regex::compile(pattern, caseless, cx)?)]);
     }
-    let name = written.to_ascii_lowercase();
-    if name == "$hostname" {
+    if written == "$hostname" {
         return Ok(vec![ServerName::Exact(crate::sys::host_name())]);
     }
+    let name = written.to_ascii_lowercase();
     Ok(match (name.strip_prefix('.'), name.strip_prefix("*."), name.strip_suffix(".*")) {
         (Some(suffix), ..) if is_plain(suffix) => {
             vec![ServerName::Exact(suffix.to_owned()), ServerName::Suffix(suffix.to_owned())]

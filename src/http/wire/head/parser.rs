@@ -5,6 +5,8 @@
 
 use std::rc::Rc;
 
+use bytes::Bytes;
+
 use super::room::Room;
 use super::{Connection, Header, RequestHead};
 use crate::http::wire::ascii::{find_ignore_case, parse_off};
@@ -31,6 +33,8 @@ pub struct HeadOptions {
     pub merge_slashes: bool,
     /// The head was put together from an HTTP/2 request; its line says so.
     pub is_http2: bool,
+    /// Whether the parser is to stop once it knows the host: other options may hold for what follows.
+    pub stops_at_host: bool,
 }
 
 impl Default for HeadOptions {
@@ -42,6 +46,7 @@ impl Default for HeadOptions {
             underscores_in_headers: false,
             ignore_invalid_headers: true,
             merge_slashes: true,
+            stops_at_host: false,
             is_http2: false,
         }
     }
@@ -59,6 +64,8 @@ pub enum Progress {
         /// Its length in the input, empty lines before it included.
         consumed: usize,
     },
+    /// The host is known, in lower case, and more is to be parsed with the options that hold for it.
+    Host(Bytes),
     /// The request is refused.
     Bad(Refusal),
 }
@@ -86,10 +93,22 @@ pub struct HeadParser {
     has_line: bool,
     /// The line has been accepted.
     in_headers: bool,
+    /// It has stopped at the host.
+    has_stopped: bool,
     room: Room,
     head: Rc<RequestHead>,
     /// The lower-cased host and the decoded path, when they differ from what was sent.
     derived: Vec<u8>,
+}
+
+/// Where the parser stops.
+enum Reached {
+    /// At the end of what has come.
+    More,
+    /// Behind the host.
+    Host,
+    /// At the end of the head.
+    End,
 }
 
 /// A refusal before the head is put together.
@@ -128,11 +147,20 @@ impl HeadParser {
     /// Goes on with `input`: all bytes since the request's start, with what has come since the last call at the end.
     pub fn parse(&mut self, input: &[u8], options: &HeadOptions) -> Progress {
         match self.advance(input, options) {
-            Ok(true) => {
+            Ok(Reached::End) => {
                 let consumed = self.at;
                 Progress::Complete { head: self.take(&input[..consumed]), consumed }
             }
-            Ok(false) => Progress::Incomplete,
+            Ok(Reached::Host) => {
+                self.has_stopped = true;
+                let span = self.head.host;
+                let host = match span.start().checked_sub(DERIVED) {
+                    Some(start) => Span::new(start, span.end() - DERIVED).of(&self.derived),
+                    None => span.of(input),
+                };
+                Progress::Host(Bytes::copy_from_slice(host))
+            }
+            Ok(Reached::More) => Progress::Incomplete,
             Err(fault) => Progress::Bad(Refusal {
                 status: fault.status,
                 reason: fault.reason,
@@ -142,21 +170,27 @@ impl HeadParser {
         }
     }
 
-    /// Whether the head is whole.
-    fn advance(&mut self, input: &[u8], options: &HeadOptions) -> Result<bool, Fault> {
+    /// Goes on as far as it is to go at once.
+    fn advance(&mut self, input: &[u8], options: &HeadOptions) -> Result<Reached, Fault> {
         if !self.has_line && !self.request_line(input, options)? {
-            return Ok(false);
+            return Ok(Reached::More);
         }
         if self.head.line.version < 1000 {
-            return Ok(true);
+            return Ok(Reached::End);
         }
-        while let Some(more) = self.header_line(input, options)? {
-            if !more {
-                self.check(input)?;
-                return Ok(true);
+        loop {
+            if options.stops_at_host && !self.has_stopped && !self.head.host.is_empty() {
+                return Ok(Reached::Host);
+            }
+            match self.header_line(input, options)? {
+                None => return Ok(Reached::More),
+                Some(true) => {}
+                Some(false) => {
+                    self.check(input)?;
+                    return Ok(Reached::End);
+                }
             }
         }
-        Ok(false)
     }
 
     fn request_line(&mut self, input: &[u8], options: &HeadOptions) -> Result<bool, Fault> {
@@ -427,10 +461,22 @@ pub fn fuzz_head(data: &[u8]) {
     let first = parser.parse(&data[..cut], &options);
     let pieces = match first {
         Progress::Incomplete => parser.parse(data, &options),
-        decided @ (Progress::Complete { .. } | Progress::Bad(_)) => decided,
+        decided @ (Progress::Complete { .. } | Progress::Bad(_) | Progress::Host(_)) => decided,
     };
     let whole = HeadParser::new().parse(data, &options);
     assert_eq!(summary(&whole), summary(&pieces), "the same however it is cut");
+    let (mut parser, stopping) = (HeadParser::new(), HeadOptions { stops_at_host: true, ..options });
+    let resumed = match parser.parse(data, &stopping) {
+        Progress::Host(host) => {
+            let resumed = parser.parse(data, &stopping);
+            if let Progress::Complete { head, .. } = &resumed {
+                assert_eq!(head.host(), &host[..], "the host stays");
+            }
+            resumed
+        }
+        decided => decided,
+    };
+    assert_eq!(summary(&whole), summary(&resumed), "the same with a stop at the host");
     if let Progress::Complete { head, consumed } = &whole {
         assert!(*consumed <= data.len() && head.request_length() <= *consumed, "no more than came");
         assert!(head.path().starts_with(b"/"), "a path is absolute");
@@ -444,6 +490,7 @@ pub fn fuzz_head(data: &[u8]) {
 fn summary(progress: &Progress) -> (u16, Vec<u8>, usize) {
     match progress {
         Progress::Incomplete => (0, Vec::new(), 0),
+        Progress::Host(host) => (1, host.to_vec(), 0),
         Progress::Bad(refusal) => (refusal.status, refusal.reason.clone(), 0),
         Progress::Complete { head, consumed } => {
             let mut text = [head.method_name(), head.path(), head.args(), head.host()].join(&b'|');
@@ -484,7 +531,7 @@ mod tests {
     /// `200`, or the status and the reason.
     fn verdict(input: &str, options: &HeadOptions) -> String {
         match run(input.as_bytes(), options) {
-            Progress::Incomplete => "incomplete".into(),
+            Progress::Incomplete | Progress::Host(_) => "incomplete".into(),
             Progress::Complete { .. } => "200".into(),
             Progress::Bad(refusal) => {
                 let reason = String::from_utf8_lossy(&refusal.reason).into_owned();
@@ -594,6 +641,7 @@ mod tests {
         ignore_invalid_headers: true,
         merge_slashes: true,
         is_http2: false,
+        stops_at_host: false,
     };
 
     /// `$request_length`, or the status of the refusal.
@@ -601,7 +649,7 @@ mod tests {
         match run(input.as_bytes(), &SMALL) {
             Progress::Complete { head, .. } => head.request_length(),
             Progress::Bad(refusal) => refusal.status.into(),
-            Progress::Incomplete => 0,
+            Progress::Incomplete | Progress::Host(_) => 0,
         }
     }
 
