@@ -107,6 +107,6 @@ impl ResolvesServerCert for Identities {
         let is_short = |shown: &&Shown| shown.key().algorithm() == rustls::SignatureAlgorithm::ECDSA;
         let fitting = || self.0.iter().filter(fits);
         // Where none fits, one is shown all the same: the client is told that the handshake failed, not that it is denied.
-        fitting().find(is_short).or_else(|| fitting().next()).or(self.0.first()).map(Shown::identity)
+        fitting().find(is_short).or_else(|| fitting().next()).or_else(|| self.0.first()).map(Shown::identity)
     }
 }
