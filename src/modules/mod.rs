@@ -25,6 +25,7 @@ pub mod limit_conn;
 pub mod limit_req;
 pub mod log;
 pub mod map;
+pub mod memcached;
 pub mod mirror;
 pub mod not_modified;
 pub mod postgres;
@@ -81,6 +82,7 @@ pub static MODULES: &[Module] = &[
     fastcgi::MODULE,
     uwsgi::MODULE,
     scgi::MODULE,
+    memcached::MODULE,
     empty_gif::MODULE,
     secure_link::MODULE,
     upstream::MODULE,

@@ -12,7 +12,7 @@ use crate::http::upstream::script::Script;
 use crate::http::upstream::{Payload, Plan, cache, pass};
 use crate::http::wire::packets::Scgi;
 use crate::http::{Module, Next, Request};
-use crate::modules::upstream::{Pass, Passer, check_sizes, check_zones, pass_to};
+use crate::modules::upstream::{Pass, Passer, Variables, check_sizes, check_zones, pass_to};
 
 /// The module.
 pub static MODULE: Module = Module {
@@ -51,7 +51,7 @@ static PASSER: Passer = Passer {
     handler: |request| Next::later(run(request)),
     schema: "scgi://",
     secure_schema: None,
-    redirects_with_variables: false,
+    variables: Variables::Yes,
 };
 
 async fn run(request: &mut Request) -> Next<'static> {

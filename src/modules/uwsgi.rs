@@ -15,7 +15,7 @@ use crate::http::upstream::script::Script;
 use crate::http::upstream::{Payload, Plan, cache, pass};
 use crate::http::wire::packets::{Modifiers, Uwsgi};
 use crate::http::{Module, Next, Request};
-use crate::modules::upstream::{Pass, Passer, RawPass, check_sizes, check_tls, check_zones, pass_to};
+use crate::modules::upstream::{Pass, Passer, RawPass, Variables, check_sizes, check_tls, check_zones, pass_to};
 use crate::server::log::Level;
 use crate::settings;
 
@@ -78,7 +78,7 @@ static PASSER: Passer = Passer {
     handler: |request| Next::later(run(request)),
     schema: "uwsgi://",
     secure_schema: Some("suwsgi://"),
-    redirects_with_variables: false,
+    variables: Variables::Yes,
 };
 
 /// A number of one byte.

@@ -18,6 +18,8 @@ pub enum Decoder {
     Empty,
     /// `Content-Length`
     Counted(Counted),
+    /// `Content-Length`, and a text that ends the answer.
+    Ended(Ended),
     /// Chunks.
     Chunked(Chunked),
     /// Chunks, and headers behind them.
@@ -26,6 +28,15 @@ pub enum Decoder {
     UntilClose,
     /// FastCGI's records.
     Records(Box<Output>),
+}
+
+/// A body of a known length with a text behind it.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    counted: Counted,
+    /// What is still to come of the text.
+    end: &'static [u8],
+    is_good: bool,
 }
 
 /// What an application writes through FastCGI.
@@ -90,6 +101,7 @@ impl Decoder {
             }
             Self::Records(output) => return output.cut(input),
             Self::Trailed(trailed) => return trailed.cut(input),
+            Self::Ended(ended) => return ended.cut(input),
             Self::Counted(counted) => counted.step(input, 0),
             Self::Chunked(chunked) => match chunked.step(input, 0) {
                 Ok(step) => step,
@@ -113,7 +125,12 @@ impl Decoder {
     pub(super) fn begun(&self) -> usize {
         match self {
             Self::Records(output) => output.begun.len(),
-            Self::Empty | Self::Counted(_) | Self::Chunked(_) | Self::Trailed(_) | Self::UntilClose => 0,
+            Self::Empty
+            | Self::Counted(_)
+            | Self::Ended(_)
+            | Self::Chunked(_)
+            | Self::Trailed(_)
+            | Self::UntilClose => 0,
         }
     }
 
@@ -122,7 +139,7 @@ impl Decoder {
         match self {
             Self::UntilClose | Self::Empty => true,
             Self::Records(output) => !output.keeps && output.left.unwrap_or_default() == 0,
-            Self::Counted(_) | Self::Chunked(_) | Self::Trailed(_) => false,
+            Self::Counted(_) | Self::Ended(_) | Self::Chunked(_) | Self::Trailed(_) => false,
         }
     }
 
@@ -131,6 +148,7 @@ impl Decoder {
         match self {
             Self::UntilClose => false,
             Self::Records(output) => output.keeps && output.excess == Excess::None,
+            Self::Ended(ended) => ended.is_good,
             Self::Empty | Self::Counted(_) | Self::Chunked(_) | Self::Trailed(_) => true,
         }
     }
@@ -152,6 +170,32 @@ impl Decoder {
 }
 
 const MORE_THAN_SAID: &str = "upstream sent more data than specified in \"Content-Length\" header";
+
+impl Ended {
+    /// A value of memcached's.
+    pub fn by_memcached(length: u64) -> Self {
+        Self { counted: Counted::new(length), end: b"\r\nEND\r\n", is_good: true }
+    }
+
+    fn cut(&mut self, input: &mut BytesMut) -> Cut {
+        match self.counted.step(input, 0) {
+            BodyStep::Data(range) => return Cut::data(range, input),
+            BodyStep::More => return Cut::More,
+            BodyStep::End(_) => {}
+        }
+        let rest = self.end.strip_prefix(&input[..]);
+        input.clear();
+        self.end = rest.unwrap_or_default();
+        match rest {
+            None => {
+                self.is_good = false;
+                Cut::Note(Level::Error, "memcached sent invalid trailer".to_owned())
+            }
+            Some([]) => Cut::End,
+            Some(_) => Cut::More,
+        }
+    }
+}
 
 impl Output {
     fn cut(&mut self, input: &mut BytesMut) -> Cut {

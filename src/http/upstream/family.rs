@@ -406,7 +406,11 @@ impl Value for NextUpstream {
 }
 
 /// Reads a list of known words, each once.
-fn words<T: Copy + PartialEq>(call: &Call<'_>, cx: &mut Cx<'_>, known: &[(&'static str, T)]) -> Result<Vec<T>, Fault> {
+pub fn words<T: Copy + PartialEq>(
+    call: &Call<'_>,
+    cx: &mut Cx<'_>,
+    known: &[(&'static str, T)],
+) -> Result<Vec<T>, Fault> {
     let mut found = Vec::new();
     for index in 0..call.len() {
         let word = call.text(index);

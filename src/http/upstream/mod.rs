@@ -27,7 +27,7 @@ pub mod tunnel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub use body::{Decoder, Excess, Output};
+pub use body::{Decoder, Ended, Excess, Output};
 pub use outgoing::{Framing, Payload};
 pub(super) use pass::abandoned;
 pub use pass::{Parsed, Plan, Protocol, pass};

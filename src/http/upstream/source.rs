@@ -190,7 +190,9 @@ impl Unread {
     pub(super) fn has_enough(&self, piece: usize) -> bool {
         let length = self.link.buffer.len();
         match &self.decoder {
-            Decoder::Empty | Decoder::Chunked(_) | Decoder::Trailed(_) | Decoder::Records(_) => true,
+            Decoder::Empty | Decoder::Ended(_) | Decoder::Chunked(_) | Decoder::Trailed(_) | Decoder::Records(_) => {
+                true
+            }
             Decoder::Counted(counted) => length >= piece || length as u64 >= counted.left(),
             Decoder::UntilClose => length >= piece,
         }

@@ -11,7 +11,7 @@ use crate::config::{Args, Contexts, Declarations, Directive, SectionRow, Status}
 use crate::http::Module;
 use crate::http::upstream::cache;
 use crate::http::upstream::family::{Names, buffering_settings, cache_settings, exchange_settings, script_settings};
-use crate::modules::upstream::{Passer, check_sizes, check_zones, pass_to};
+use crate::modules::upstream::{Passer, Variables, check_sizes, check_zones, pass_to};
 use crate::settings;
 
 /// The module.
@@ -53,8 +53,12 @@ const PASS: Directive = Directive {
     ..Directive::BASE
 };
 
-static PASSER: Passer =
-    Passer { handler: request::handle, schema: "fastcgi://", secure_schema: None, redirects_with_variables: true };
+static PASSER: Passer = Passer {
+    handler: request::handle,
+    schema: "fastcgi://",
+    secure_schema: None,
+    variables: Variables::YesWithRedirect,
+};
 
 settings! {
     /// What is particular to FastCGI.

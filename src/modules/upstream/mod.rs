@@ -18,7 +18,7 @@ mod variables;
 
 pub use at_request::at_request;
 pub use block::{Block, RawBlock, find, plain};
-pub use pass::{Destination, Pass, Passer, RawPass, pass_to};
+pub use pass::{Destination, Pass, Passer, RawPass, Variables, pass_to};
 pub use servers::Servers;
 pub use sizes::{check as check_sizes, check_zones};
 pub use ssl::check_tls;

@@ -1,4 +1,4 @@
-//! `fastcgi_pass`, `uwsgi_pass` and `scgi_pass`: the address, which has no path, of servers that requests are passed to.
+//! `fastcgi_pass`, `uwsgi_pass`, `scgi_pass` and `memcached_pass`: the address, which has no path, of servers that requests are passed to.
 
 use std::sync::Arc;
 
@@ -21,8 +21,19 @@ pub struct Passer {
     pub schema: &'static str,
     /// The same for a connection by TLS. Where it is known, either may be written before the address.
     pub secure_schema: Option<&'static str>,
-    /// Whether a location whose name ends with a slash gets the requests without it though the address has variables.
-    pub redirects_with_variables: bool,
+    /// Whether it may have variables.
+    pub variables: Variables,
+}
+
+/// Whether an address may have variables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variables {
+    /// No: a dollar sign is a letter like any other.
+    No,
+    /// It may. A location whose name ends with a slash does not get the requests without it then.
+    Yes,
+    /// It may, and such a location gets them.
+    YesWithRedirect,
 }
 
 /// Where a location's requests go, by the last of the directives that say so.
@@ -118,11 +129,11 @@ pub fn pass_to(cx: &mut Cx<'_>, call: &Call<'_>, passer: &'static Passer) -> Res
     if cx.edit::<Pass>().iter().any(|raw| std::ptr::eq(raw.passer, passer)) {
         return Err(call.duplicate());
     }
-    let has_variables = memchr::memchr(b'$', call.bytes(0)).is_some();
+    let has_variables = passer.variables != Variables::No && memchr::memchr(b'$', call.bytes(0)).is_some();
     let ends_with_slash = cx.location().is_some_and(|location| location.name.ends_with('/'));
     let content = cx.edit::<Content>();
     content.handler = Some(passer.handler);
-    content.auto_redirect = ends_with_slash && (!has_variables || passer.redirects_with_variables);
+    content.auto_redirect = ends_with_slash && (!has_variables || passer.variables == Variables::YesWithRedirect);
     let written = match has_variables {
         true => Written::Variable(Template::word(call, 0, cx)?),
         false => {
