@@ -159,6 +159,21 @@ fn who_goes_in_the_middle_of_a_body_gets_no_answer() {
 }
 
 #[test]
+fn a_connection_that_is_reset_amid_a_body_is_logged() {
+    let server = start();
+    for target in ["/up", "/status"] {
+        let mut client = http::connect(server.port());
+        let head = format!("POST {target} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\nabc");
+        client.write_all(head.as_bytes()).unwrap();
+        // Once it is told to go on, its body is being read or passed over.
+        client.read_exact(&mut [0; 25]).unwrap();
+        socket2::SockRef::from(&client).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        drop(client);
+        server.until_logged(&["[info]", "recv() failed (104: Connection reset by peer), client: ", target]);
+    }
+}
+
+#[test]
 fn log_lines() {
     let server = start();
     let close = "Host: a\r\nConnection: close\r\n";

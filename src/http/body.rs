@@ -13,6 +13,7 @@ use super::wire::body::{BodyStep, Chunked, InvalidChunk};
 use super::wire::header::Known;
 use crate::server::clock;
 use crate::server::log::Level;
+use crate::server::sockets::reason;
 
 /// A body that was read.
 #[derive(Clone, Debug)]
@@ -415,8 +416,16 @@ impl Request {
                 return true;
             }
             let time = until.since(clock::now()).min(*settings.lingering_timeout);
-            if time.is_zero() || !matches!(self.connection.fill(time).await, Ok(1..)) {
+            if time.is_zero() {
                 return false;
+            }
+            match self.connection.fill(time).await {
+                Ok(1..) => {}
+                Err(error) if error.kind() != io::ErrorKind::TimedOut => {
+                    self.not_read(&error);
+                    return false;
+                }
+                Ok(0) | Err(_) => return false,
             }
         }
     }
@@ -438,11 +447,16 @@ impl Request {
                 self.log(Level::Info, "client timed out (110: Connection timed out) while reading client request body");
                 Err(408)
             }
-            Err(_) => {
+            Err(error) => {
+                self.not_read(&error);
                 self.connection.is_lost.set(true);
                 Err(400)
             }
         }
+    }
+
+    fn not_read(&self, error: &io::Error) {
+        self.log(Level::Info, &format!("recv() failed ({})", reason(error)));
     }
 }
 

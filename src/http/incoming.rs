@@ -37,7 +37,7 @@ enum Framing {
 pub(in crate::http) enum Broken {
     #[error("client prematurely closed connection")]
     Closed,
-    #[error("client closed connection ({})", crate::server::sockets::reason(.0))]
+    #[error("recv() failed ({})", crate::server::sockets::reason(.0))]
     Lost(io::Error),
     #[error(transparent)]
     Chunks(#[from] InvalidChunk),

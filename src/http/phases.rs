@@ -14,6 +14,7 @@ use super::settings::Pages;
 use super::wire::escape::{Escape, escape};
 use crate::compile::{Found, LocationId, Phases, find_location};
 use crate::server::log::{Level, shown};
+use crate::server::sockets::reason;
 
 /// Where the walk through the phases begins, or begins again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,8 +247,9 @@ impl Request {
         tokio::select! {
             biased;
             () = tokio::time::sleep(delay) => None,
-            _ = self.connection.closed(), if self.is_main() => {
-                self.log(Level::Info, "client prematurely closed connection");
+            error = self.connection.closed(), if self.is_main() => {
+                let reason = error.map(|error| format!(" ({})", reason(&error))).unwrap_or_default();
+                self.log(Level::Info, &format!("client prematurely closed connection{reason}"));
                 Some(499)
             }
         }
