@@ -155,6 +155,8 @@ mod tests {
         check("uwsgi_modifier1 256;", &["value must be between 0 and 255"]);
         check("uwsgi_modifier1 x;", &["\"uwsgi_modifier1\" directive invalid number"]);
         check("uwsgi_temp_path uwsgi; uwsgi_store /data$uri; uwsgi_cache_key $uri;", &[]);
+        check("uwsgi_next_upstream http_500 http_503 updating; proxy_next_upstream http_502 http_504;", &[]);
+        check("uwsgi_next_upstream http_502;", &["invalid value \"http_502\""]);
         check("uwsgi_temp_path uwsgi x;", &["\"uwsgi_temp_path\" directive invalid value"]);
         let server = |directives: &str| format!("uwsgi_ssl_verify on; server {{ location / {{ {directives} }} }}");
         check(&server("uwsgi_pass 127.0.0.1:1;"), &[]);

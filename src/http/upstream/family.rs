@@ -397,7 +397,11 @@ impl Value for NextUpstream {
                                   http_403 | http_404 | http_429 | non_idempotent | off ...";
 
     fn parse(call: &Call<'_>, cx: &mut Cx<'_>) -> Result<Self, Fault> {
-        words(call, cx, &Self::WORDS).map(|found| found.into_iter().fold(Self::empty(), |all, one| all | one))
+        // Only what speaks HTTP may be a gateway itself.
+        let is_http = ["proxy_", "grpc_"].iter().any(|prefix| call.name().starts_with(prefix));
+        let is_known = |word: Self| is_http || !(Self::HTTP_502 | Self::HTTP_504).contains(word);
+        let known: Vec<_> = Self::WORDS.into_iter().filter(|(_, word)| is_known(*word)).collect();
+        words(call, cx, &known).map(|found| found.into_iter().fold(Self::empty(), |all, one| all | one))
     }
 
     fn from_default(_: &'static str) -> Self {

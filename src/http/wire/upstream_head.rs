@@ -450,14 +450,16 @@ fn number(input: &[u8], at: &mut usize, end: u8) -> Result<u16, Line> {
 
 /// Holds what must be true of any input; for the fuzzer.
 pub fn fuzz_upstream_head(data: &[u8]) {
-    let whole = read(&mut HeadParser::default(), data);
     let cut = data.first().map_or(0, |&byte| usize::from(byte) % (data.len() + 1));
-    let mut parser = HeadParser::default();
-    let first = read(&mut parser, &data[..cut]);
-    if first == "incomplete" {
-        assert_eq!(whole, read(&mut parser, data), "the same however it is cut");
-    } else {
-        assert_eq!(whole, first, "what is decided stays decided");
+    for new in [HeadParser::default, HeadParser::of_script, HeadParser::of_script_or_server] {
+        let whole = read(&mut new(), data);
+        let mut parser = new();
+        let first = read(&mut parser, &data[..cut]);
+        if first == "incomplete" {
+            assert_eq!(whole, read(&mut parser, data), "the same however it is cut");
+        } else {
+            assert_eq!(whole, first, "what is decided stays decided");
+        }
     }
 }
 
