@@ -56,6 +56,8 @@ pub struct Connection {
     pub is_lost: Cell<bool>,
     /// Until when it waits for a request, while it does.
     pub(super) waits_until: Cell<Option<Moment>>,
+    /// Whether it was told to end so that another one has room.
+    pub(super) is_given_up: Cell<bool>,
     /// How it is secured, once that is known; empty where TLS is not spoken.
     pub(super) security: OnceCell<Security>,
     /// What a balancer said of it (`listen ... proxy_protocol`).
@@ -128,6 +130,7 @@ impl Connection {
             requests: Cell::new(1),
             is_lost: Cell::new(false),
             waits_until: Cell::new(None),
+            is_given_up: Cell::new(false),
             security: OnceCell::new(),
             proxied: OnceCell::new(),
             waiter: RefCell::default(),
@@ -170,6 +173,15 @@ impl Connection {
             // One that is gone already needs no reset.
             drop(socket2::SockRef::from(&*stream.borrow()).set_linger(Some(Duration::ZERO)));
         }
+    }
+
+    /// Ends the waiting before its time is over.
+    pub(super) fn give_up(&self) {
+        self.is_given_up.set(true);
+        if self.waiter.borrow().is_some() {
+            self.waits_until.set(Some(clock::now()));
+        }
+        self.end_waiting();
     }
 
     /// Ends the waiting: what reads finds the end.

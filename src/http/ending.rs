@@ -15,7 +15,7 @@ pub(super) fn left(connection: &Connection, compiled: &Compiled, listener: &List
     let settings = compiled.settings(compiled.server_location(listener.default_server)).get::<LogSettings>();
     let is_over = connection.has_waited_enough();
     let is_first = connection.requests.get() == 0;
-    if !settings.wants(Level::Info) || (is_over && !is_first) {
+    if !settings.wants(Level::Info) || (is_over && !is_first) || connection.is_given_up.get() {
         return;
     }
     let client = connection.peer.text();

@@ -1,6 +1,6 @@
 //! Connections that wait for a request: one sweep for all of them, in place of a timer and a wake-up list entry for each.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ pub const SWEEP: Duration = Duration::from_millis(50);
 #[derive(Debug, Default)]
 pub struct Idle {
     connections: RefCell<Slab<Weak<Connection>>>,
+    /// How many of them were told to end to make room, and have not done so yet.
+    given_up: Cell<usize>,
 }
 
 /// A connection's place among them, left when it is dropped.
@@ -35,6 +37,32 @@ impl Idle {
     pub fn sweep(&self) {
         let now = clock::now();
         self.end(|deadline, _| deadline <= now);
+    }
+
+    /// Ends some that wait, those whose time is over first, to make room: an eighth of them, but no more than 32 and one
+    /// at least. Says how many.
+    pub fn make_room(&self) -> usize {
+        let connections = self.connections.borrow();
+        let waiting = connections.iter().filter_map(|(key, connection)| {
+            let connection = connection.upgrade().filter(|connection| !connection.is_given_up.get())?;
+            Some((connection.waits_until.get()?, key))
+        });
+        let mut waiting: Vec<_> = waiting.collect();
+        let count = (waiting.len() / 8).clamp(1, 32).min(waiting.len());
+        if count == 0 {
+            return 0;
+        }
+        waiting.select_nth_unstable(count - 1);
+        for connection in waiting[..count].iter().filter_map(|(_, key)| connections[*key].upgrade()) {
+            connection.give_up();
+        }
+        self.given_up.set(self.given_up.get() + count);
+        count
+    }
+
+    /// How many connections are about to end.
+    pub fn given_up(&self) -> usize {
+        self.given_up.get()
     }
 
     /// Ends those that have carried a request and wait for the next: the server is going. Those of HTTP/2 are told in any
@@ -60,6 +88,9 @@ impl Idle {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.idle.connections.borrow_mut().remove(self.key);
+        let connection = self.idle.connections.borrow_mut().remove(self.key);
+        if connection.upgrade().is_some_and(|connection| connection.is_given_up.get()) {
+            self.idle.given_up.set(self.idle.given_up.get().saturating_sub(1));
+        }
     }
 }

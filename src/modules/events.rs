@@ -41,8 +41,9 @@ const COMMANDS: &[Directive] = &[
         once: true,
         syntax: "number",
         default: "512",
-        doc: "How many connections a worker may have, those to upstreams and subscribers included. Past it new clients \
-              are closed at once, and it is logged.",
+        doc: "How many connections of clients a worker may have, subscribers included. When few are \
+              left, connections that wait for a request are ended to make room; when none is, new clients are closed \
+              at once. Both are logged.",
         file: file!(),
         apply: worker_connections,
         ..Directive::BASE

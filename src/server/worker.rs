@@ -62,7 +62,10 @@ pub struct Local {
     /// Whether the worker takes no more connections, and wants those that it has to end.
     is_leaving: Rc<Cell<bool>>,
     open: Rc<Cell<usize>>,
+    /// When it was last logged that there are too many connections.
     complained: Cell<Option<Moment>>,
+    /// When it was last logged that some were ended to make room.
+    reused: Cell<Option<Moment>>,
     listening: RefCell<Vec<Listening>>,
 }
 
@@ -127,6 +130,7 @@ pub(super) fn run(live: &'static Live, post: Post, mut control: mpsc::UnboundedR
             is_leaving,
             open: Rc::default(),
             complained: Cell::new(None),
+            reused: Cell::new(None),
             listening: RefCell::default(),
         });
         LOCAL.with(|cell| cell.set(Rc::clone(&local))).map_err(|_| io::Error::other("a thread is one worker"))?;
@@ -436,8 +440,12 @@ fn begin(
 ) {
     let settings = compiled.config.built.model.events.map(|events| compiled.config.settings(events));
     let max = settings.map_or(512, |settings| settings.get::<Connections>().max);
-    if local.open.get() + local.delivery.len() >= max {
-        local.complain(live, max);
+    // As in nginx those that wait make room before there is none left.
+    if local.used() + max / 16 >= max && local.site.idle.make_room() > 0 {
+        local.complain(&local.reused, live, Level::Warn, &format!("{max} {NOT_ENOUGH}, reusing connections"));
+    }
+    if local.used() >= max {
+        local.complain(&local.complained, live, Level::Alert, &format!("{max} {NOT_ENOUGH}"));
         return;
     }
     let listener = compiled.listeners.iter().position(|listener| listener.address == **address).unwrap_or(0);
@@ -446,18 +454,25 @@ fn begin(
     spawn_counted(&local.open, crate::http::serve(site, connection, address, compiled));
 }
 
+const NOT_ENOUGH: &str = "worker_connections are not enough";
+
 impl Local {
     /// Whether no connection is left.
     fn is_deserted(&self) -> bool {
         self.open.get() == 0 && self.delivery.is_empty() && self.delivery.leaving() == 0
     }
 
+    /// How many connections there are, but for those that are about to make room.
+    fn used(&self) -> usize {
+        (self.open.get() + self.delivery.len()).saturating_sub(self.site.idle.given_up())
+    }
+
     /// Says that there are too many connections, once a second.
-    fn complain(&self, live: &Live, max: usize) {
+    fn complain(&self, last: &Cell<Option<Moment>>, live: &Live, level: Level, message: &str) {
         let now = clock::now();
-        if self.complained.get().is_none_or(|last| now.since(last) >= Duration::from_secs(1)) {
-            self.complained.set(Some(now));
-            live.log(Level::Alert, &format!("{max} worker_connections are not enough"));
+        if last.get().is_none_or(|last| now.since(last) >= Duration::from_secs(1)) {
+            last.set(Some(now));
+            live.log(level, message);
         }
     }
 }

@@ -200,7 +200,7 @@ async fn variable(request: &Request, template: &Template) -> Result<(Arc<Upstrea
         Ok(text) => (Cow::Borrowed(text), false),
         Err(_) => (Cow::Owned(bytes.iter().map(|byte| char::from(*byte)).collect()), true),
     };
-    let Some((is_tls, rest)) = scheme(&text) else {
+    let Some((is_tls, rest)) = scheme(&text).filter(|(_, rest)| !rest.is_empty()) else {
         request.log(Level::Error, &format!("invalid URL prefix in \"{text}\""));
         return Err(500);
     };
