@@ -210,6 +210,11 @@ fn serve(mut stream: TcpStream) {
         "packet" => {
             &[b"Content-Type: text/plain\r\n\r\n", &packet.bytes.escape_ascii().collect::<Vec<_>>()[..]].concat()
         }
+        "upgrade" => {
+            stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\n\r\n").unwrap();
+            let _ended = std::io::copy(&mut stream.try_clone().unwrap(), &mut stream);
+            return;
+        }
         "line" => b"HTTP/1.1 404 Not Here\r\nContent-Type: text/plain\r\nStatus: 200 OK\r\n\r\ngone",
         "status" => b"Status: 404 Not Here\nContent-Type: text/plain\n\ngone",
         "location" => b"Location: http://a/b\r\nContent-Length: 0\r\n\r\n",
@@ -275,6 +280,29 @@ fn answers_of_scripts() {
         assert_eq!((answer.status, answer.header("X-Accel-Expires"), answer.header("X-Own")), (503, None, Some("1")));
         let answer = http::request(server.port(), "HEAD", &format!("/{place}?long"), "", "");
         assert_eq!((answer.status, answer.header("Content-Length"), answer.body.as_str()), (200, Some("5"), ""));
+    }
+}
+
+#[test]
+fn a_connection_becomes_another_ones() {
+    let server = odd("", "");
+    for place in ["uwsgi", "scgi"] {
+        let mut stream = http::connect(server.port());
+        let head = "HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+        stream.write_all(format!("GET /{place}?upgrade {head}").as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            answer.extend(byte);
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 101 Switching Protocols\r\n"), "{:?}", String::from_utf8_lossy(&answer));
+        for text in [b"hello", b"again"] {
+            stream.write_all(text).unwrap();
+            let mut echo = [0; 5];
+            stream.read_exact(&mut echo).unwrap();
+            assert_eq!(&echo, text);
+        }
     }
 }
 
