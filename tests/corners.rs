@@ -16,6 +16,7 @@ const CONFIG: &str = "daemon off;
     events { }
     http {
         log_format short '\"$request\" $status $request_completion.';
+        log_format type '$sent_http_content_type.';
         access_log logs/access.log short;
         client_header_timeout 300ms;
         server {
@@ -36,6 +37,14 @@ const CONFIG: &str = "daemon off;
             location /long { error_page 413 /too-long; }
             location /too-long { return 200 \"too long\"; }
             location /header { return 200 [$http_a_b]; }
+            location /page { alias %%PREFIX%%/page; }
+            location /zipped { gzip on; gzip_types *; proxy_pass http://127.0.0.1:%%PORT%%/page; }
+            location /broken { gunzip on; add_header Content-Encoding gzip; alias %%PREFIX%%/page; }
+            location /type {
+                access_log logs/type.log type;
+                add_header Content-Type text/other;
+                return 200 type;
+            }
             location /unread { lingering_close off; return 200 unread; }
         }
         server {
@@ -158,4 +167,34 @@ fn the_page_for_a_body_that_is_too_long_is_shown_whatever_the_length() {
     let answer = http::post(server.port(), "/long", "0123456789");
     assert_eq!((answer.status, &answer.body[..]), (413, "too long"));
     assert_eq!(server.logged(&["client intended to send too large body: 10 bytes"]), 1);
+}
+
+#[test]
+fn what_is_compressed_does_not_go_through_a_file() {
+    let server = start();
+    std::fs::write(server.path("page"), "some text that repeats\n".repeat(100_000)).unwrap();
+    let answer = http::raw(
+        server.port(),
+        b"GET /zipped HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n",
+    );
+    assert!(String::from_utf8_lossy(&answer).contains("Content-Encoding: gzip"));
+    wait::until("it is logged", || server.read("logs/access.log").contains("\"GET /zipped HTTP/1.1\" 200 OK."));
+    assert_eq!(server.logged(&["buffered to a temporary file"]), 0, "{}", server.log());
+}
+
+#[test]
+fn what_is_not_compressed_as_it_says_is_not_blamed_on_the_client() {
+    let server = start();
+    server.write("page", "this is no gzip");
+    http::raw(server.port(), b"GET /broken HTTP/1.0\r\n\r\n");
+    server.until_logged(&["[error]", "inflate() failed: 0, -3", "\"GET /broken"]);
+    wait::until("it is logged", || server.read("logs/access.log").contains("\"GET /broken HTTP/1.0\" 200 ."));
+    assert_eq!(server.logged(&["prematurely closed", "/broken"]), 0);
+}
+
+#[test]
+fn of_two_types_the_servers_own_is_the_variable() {
+    let server = start();
+    assert_eq!(http::get(server.port(), "/type").body, "type");
+    wait::until("it is logged", || server.read("logs/type.log") == "text/plain.\n");
 }

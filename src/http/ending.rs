@@ -41,7 +41,13 @@ pub(super) fn lost(request: &mut Request, error: &io::Error) {
         }
         // So the kernel calls a client that had said that it sends no more.
         io::ErrorKind::BrokenPipe => "client prematurely closed connection".to_owned(),
-        _ => format!("client prematurely closed connection ({})", crate::server::sockets::reason(error)),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::NotConnected => {
+            format!("client prematurely closed connection ({})", crate::server::sockets::reason(error))
+        }
+        _ => {
+            let message = format!("the answer breaks off ({})", crate::server::sockets::reason(error));
+            return request.log(Level::Error, &format!("{message} while sending response to client"));
+        }
     };
     let doing = if request.upstream_record().is_some() { "sending to client" } else { "sending response to client" };
     request.log(Level::Info, &format!("{told} while {doing}"));

@@ -57,19 +57,29 @@ pub(super) fn as_listed(request: &mut Request, list: impl FnOnce() -> Vec<(Bytes
 /// Reads one of them; several of a name are joined by commas.
 pub fn sent_header(request: &Request, variable: &str) -> Value {
     let SentHeaders(headers) = request.note()?;
-    named(headers, variable)
+    let is_own = matches!(
+        variable,
+        "content_type" | "content_length" | "last_modified" | "connection" | "transfer_encoding" | "keep_alive"
+    );
+    let mut own = headers.iter().filter(|(name, _)| is_own && is_named(name, variable));
+    match own.next() {
+        // The server's own comes first, and is the one that is meant.
+        Some((_, value)) => Some(value.clone()),
+        None => named(headers, variable),
+    }
+}
+
+fn is_named(name: &[u8], variable: &str) -> bool {
+    name.len() == variable.len()
+        && name.iter().zip(variable.bytes()).all(|(byte, wanted)| match byte {
+            b'-' => wanted == b'_',
+            _ => byte.to_ascii_lowercase() == wanted,
+        })
 }
 
 /// The header in a list that a variable's name means.
 pub(super) fn named(headers: &[(Bytes, Bytes)], variable: &str) -> Value {
-    let is_named = |name: &[u8]| {
-        name.len() == variable.len()
-            && name.iter().zip(variable.bytes()).all(|(byte, wanted)| match byte {
-                b'-' => wanted == b'_',
-                _ => byte.to_ascii_lowercase() == wanted,
-            })
-    };
-    let mut values = headers.iter().filter(|(name, _)| is_named(name)).map(|(_, value)| value);
+    let mut values = headers.iter().filter(|(name, _)| is_named(name, variable)).map(|(_, value)| value);
     let first = values.next()?.clone();
     Some(values.fold(first, |all, value| [&all[..], b", ", value].concat().into()))
 }

@@ -10,7 +10,8 @@ use flate2::{Decompress, FlushDecompress, Status};
 use crate::config::value::Flag;
 use crate::config::{Declarations, Status as Support};
 use crate::http::settings::Buffers;
-use crate::http::{Body, BodyStream, Module, PIECE, Request, Response};
+use crate::http::{AlreadyTold, Body, BodyStream, LaterLog, Module, PIECE, Request, Response};
+use crate::server::log::Level;
 use crate::settings;
 
 /// The module.
@@ -54,7 +55,8 @@ fn filter(request: &mut Request, response: &mut Response) {
     if !request.is_head() {
         let unzip = Decompress::new_gzip(15);
         let unzipping = Unzipping { source, piece: Bytes::new(), unzip, state: Member::Between, worked: 0 };
-        response.body = Body::Stream(Box::new(unzipping));
+        let log = request.later_log();
+        response.body = Body::Stream(Box::new(Logged { unzipping, log }));
     }
 }
 
@@ -73,6 +75,17 @@ enum Member {
     Inside,
     /// There is nothing more to come.
     Over,
+}
+
+/// What is wrong with what was to be uncompressed, in nginx's words.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("{0}")]
+struct Broken(&'static str);
+
+impl From<Broken> for io::Error {
+    fn from(broken: Broken) -> Self {
+        Self::other(broken)
+    }
 }
 
 /// A body that is uncompressed while it is sent.
@@ -98,7 +111,9 @@ impl Unzipping {
                     Some(Ok(piece)) if piece.is_empty() => continue,
                     Some(Ok(piece)) => self.piece = piece,
                     Some(Err(error)) => return Some(Err(error)),
-                    None if self.state == Member::Inside => return Some(Err(io::ErrorKind::UnexpectedEof.into())),
+                    None if self.state == Member::Inside => {
+                        return Some(Err(Broken("inflate() returned -5 on response end").into()));
+                    }
                     None => {
                         self.state = Member::Over;
                         break;
@@ -131,18 +146,33 @@ impl Unzipping {
                 Ok(())
             }
             Ok(Status::Ok | Status::BufError) if used > 0 || out.len() > made => Ok(()),
-            Ok(Status::Ok | Status::BufError) | Err(_) => Err(io::Error::other("inflate() failed")),
+            Ok(Status::Ok | Status::BufError) | Err(_) => Err(Broken("inflate() failed: 0, -3").into()),
         }
     }
 }
 
-impl BodyStream for Unzipping {
+/// The same, with the log for what is wrong with it.
+struct Logged {
+    unzipping: Unzipping,
+    log: LaterLog,
+}
+
+impl BodyStream for Logged {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Option<io::Result<Bytes>>> + '_>> {
-        Box::pin(self.make())
+        Box::pin(async {
+            let made = self.unzipping.make().await;
+            match made {
+                Some(Err(error)) if error.get_ref().is_some_and(|inner| inner.is::<Broken>()) => {
+                    self.log.write(Level::Error, &error.to_string());
+                    Some(Err(io::Error::other(AlreadyTold)))
+                }
+                made => made,
+            }
+        })
     }
 
     fn flushes(&self) -> bool {
-        self.source.flushes()
+        self.unzipping.source.flushes()
     }
 }
 
@@ -188,7 +218,7 @@ mod tests {
     fn what_is_broken_breaks_off() {
         let mut short = zipped(b"some text");
         short.truncate(short.len() - 1);
-        assert_eq!(unzip(short).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(unzip(short).unwrap_err().to_string(), "inflate() returned -5 on response end");
         let mut wrong = zipped(b"some text");
         let crc = wrong.len() - 8;
         wrong[crc] ^= 1;

@@ -102,7 +102,14 @@ async fn read(
         match next {
             Some(Ok(piece)) => {
                 let length = piece.len();
-                let place = poll_fn(|cx| store.borrow_mut().poll_room(cx, length, &room)).await;
+                let find = async || poll_fn(|cx| store.borrow_mut().poll_room(cx, length, &room)).await;
+                let mut place = find().await;
+                for _ in 0..TURNS {
+                    if matches!(place, Place::File) && store.borrow().is_in_memory() {
+                        tokio::task::yield_now().await;
+                        place = find().await;
+                    }
+                }
                 let kept = match place {
                     Place::Memory => {
                         store.borrow_mut().keep(piece);
@@ -147,6 +154,10 @@ fn write(source: &Source, store: &RefCell<Store>, piece: &[u8], room: &Room) -> 
     Ok(())
 }
 
+/// Whoever takes what is in memory may only have had no turn yet, as compressing takes time: so many turns it is given
+/// before a file is begun. The runtime gives the first of them to who came last.
+const TURNS: usize = 2;
+
 /// A piece that is shorter than this is put together with its neighbours while it waits.
 const SHORT: usize = 1024;
 
@@ -157,12 +168,17 @@ enum Place {
 }
 
 impl Store {
+    /// Whether all that was read and not taken is in memory.
+    fn is_in_memory(&self) -> bool {
+        !self.is_stored && self.read >= self.written
+    }
+
     /// Where there is room for a piece. While somebody takes what is in memory, there will be room soon.
     fn poll_room(&mut self, cx: &mut Context<'_>, length: usize, room: &Room) -> Poll<Place> {
         if self.is_stored {
             return Poll::Ready(Place::File);
         }
-        let is_filed = self.read < self.written;
+        let is_filed = !self.is_in_memory();
         if !is_filed && (self.held == 0 || self.held + length <= room.memory) {
             return Poll::Ready(Place::Memory);
         }
