@@ -41,7 +41,7 @@ const CONFIG: &str = "daemon off;
             location = /silent { try_files /none =200; }
             location = /zero { try_files /none =0; }
             location = /unchanged { try_files /none =304; }
-            location = /length { return 200 [$content_length]; }
+            location = /length { lingering_timeout 1m; return 200 [$content_length]; }
         }
     }";
 
@@ -138,6 +138,11 @@ fn a_body_that_nobody_wants_does_not_keep_the_answer_back() {
     assert!(answer.contains("Connection: keep-alive\r\n"), "{answer}");
     read("defghijPOST /length HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", "[8192]");
     read("cde\r\n0\r\n\r\nGET /length HTTP/1.1\r\nHost: a\r\n\r\n", "[]");
+    // The connection ends with its last body; the client would not wait for lingering_timeout.
+    let head = "POST /length HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab";
+    read(head, "[8192]");
+    client.write_all(b"cde\r\n0\r\n\r\n").unwrap();
+    client.read_to_end(&mut Vec::new()).unwrap();
 }
 
 #[test]

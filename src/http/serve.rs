@@ -429,10 +429,17 @@ async fn send(site: &Site, request: &mut Request, response: &mut Response, keepa
         Ok(true) if is_unread && !Box::pin(request.discard_body()).await => After::CLOSE,
         Ok(true) => After::Next(request.settings::<Keepalive>().timeout.wait),
         Ok(false) => {
+            // One that grew too long while it was read is not waited for; the end of any other is seen in it alone.
+            let is_coming = request.sent.status != 413 && request.has_chunks_to_come();
+            if is_coming && request.body_read == 0 {
+                return match Box::pin(request.discard_body()).await {
+                    true => After::Close { linger: ending::lingers(request, false), left: None },
+                    false => After::CLOSE,
+                };
+            }
             let left = match request.head.content_length() {
                 Some(length) => Some(length.saturating_sub(request.body_taken)),
-                // Of one that grew too long while it was read, nothing more is waited for.
-                None => (request.has_chunks_to_come() && request.sent.status != 413).then_some(u64::MAX),
+                None => is_coming.then_some(u64::MAX),
             };
             let length = left.filter(|left| *left > 0 && is_unread);
             After::Close { linger: ending::lingers(request, has_unread), left: length }
