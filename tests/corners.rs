@@ -17,6 +17,7 @@ const CONFIG: &str = "daemon off;
     http {
         log_format short '\"$request\" $status $request_completion.';
         log_format type '$sent_http_content_type.';
+        log_format body '$request_method [$request_body]';
         access_log logs/access.log short;
         client_header_timeout 300ms;
         server {
@@ -45,6 +46,7 @@ const CONFIG: &str = "daemon off;
                 add_header Content-Type text/other;
                 return 200 type;
             }
+            location /body { access_log logs/body.log body; proxy_pass http://127.0.0.1:%%PORT%%/address; }
             location /unread { lingering_close off; return 200 unread; }
         }
         server {
@@ -197,4 +199,13 @@ fn of_two_types_the_servers_own_is_the_variable() {
     let server = start();
     assert_eq!(http::get(server.port(), "/type").body, "type");
     wait::until("it is logged", || server.read("logs/type.log") == "text/plain.\n");
+}
+
+#[test]
+fn a_request_without_a_body_has_none_to_log() {
+    let server = start();
+    http::get(server.port(), "/body");
+    http::post(server.port(), "/body", "abc");
+    http::request(server.port(), "POST", "/body", "", "");
+    wait::until("all are logged", || server.read("logs/body.log") == "GET [-]\nPOST [abc]\nPOST []\n");
 }

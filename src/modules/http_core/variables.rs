@@ -144,7 +144,10 @@ pub(super) const VARIABLES: &[VariableRow] = &[
         .volatile(),
     VariableRow::new(
         "request_body",
-        |r, _| r.body().cloned(),
+        |r, _| {
+            let is_announced = r.head.content_length().is_some() || r.head.is_chunked() || r.head.is_open_ended();
+            r.body().filter(|_| is_announced).cloned()
+        },
         "The body, once a handler has read it, unless it is in a file.",
     )
     .volatile(),
