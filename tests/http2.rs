@@ -422,6 +422,13 @@ fn floods_end_the_connection() {
     let mut endless = b"\0\0\x01\x01\x01\0\0\0\x01\x82".to_vec();
     endless.extend(b"\0\0\x04\x09\0\0\0\0\x01\x00\x01a\x00".repeat(100_000));
     say(&server, &endless, 1);
+    // A head of a long field, which is said again by one byte each time.
+    let mut bomb = b"\x82\x86\x41\x01a\x44\x01/\x40\x03x-a\x7f\xbd\x1d".to_vec();
+    bomb.resize(bomb.len() + 3900, b'v');
+    bomb.resize(16_000, 0xbe);
+    let length = u32::try_from(bomb.len()).unwrap().to_be_bytes();
+    let frame = [&length[1..], &b"\x01\x05\0\0\0\x01"[..], &bomb[..]].concat();
+    say(&server, &frame, 1);
     assert!(server.resident_kb() < before + 20_000, "memory grew from {before} to {} KB", server.resident_kb());
     assert_eq!(support::http::get(server.port(), "/text").status, 200);
 }

@@ -552,3 +552,19 @@ fn answers_on_their_way_to_the_client() {
         "|X: own:7|Host: own|",
     );
 }
+
+#[test]
+fn handshakes_that_the_upstream_ends() {
+    let back = backend(|mut stream| {
+        // All of the hello, so that it is no reset.
+        let mut header = [0; 5];
+        stream.read_exact(&mut header).unwrap();
+        let mut rest = vec![0; usize::from(u16::from_be_bytes([header[3], header[4]]))];
+        stream.read_exact(&mut rest).unwrap();
+    });
+    let config = "daemon off; worker_processes 1; error_log logs/error.log info; pid logs/nginx.pid; events { }\n\
+                  http { server { listen 127.0.0.1:%%PORT%%; location / { proxy_pass https://127.0.0.1:%%BACK%%; } } }";
+    let server = Pushgate::start(config, &[("BACK", &back.to_string())]);
+    assert_eq!(http::get(server.port(), "/").status, 502);
+    server.until_logged(&["[error]", "peer closed connection in SSL handshake while SSL handshaking to upstream"]);
+}

@@ -332,7 +332,13 @@ impl Passing<'_> {
                 let message = match judged {
                     Some(Some(refusal)) => format!("upstream SSL certificate verify error: {refusal}"),
                     Some(None) => format!("upstream SSL certificate does not match \"{}\"", tls.host),
-                    None => format!("SSL_do_handshake() failed ({})", reason(&error)),
+                    None => match error.kind() {
+                        io::ErrorKind::UnexpectedEof => "peer closed connection in SSL handshake".to_owned(),
+                        io::ErrorKind::ConnectionReset => {
+                            format!("peer closed connection in SSL handshake ({})", reason(&error))
+                        }
+                        _ => format!("SSL_do_handshake() failed ({})", reason(&error)),
+                    },
                 };
                 request.log(Level::Error, &format!("{message} while {SHAKING}"));
                 Err(Trouble::error(SHAKING))
