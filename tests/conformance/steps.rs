@@ -13,8 +13,8 @@ use crate::world::World;
 /// After so many lines of differences, more of them help nobody.
 const ENOUGH: usize = 400;
 
-/// Runs the steps of a case; the differences from what was recorded, as lines.
-pub(crate) fn run(case: &Case) -> Vec<String> {
+/// Runs the steps of a case, its sleeps so many times as long; the differences from what was recorded, as lines.
+pub(crate) fn run(case: &Case, sleeps: u32) -> Vec<String> {
     let mut world = match World::prepare(case, &case.config) {
         Ok(world) => world,
         Err(problem) => return vec![problem],
@@ -24,7 +24,7 @@ pub(crate) fn run(case: &Case) -> Vec<String> {
         Err(problem) => out.push(problem),
         Ok(()) => {
             for (number, step) in case.steps.iter().enumerate() {
-                let seen = perform(&mut world, step)
+                let seen = perform(&mut world, step, sleeps)
                     .unwrap_or_else(|problem| Observed { error: Some(problem), ..Observed::default() });
                 let lines = differences(&step.expect, &seen, &world.values);
                 if !lines.is_empty() {
@@ -57,7 +57,7 @@ fn describe(step: &Step) -> String {
     step.conn.as_ref().map_or_else(|| format!("{name} {what}"), |conn| format!("{name} [{conn}] {what}"))
 }
 
-fn perform(world: &mut World<'_>, step: &Step) -> Result<Observed, String> {
+fn perform(world: &mut World<'_>, step: &Step, sleeps: u32) -> Result<Observed, String> {
     let nothing = Ok(Observed::default());
     match step.verb {
         Verb::Http => return http(world, step).map_err(|e| e.to_string()),
@@ -70,7 +70,7 @@ fn perform(world: &mut World<'_>, step: &Step) -> Result<Observed, String> {
         Verb::WsRecv => return ws_recv(world, step),
         Verb::Close => drop(step.conn.as_ref().and_then(|name| world.connections.remove(name))),
         Verb::Sql => return Ok(sql(world, step)),
-        Verb::Sleep => sleep(step),
+        Verb::Sleep => sleep(step, sleeps),
         Verb::Signal => {
             world.signal(step.signal.as_deref().unwrap_or("TERM"));
             if step.wait {
@@ -287,12 +287,12 @@ fn sql(world: &mut World<'_>, step: &Step) -> Observed {
     }
 }
 
-fn sleep(step: &Step) {
+fn sleep(step: &Step, times: u32) {
     let time = if step.until.as_deref() == Some("second") {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Duration::from_millis(1020) - Duration::from_nanos(now.subsec_nanos().into())
     } else {
         Duration::from_secs_f64(step.seconds.unwrap_or(0.0))
     };
-    std::thread::sleep(time);
+    std::thread::sleep(time * times);
 }
