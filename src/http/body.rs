@@ -444,7 +444,11 @@ impl Request {
         match self.connection.fill(*self.settings::<Bodies>().timeout).await {
             Ok(length) => Ok(length),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                self.log(Level::Info, "client timed out (110: Connection timed out) while reading client request body");
+                // Of HTTP/1 nginx tells only the access log.
+                if self.head.is_http2() {
+                    let message = "client timed out (110: Connection timed out) while reading client request body";
+                    self.log(Level::Info, message);
+                }
                 Err(408)
             }
             Err(error) => {
