@@ -146,7 +146,7 @@ pub(super) const VARIABLES: &[VariableRow] = &[
         "request_body",
         |r, _| {
             let is_announced = r.head.content_length().is_some() || r.head.is_chunked() || r.head.is_open_ended();
-            r.body().filter(|_| is_announced).cloned()
+            r.body().filter(|body| is_announced || !body.is_empty()).cloned()
         },
         "The body, once a handler has read it, unless it is in a file.",
     )
