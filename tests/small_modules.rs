@@ -18,9 +18,12 @@ const CONFIG: &str = "daemon off;
         push_stream_shared_memory_size 16m;
         push_stream_header_template hello;
         log_format mirrored '$request_method $uri $args $request_body';
+        map $round $trip { default got-$arg_x; '' ''; ~. $trip; }
+        map $trip $round { default [$trip]; }
         server {
             listen 127.0.0.1:%%PORT%%;
             location /status { stub_status; }
+            location /cycle { return 200 \"<$round>\"; }
             location /tcp { return 200 $tcpinfo_rtt/$tcpinfo_rttvar/$tcpinfo_snd_cwnd/$tcpinfo_rcv_space/$arg_$http_; }
             location /numbers { return 200 $connections_active/$connections_writing; }
             location /sub { push_stream_subscriber; push_stream_channels_path $arg_id; }
@@ -99,6 +102,15 @@ fn all_workers_count_their_connections_together() {
     wait::until("who says nothing waits", || http::get(server.port(), "/status").body.ends_with("Waiting: 1 \n"));
     drop(subscribers);
     wait::until("the subscribers have gone", || numbers() == "2/1");
+}
+
+#[test]
+fn variables_that_are_made_of_one_another_come_to_an_end() {
+    let (server, _root) = start();
+    let answer = http::get(server.port(), "/cycle");
+    assert_eq!((answer.status, answer.body.starts_with('<')), (200, true));
+    let message = ["[error]", "cycle while evaluating variable \"", "request: \"GET /cycle HTTP/1.1\""];
+    server.until_logged(&message);
 }
 
 #[test]

@@ -124,10 +124,15 @@ impl Sent {
     }
 }
 
+/// How many variables may be made of one another, as in nginx; more is a cycle, such as `map $a $b` and `map $b $a`.
+const MAX_DEPTH: u8 = 100;
+
 /// The values that a request and its subrequests share, by number.
 #[derive(Debug, Default)]
 struct Variables {
     values: Vec<Option<Value>>,
+    /// How many are being made of one another.
+    depth: u8,
     /// The variables whose values a directive has quoted.
     quoted: Vec<(VarId, Quoting)>,
     /// What modules keep to the end of all of them.
@@ -316,7 +321,16 @@ impl Request {
         let variable = self.compiled.variables().get(index)?;
         let value = match &variable.source {
             crate::config::Source::BuiltIn { row, suffix } => (row.read)(self, suffix),
-            crate::config::Source::Computed(read) => read(self),
+            crate::config::Source::Computed(read) => {
+                if self.variables.borrow().depth == MAX_DEPTH {
+                    self.log(Level::Error, &format!("cycle while evaluating variable \"{}\"", variable.name));
+                    return None;
+                }
+                self.variables.borrow_mut().depth += 1;
+                let value = read(self);
+                self.variables.borrow_mut().depth -= 1;
+                value
+            }
             crate::config::Source::Assigned => None,
         };
         if variable.cached {

@@ -73,7 +73,8 @@ impl Pushgate {
             if let Some(status) = self.process.ended() {
                 panic!("the server does not start ({status}): {}{}", self.read("logs/startup.txt"), self.log());
             }
-            std::net::TcpStream::connect(("127.0.0.1", self.port())).is_ok()
+            // Its number is written when it has all its sockets, of which that port is one.
+            !self.read("logs/nginx.pid").is_empty() && std::net::TcpStream::connect(("127.0.0.1", self.port())).is_ok()
         });
     }
 
