@@ -13,6 +13,7 @@ use crate::config::{self, Config, LoadOptions, Severity};
 use crate::http::error_page::PRODUCT_VERSION;
 use crate::modules::core::Process;
 use crate::server::log_file;
+use crate::server::sockets::{failed_on, reason};
 use crate::sys;
 
 /// What nginx's flags ask for.
@@ -170,14 +171,14 @@ fn say_findings(config: &Config, late: bool) -> bool {
 fn open_files(config: &Config) -> bool {
     for log in log_file::all() {
         if let Err(error) = log.open() {
-            say(&format!("[emerg] {}", failed("open", log.path(), &error)));
+            say(&format!("[emerg] {}", failed_on("open", log.path(), &error)));
             return false;
         }
     }
     let pid = Process::pid_file(config);
     match OpenOptions::new().write(true).open(&pid) {
         Err(error) if error.kind() != io::ErrorKind::NotFound || !pid.parent().is_some_and(Path::is_dir) => {
-            say(&format!("[emerg] {}", failed("open", &pid, &error)));
+            say(&format!("[emerg] {}", failed_on("open", &pid, &error)));
             false
         }
         Ok(_) | Err(_) => true,
@@ -204,7 +205,7 @@ fn send(signal: Signal, config: &Config) -> ExitCode {
     let text = match std::fs::read(&path) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']).to_owned(),
         Err(error) => {
-            say(&format!("[error] {}", failed("open", &path, &error)));
+            say(&format!("[error] {}", failed_on("open", &path, &error)));
             return ExitCode::FAILURE;
         }
     };
@@ -238,18 +239,6 @@ fn serve(options: LoadOptions) -> ExitCode {
 
 fn say(message: &str) {
     output::error(&format!("pushgate: {message}\n"));
-}
-
-/// `open() "PATH" failed (2: No such file or directory)`
-fn failed(call: &str, path: &Path, error: &io::Error) -> String {
-    format!("{call}() \"{}\" failed ({})", path.display(), reason(error))
-}
-
-/// `2: No such file or directory`
-fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    let words = text.split(" (os error").next().unwrap_or(&text);
-    format!("{}: {words}", error.raw_os_error().unwrap_or(0))
 }
 
 /// What `-v`, `-V` and `-h` print.

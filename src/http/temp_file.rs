@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::config::value::{Value, parse_number};
 use crate::config::{Args, Call, Cx, Fault, FolderDef};
-use crate::server::sockets::reason;
+use crate::server::sockets;
 
 /// Where temporary files are: `client_body_temp_path` and its like.
 #[derive(Clone, Debug, Default)]
@@ -94,7 +94,7 @@ pub struct TempFile {
 
 /// What could not be done with one: `open() "PATH" failed (13: Permission denied)`.
 #[derive(Debug, thiserror::Error)]
-#[error("{call}() \"{}\" failed ({})", path.display(), reason(error))]
+#[error("{}", sockets::failed_on(call, path, error))]
 pub(super) struct Failed {
     call: &'static str,
     path: PathBuf,

@@ -15,7 +15,7 @@ use super::crew::Crew;
 use super::inherited::{self, Inherited};
 use super::live::Live;
 use super::log::{Level, LogSettings, shown};
-use super::sockets::{self, Bound, reason};
+use super::sockets::{self, Bound, failed_on, reason};
 use super::systemd::Systemd;
 use super::upgrade::{Program, Successor};
 use super::{folders, log_buffer, log_file};
@@ -141,14 +141,13 @@ fn set_limits(live: &Live, process: &Process) {
 
 fn open_logs() -> Result<(), Failure> {
     for file in log_file::all() {
-        file.open().map_err(|error| format!("open() \"{}\" failed ({})", file.path().display(), reason(&error)))?;
+        file.open().map_err(|error| failed_on("open", file.path(), &error))?;
     }
     Ok(())
 }
 
 fn write_pid(path: &Path) -> Result<(), Failure> {
-    fs::write(path, format!("{}\n", std::process::id()))
-        .map_err(|error| format!("open() \"{}\" failed ({})", path.display(), reason(&error)))
+    fs::write(path, format!("{}\n", std::process::id())).map_err(|error| failed_on("open", path, &error))
 }
 
 /// A panic is a fault of ours: it ends the one task that it happens in, and is written down, on one line.
@@ -339,8 +338,7 @@ impl Server {
         log_buffer::flush_all();
         for file in log_file::all() {
             if let Err(error) = file.reopen() {
-                let message = format!("open() \"{}\" failed ({})", file.path().display(), reason(&error));
-                self.live.log(Level::Emerg, &message);
+                self.live.log(Level::Emerg, &failed_on("open", file.path(), &error));
             }
         }
         self.live.log(Level::Notice, "logs reopened");
@@ -380,7 +378,7 @@ impl Server {
 
     fn remove(&self, path: &Path) {
         if let Err(error) = fs::remove_file(path) {
-            let message = format!("unlink() \"{}\" failed ({})", path.display(), reason(&error));
+            let message = failed_on("unlink", path, &error);
             self.live.log(Level::Alert, &message);
         }
     }

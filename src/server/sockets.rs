@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -146,6 +147,11 @@ fn set_and_listen(socket: &SockRef<'_>, options: &ListenOptions) -> io::Result<(
         }
     }
     socket.listen(options.backlog.unwrap_or(BACKLOG))
+}
+
+/// `open() "/var/log/nginx/access.log" failed (13: Permission denied)`
+pub fn failed_on(call: &str, path: &Path, error: &io::Error) -> String {
+    format!("{call}() \"{}\" failed ({})", path.display(), reason(error))
 }
 
 /// `98: Address already in use`

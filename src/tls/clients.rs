@@ -10,7 +10,6 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use super::{provider, signed};
 
 /// Asks for a certificate, and takes any that the client has the key of. [`Trust::judge`](super::trust::Trust::judge) says later whether it is good.
-///
 #[derive(Debug)]
 pub struct Asking {
     hints: Vec<DistinguishedName>,

@@ -1,7 +1,6 @@
 //! A server's side of TLS: made of its settings when a configuration is compiled, by the first thread with its rights.
 
 use std::collections::HashMap;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,6 +17,7 @@ use crate::config::value::Template;
 use crate::config::{Config, Diagnostic, Position, ScopeId, Severity};
 use crate::http::resolver::Resolving;
 use crate::http::v2::settings::Http2;
+use crate::server::sockets::failed_on;
 use crate::tls::choice::Choice;
 use crate::tls::clients::Asking;
 use crate::tls::config::{self, Offer, Shown};
@@ -280,7 +280,7 @@ impl Build<'_> {
         let Some(file) = &self.settings.passwords else { return Ok(Vec::new()) };
         let path = self.file(file);
         files::passwords(&path).map_err(|error| Wrong {
-            message: unopened(&path, &error),
+            message: failed_on("open", &path, &error),
             directive: "ssl_password_file",
             at: place(self.config, self.scope, "ssl_password_file"),
         })
@@ -410,7 +410,7 @@ impl Build<'_> {
             let path = self.file(name);
             let at = self.config.built.model.http_end;
             let wrong = |message| Wrong { message, directive: "ssl_session_ticket_key", at };
-            let content = std::fs::read(&path).map_err(|error| wrong(unopened(&path, &error)))?;
+            let content = std::fs::read(&path).map_err(|error| wrong(failed_on("open", &path, &error)))?;
             if !matches!(content.len(), 48 | 80) {
                 return Err(wrong(format!("\"{}\" must be 48 or 80 bytes", path.display())));
             }
@@ -473,8 +473,4 @@ impl Build<'_> {
         }
         Ok(())
     }
-}
-
-fn unopened(path: &std::path::Path, error: &io::Error) -> String {
-    format!("open() \"{}\" failed ({})", path.display(), crate::server::sockets::reason(error))
 }

@@ -21,7 +21,7 @@ use crate::http::wire::method::Method;
 use crate::http::wire::upstream_head::{Field, UpstreamHead};
 use crate::http::{Request, root};
 use crate::server::log::Level;
-use crate::server::sockets::reason;
+use crate::server::sockets::{failed_on, reason};
 
 /// Which file an answer becomes.
 #[derive(Clone, Debug)]
@@ -169,11 +169,11 @@ impl Storing {
     /// Gives a file its rights and its time.
     fn dress(&self, path: &Path) -> Result<(), String> {
         fs::set_permissions(path, Permissions::from_mode(self.access.0))
-            .map_err(|error| failed("chmod", path, &error))?;
+            .map_err(|error| failed_on("chmod", path, &error))?;
         if let Some(time) = self.modified {
             let times = FileTimes::new().set_accessed(time).set_modified(time);
-            let file = fs::File::open(path).map_err(|error| failed("open", path, &error))?;
-            file.set_times(times).map_err(|error| failed("utimes", path, &error))?;
+            let file = fs::File::open(path).map_err(|error| failed_on("open", path, &error))?;
+            file.set_times(times).map_err(|error| failed_on("utimes", path, &error))?;
         }
         Ok(())
     }
@@ -181,7 +181,7 @@ impl Storing {
     fn make_folders(&self) -> Result<(), String> {
         let Some(folder) = self.place.parent() else { return Ok(()) };
         let made = DirBuilder::new().recursive(true).mode(self.access.folder()).create(folder);
-        made.map_err(|error| failed("mkdir", folder, &error))
+        made.map_err(|error| failed_on("mkdir", folder, &error))
     }
 
     /// The same from one file system to another: nobody sees a part of it.
@@ -192,7 +192,7 @@ impl Storing {
         beside.push(number);
         let beside = PathBuf::from(beside);
         let copied = fs::copy(from, &beside)
-            .map_err(|error| failed("open", &beside, &error))
+            .map_err(|error| failed_on("open", &beside, &error))
             .and_then(|_| self.dress(&beside))
             .and_then(|()| fs::rename(&beside, &self.place).map_err(|error| self.not_moved(&beside, &error)));
         if copied.is_err() {
@@ -205,10 +205,6 @@ impl Storing {
     fn not_moved(&self, from: &Path, error: &io::Error) -> String {
         format!("rename() \"{}\" to \"{}\" failed ({})", from.display(), self.place.display(), reason(error))
     }
-}
-
-fn failed(call: &str, path: &Path, error: &io::Error) -> String {
-    format!("{call}() \"{}\" failed ({})", path.display(), reason(error))
 }
 
 #[cfg(test)]

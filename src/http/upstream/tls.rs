@@ -15,6 +15,7 @@ use crate::http::Request;
 use crate::http::tls::cache::Cache;
 use crate::http::tls::settings::Protocols;
 use crate::server::log::Level;
+use crate::server::sockets::failed_on;
 use crate::tls::choice::Choice;
 use crate::tls::files::{self, Source};
 use crate::tls::servers::Judge;
@@ -245,8 +246,7 @@ impl Tls {
 
 /// The passwords in a file, or nginx's words for why it can't be opened.
 pub fn passwords(file: &Path) -> Result<Vec<Vec<u8>>, String> {
-    let failed = |error| format!("open() \"{}\" failed ({})", file.display(), crate::server::sockets::reason(&error));
-    files::passwords(file).map_err(failed)
+    files::passwords(file).map_err(|error| failed_on("open", file, &error))
 }
 
 /// A host without its port, and an IPv6 address without its brackets.
